@@ -1,0 +1,1 @@
+"""hotstage: in-situ heating experiments in a scanning transmission electron microscope."""

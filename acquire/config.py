@@ -1,0 +1,101 @@
+"""Turns a pydantic refusal into one clear sentence: file, key, value, mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` when a known word is close, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def dotted(loc: Iterable[int | str]) -> str:
+    """``("steps", 1, "ramp")`` as ``steps[1].ramp``."""
+    out = ""
+    for part in loc:
+        out += f"[{part}]" if isinstance(part, int) else (f".{part}" if out else str(part))
+    return out
+
+
+def explain(
+    error: ValidationError,
+    source: str,
+    model: type[BaseModel],
+    lines: Mapping[tuple[int | str, ...], int] | None = None,
+) -> str:
+    """Every problem of a validation, one line each: ``FILE:LINE: KEY = VALUE: what; mend``."""
+    return "\n".join(
+        _explain_one(dict(item), source, model, lines or {}) for item in error.errors()
+    )
+
+
+def _explain_one(
+    item: dict[str, Any],
+    source: str,
+    model: type[BaseModel],
+    lines: Mapping[tuple[int | str, ...], int],
+) -> str:
+    loc = tuple(item["loc"])
+    where = source
+    for end in range(len(loc), 0, -1):
+        if loc[:end] in lines:
+            where = f"{source}:{lines[loc[:end]]}"
+            break
+    key = dotted(loc)
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        known = _fields_at(model, loc[:-1])
+        mend = suggest(str(loc[-1]), known)
+        choices = f" Known here: {', '.join(sorted(known))}." if known else ""
+        return f"{where}: unknown key {key!r}{mend or '.'}{choices}"
+    if kind == "missing":
+        return f"{where}: the key {key!r} is missing."
+    message = str(item["msg"]).removeprefix("Value error, ")
+    value = item.get("input")
+    if isinstance(value, str | int | float | bool):
+        return f"{where}: {key} = {value!r}: {message}"
+    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    """Names allowed at a location, as far as the models tell."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int) or not _is_model(current):
+            continue
+        field = next(
+            (
+                f
+                for name, f in current.model_fields.items()
+                if part in (name, f.alias, getattr(f, "validation_alias", None))
+            ),
+            None,
+        )
+        if field is None:
+            continue  # a union tag or a dict key: stay where we are
+        models = _models_in(field.annotation)
+        if len(models) != 1:
+            return set()
+        current = models[0]
+    if not _is_model(current):
+        return set()
+    return {field.alias or name for name, field in current.model_fields.items()}
+
+
+def _is_model(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, BaseModel)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if _is_model(annotation):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    for part in getattr(annotation, "__args__", ()):
+        found.extend(_models_in(part))
+    return found

@@ -1,0 +1,28 @@
+"""Records, streams and the ways they travel inside one process."""
+
+from acquire.stream.mailbox import Mailbox
+from acquire.stream.records import (
+    Estimate,
+    Estimator,
+    EstimatorFactory,
+    Note,
+    Quantity,
+    Row,
+    Value,
+)
+from acquire.stream.sink import FrameContext, RunHeader, RunReport, Sink
+
+__all__ = [
+    "Estimate",
+    "Estimator",
+    "EstimatorFactory",
+    "FrameContext",
+    "Mailbox",
+    "Note",
+    "Quantity",
+    "Row",
+    "RunHeader",
+    "RunReport",
+    "Sink",
+    "Value",
+]

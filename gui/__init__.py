@@ -1,0 +1,1 @@
+"""The operator's window; the only package that knows Qt."""
