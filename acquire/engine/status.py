@@ -1,0 +1,226 @@
+"""What an engine says of itself: states, a frozen status, and the views that a window draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from acquire.instruments import AnyArray
+
+NAN = float("nan")
+
+
+class EngineState(StrEnum):
+    """Where a run is; the last three say how it ended."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    FINISHING = "finishing"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+    @property
+    def active(self) -> bool:
+        """Whether a run is going on."""
+        return self in (
+            EngineState.PREPARING,
+            EngineState.RUNNING,
+            EngineState.PAUSING,
+            EngineState.PAUSED,
+            EngineState.FINISHING,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateView:
+    """The newest estimate of one quantity."""
+
+    value: float
+    sigma: float
+    unit: str
+    t_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """A snapshot of a run; times are run seconds, NaN where unknown."""
+
+    state: EngineState = EngineState.IDLE
+    cause: str = ""
+    """Why the run ended, or why it is paused; empty when all is well."""
+    run_name: str = ""
+    folder: str = ""
+    station: str = ""
+    simulated: bool = False
+    clock_rate: float = 1.0
+    """Run seconds per wall second."""
+    server_address: str = ""
+    """The instrument server, for an emergency stop that does not need the engine."""
+    t_s: float = 0.0
+    step_index: int = -1
+    """Index of the present step, from 0; -1 before the first."""
+    step_count: int = 0
+    step_text: str = ""
+    step_progress: float = NAN
+    """0 to 1."""
+    eta_s: float = NAN
+    """Run seconds until the planned end."""
+    measured_celsius: float = NAN
+    setpoint_celsius: float = NAN
+    planned_celsius: float = NAN
+    reading_t_s: float = NAN
+    """When the temperature was read."""
+    holder_state: str = ""
+    fault: str = ""
+    blanked: bool = True
+    control: str = ""
+    """Empty while this engine holds control, else what is wrong."""
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """Recorded frames by stream."""
+    estimates: Mapping[str, EstimateView] = field(default_factory=dict)
+    """By quantity name, for example ``mean_diameter``."""
+    dose_e_per_nm2: float = 0.0
+    dose_limit_e_per_nm2: float = NAN
+    bytes_written: int = 0
+    disk_free_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+    prompt: str = ""
+    """What the operator is asked to confirm; empty if nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of the plan with its expected times, in run seconds."""
+
+    index: int
+    text: str
+    t_start_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """The plan of a run as preflight expects it."""
+
+    name: str = ""
+    steps: tuple[PlannedStep, ...] = ()
+    profile_t_s: tuple[float, ...] = ()
+    profile_celsius: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveImage:
+    """The newest frame of an image stream, with the newest estimate made of that stream."""
+
+    serial: int
+    """Rises with every frame; pass it back to get only newer ones."""
+    stream: str
+    index: int
+    t_s: float
+    pixel_size_nm: float
+    detectors: Mapping[str, AnyArray]
+    """(y, x) images by detector."""
+    estimate_index: int = -1
+    """Frame that the particle table was measured on; -1 if there is none."""
+    particles: Mapping[str, AnyArray] = field(default_factory=dict)
+    """Columns of that table: ``x``, ``y``, ``diameter`` in nm, ``id``, flags …"""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSpectrum:
+    """The newest spectrum: counts by channel and their energy axes."""
+
+    serial: int
+    stream: str
+    index: int
+    t_s: float
+    counts: Mapping[str, AnyArray]
+    """``core_loss`` and, if recorded, ``low_loss``."""
+    energy_ev: Mapping[str, AnyArray]
+    """Nominal energy loss of every channel, by the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveNote:
+    """A line for the log."""
+
+    t_s: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSeries:
+    """Curves since a cursor: every array is 1-D float64, one element per record."""
+
+    cursor: tuple[int, int, int]
+    """Pass it back to get what is newer; (0, 0, 0) gives all that is kept."""
+    run: int
+    """Changes with every new run: forget the old curves then."""
+    t_s: AnyArray
+    measured_celsius: AnyArray
+    setpoint_celsius: AnyArray
+    estimate_t_s: AnyArray
+    estimates: Mapping[str, AnyArray]
+    """By quantity name and ``<name>_sigma``."""
+    notes: tuple[LiveNote, ...]
+
+
+class HostApi(Protocol):
+    """What an engine host offers to windows and scripts; every call returns within its wait."""
+
+    def status(self) -> EngineStatus:
+        """The present status."""
+
+    def plan(self) -> PlanView:
+        """The plan of the present or last run."""
+
+    def image(self, stream: str, after: int = -1, wait_s: float = 0.0) -> LiveImage | None:
+        """The newest frame of a stream (``""``: of any) if its serial is above ``after``.
+
+        Waits up to ``wait_s`` wall seconds (at most 1) for one; None if none came.
+        """
+
+    def spectrum(self, after: int = -1, wait_s: float = 0.0) -> LiveSpectrum | None:
+        """The newest spectrum, as :meth:`image`."""
+
+    def series(self, cursor: tuple[int, int, int] = (0, 0, 0)) -> LiveSeries:
+        """What was recorded since a cursor."""
+
+    def start(self, recipe_yaml: str, folder: str) -> None:
+        """Start a run of a recipe into a new folder and return at once.
+
+        Raises:
+            RecipeError, StoreError, LimitError: it cannot be run; nothing was moved.
+            HotstageError: a run is going on.
+        """
+
+    def pause(self) -> None:
+        """Pause after or within the present exposure, as the recipe says."""
+
+    def resume(self) -> None:
+        """Go on after a pause; nothing is replayed."""
+
+    def hold(self) -> None:
+        """Freeze the temperature now and pause the steps; recording goes on. Resume with ``resume``."""
+
+    def abort(self, reason: str) -> None:
+        """End the run safely, now."""
+
+    def mark(self, text: str) -> None:
+        """Note something in the run's journal."""
+
+    def confirm(self) -> None:
+        """Answer a ``wait_for_operator`` step."""
+
+    def heater_off(self, reason: str) -> None:
+        """Abort, and make the instruments safe at once, also if no run is on."""
+
+    def clear_fault(self) -> None:
+        """Unlatch a heater fault whose cause is gone."""
