@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from acquire.clock import Signal
 
 AnyArray = NDArray[Any]
-NO_SCALARS: Mapping[str, float] = MappingProxyType({})
 
 
 # ------------------------------------------------------------------------- descriptions
@@ -98,7 +96,7 @@ class StreamSpec:
 class FrameMeta:
     """What is known of one frame beside its data."""
 
-    scalars: Mapping[str, float] = NO_SCALARS
+    scalars: Mapping[str, float] = field(default_factory=dict)
     """One float for every ``StreamSpec.scalars``."""
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Own (t_start_s, t_end_s) of channels that were not exposed for the whole frame."""
@@ -268,7 +266,11 @@ class Scan(Instrument, Protocol):
         """End the acquisition; idempotent."""
 
     def park(self, x_nm: float, y_nm: float) -> None:
-        """Put the resting probe on a point, for spectra."""
+        """Put the resting probe on a point, for spectra.
+
+        Coordinates are relative to the scan's origin, as ``ScanExposure.center_nm`` is; a point of
+        an image has ``x_nm = center_x + (column + 0.5 - columns / 2) · pixel_size``, likewise y.
+        """
 
     def shift(self, dx_nm: float, dy_nm: float) -> None:
         """Move the field of view by a scan shift, relative to the present one."""

@@ -1,1 +1,62 @@
-"""recipe."""
+"""The recipe language: what an experiment does, from YAML or from Python."""
+
+from acquire.recipe.conditions import Condition, ConditionWatch
+from acquire.recipe.model import Recipe
+from acquire.recipe.schema import (
+    EstimateSettings,
+    Limits,
+    Record,
+    SafeStateSettings,
+    ScanSettings,
+    SpectrumSettings,
+)
+from acquire.recipe.steps import (
+    Hold,
+    Image,
+    LineScan,
+    Mark,
+    Outcome,
+    Plan,
+    Ramp,
+    Repeat,
+    Spectrum,
+    Step,
+    WaitForOperator,
+    hold,
+    image,
+    line_scan,
+    mark,
+    ramp,
+    spectrum,
+    wait_for_operator,
+)
+
+__all__ = [
+    "Condition",
+    "ConditionWatch",
+    "EstimateSettings",
+    "Hold",
+    "Image",
+    "Limits",
+    "LineScan",
+    "Mark",
+    "Outcome",
+    "Plan",
+    "Ramp",
+    "Recipe",
+    "Record",
+    "Repeat",
+    "SafeStateSettings",
+    "ScanSettings",
+    "Spectrum",
+    "SpectrumSettings",
+    "Step",
+    "WaitForOperator",
+    "hold",
+    "image",
+    "line_scan",
+    "mark",
+    "ramp",
+    "spectrum",
+    "wait_for_operator",
+]

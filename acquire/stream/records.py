@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Protocol
 
 from acquire.instruments import AnyArray, Frame, StreamSpec
-
-NO_TABLE: Mapping[str, AnyArray] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Estimate:
     values: Mapping[str, Value]
     flags: tuple[str, ...] = ()
     """Reasons to distrust it, as short words: ``few_particles``, ``saturated``, …"""
-    table: Mapping[str, AnyArray] = NO_TABLE
+    table: Mapping[str, AnyArray] = field(default_factory=dict)
     """One row per object (particle): equally long 1-D columns, names with units."""
 
 

@@ -1,0 +1,187 @@
+"""What a recipe may say: strict models of its header, records, estimates and limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from acquire.instruments import SafeState, ScanExposure, SpectrometerSetting, SpectrumExposure
+from acquire.units import (
+    Celsius,
+    CelsiusPerSecond,
+    ElectronsPerNm2,
+    ElectronVolts,
+    Nanometres,
+    Seconds,
+    show,
+)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Point = tuple[Nanometres, Nanometres]
+
+
+class Strict(BaseModel):
+    """Base of everything in a recipe: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Specimen(Strict):
+    """What is in the holder."""
+
+    id: str
+    description: str = ""
+
+
+class Limits(Strict):
+    """What this experiment allows, within what the station allows."""
+
+    temperature: Celsius | None = None
+    ramp_rate: CelsiusPerSecond | None = None
+    dose: ElectronsPerNm2 | None = None
+    run_time: Seconds | None = None
+
+
+class Cool(Strict):
+    """A controlled way down."""
+
+    to: Celsius = 25.0
+    rate: CelsiusPerSecond = Field(gt=0)
+
+
+class CoolDown(Strict):
+    """Heater cools linearly, then switches off."""
+
+    cool: Cool
+
+
+class SafeStateSettings(Strict):
+    """How the instruments are left, however the run ends."""
+
+    heater: Literal["off"] | CoolDown = "off"
+    beam: Literal["blanked"] = "blanked"
+
+    def holder(self) -> SafeState:
+        """The heater's part, for the instrument."""
+        if self.heater == "off":
+            return SafeState()
+        return SafeState(self.heater.cool.rate, self.heater.cool.to)
+
+
+class PauseSettings(Strict):
+    """What a pause does with the temperature and with the exposure under way."""
+
+    temperature: Literal["hold", "continue"] = "hold"
+    exposure: Literal["finish", "cut"] = "finish"
+
+
+class ScanSettings(Strict):
+    """How images are scanned."""
+
+    detectors: tuple[str, ...] = Field(min_length=1)
+    size: int | tuple[int, int]
+    """Pixels: one number for a square image, or [rows, columns]."""
+    field_of_view: Nanometres = Field(gt=0)
+    dwell_time: Seconds = Field(gt=0)
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        if min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise ValueError("must be at least 1 pixel, for example 512 or [512, 1024]")
+        return value
+
+    @field_validator("detectors")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a detector twice")
+        return value
+
+    def exposure(self, every_s: float = 0.0) -> ScanExposure:
+        """The exposure for the instrument."""
+        shape = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        return ScanExposure(self.detectors, shape, self.field_of_view, self.dwell_time, every_s)
+
+    def __str__(self) -> str:
+        rows, columns = self.exposure().shape
+        return f"{' + '.join(self.detectors)} {rows} × {columns}, {show(self.field_of_view, 'nm')}"
+
+
+class SpectrumSettings(Strict):
+    """How spectra are taken."""
+
+    range: tuple[ElectronVolts, ElectronVolts]
+    """First and last energy loss of the core-loss spectrum."""
+    dispersion: ElectronVolts = Field(gt=0)
+    dwell_time: Seconds = Field(gt=0)
+    dual: bool = True
+    low_loss_dwell_time: Seconds = Field(default=1e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> SpectrumSettings:
+        low, high = self.range
+        if high <= low:
+            raise ValueError(
+                f"range [{low:g} eV, {high:g} eV] must rise, for example [400 eV, 600 eV]"
+            )
+        return self
+
+    def setting(self) -> SpectrometerSetting:
+        """Where the spectrometer shall look."""
+        low, high = self.range
+        return SpectrometerSetting(
+            low, self.dispersion, round((high - low) / self.dispersion), self.dual
+        )
+
+    def exposure(self) -> SpectrumExposure:
+        """How long it shall look."""
+        return SpectrumExposure(self.dwell_time, self.low_loss_dwell_time)
+
+
+class HolderRecord(Strict):
+    """Holder readings throughout the run."""
+
+    every: Seconds = Field(gt=0)
+
+
+class Record(Strict):
+    """A stream that is recorded throughout, beside the steps: images or holder readings."""
+
+    scan: ScanSettings | None = None
+    every: Seconds = Field(default=0.0, ge=0)
+    """Time from image to image; 0 s is back to back."""
+    holder: HolderRecord | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Record:
+        if (self.scan is None) == (self.holder is None):
+            raise ValueError("say either 'scan' (with 'every') or 'holder', not both")
+        if self.holder is not None and "every" in self.model_fields_set:
+            raise ValueError("write 'every' inside 'holder': {holder: {every: 100 ms}}")
+        return self
+
+
+class EstimateSettings(BaseModel):
+    """An estimator and where its frames come from; further keys are the estimator's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    source: str = Field(alias="from", pattern=r"^\w+\.\w+$")
+    """``stream.detector``."""
+
+    @property
+    def stream(self) -> str:
+        """The stream that it looks at."""
+        return self.source.split(".")[0]
+
+    @property
+    def channel(self) -> str:
+        """The detector that it looks at."""
+        return self.source.split(".")[1]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that the estimator itself understands."""
+        return dict(self.model_extra or {})
