@@ -1,1 +1,15 @@
-"""engine."""
+"""The engine: carries out recipes and scripts, and ends safely whatever happens."""
+
+from acquire.engine.core import Engine
+from acquire.engine.preflight import Preflight, preflight
+from acquire.engine.status import EngineState, EngineStatus, HostApi, PlanView
+
+__all__ = [
+    "Engine",
+    "EngineState",
+    "EngineStatus",
+    "HostApi",
+    "PlanView",
+    "Preflight",
+    "preflight",
+]

@@ -28,6 +28,10 @@ class Mailbox(Generic[T]):
             self._item = item
         self._arrived.set()
 
+    def wake(self) -> None:
+        """Let a waiting ``take`` return with None."""
+        self._arrived.set()
+
     def take(self, timeout_s: float | None = None) -> T | None:
         """The newest item, waiting up to ``timeout_s`` clock seconds for one; None if none came."""
         self._arrived.wait(timeout_s)

@@ -1,0 +1,126 @@
+"""Finds what a recipe asks that its instruments, its station or its own limits refuse, before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from acquire.engine.estimating import known_quantities
+from acquire.errors import HotstageError, LimitError, RecipeError
+from acquire.instruments import RampRequest, ScanExposure
+from acquire.recipe import Hold, Image, LineScan, Ramp, Recipe, Spectrum, SpectrumSettings, Step
+from acquire.station import OpenStation
+from acquire.units import show
+
+
+def problems(recipe: Recipe, station: OpenStation) -> list[HotstageError]:
+    """Everything that would be refused, in the order in which it would be met; moves nothing."""
+    found: list[HotstageError] = []
+    for check in _checks(recipe, station):
+        try:
+            check()
+        except HotstageError as error:
+            if str(error) not in map(str, found):
+                found.append(error)
+    return found
+
+
+def check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
+    """Raise LimitError or RecipeError if a step would be refused; moves nothing."""
+    try:
+        _check_step(step, recipe, station)
+    except HotstageError as error:
+        raise type(error)(f"step '{step}': {error}") from error
+
+
+def _checks(recipe: Recipe, station: OpenStation) -> Iterator[Callable[[], None]]:
+    safe = recipe.safe_state.holder()
+    if safe.cool_rate_celsius_per_s is not None:
+        request = RampRequest(safe.cool_to_celsius, safe.cool_rate_celsius_per_s)
+        yield lambda: _named("safe_state.heater", lambda: station.holder.check(request))
+    for name, entry in recipe.record.items():
+        if entry.scan is not None:
+            exposure = entry.scan.exposure(entry.every)
+            yield lambda name=name, exposure=exposure: _named(  # type: ignore[misc]
+                f"record.{name}", lambda: check_exposure(exposure, station)
+            )
+    yield lambda: _estimators_known(recipe)
+    for step in recipe.flat_steps():
+        yield lambda step=step: check_step(step, recipe, station)  # type: ignore[misc]
+
+
+def _estimators_known(recipe: Recipe) -> None:
+    known_quantities(recipe)
+
+
+def _named(key: str, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except HotstageError as error:
+        raise type(error)(f"{key}: {error}") from error
+
+
+def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
+    if isinstance(step, Ramp):
+        _check_ramp(step, recipe, station)
+    elif isinstance(step, Hold) and step.until is not None:
+        step.until.check(known_quantities(recipe))
+    elif isinstance(step, Image):
+        check_exposure(step.scan.exposure(step.every), station)
+    elif isinstance(step, LineScan):
+        _check_spectra(step.spectra, station)
+        _check_inside([step.from_, step.to], recipe)
+    elif isinstance(step, Spectrum):
+        _check_spectra(step.spectra, station)
+        _check_inside([step.at], recipe)
+
+
+def _check_ramp(step: Ramp, recipe: Recipe, station: OpenStation) -> None:
+    limits = recipe.limits
+    if limits.temperature is not None and step.to > limits.temperature:
+        raise LimitError(
+            f"{show(step.to, '°C')} refused: the recipe allows {show(limits.temperature, '°C')} "
+            "(limits.temperature). Lower the target or raise the limit."
+        )
+    if limits.ramp_rate is not None and step.rate > limits.ramp_rate:
+        raise LimitError(
+            f"{show(step.rate, '°C/s')} refused: the recipe allows "
+            f"{show(limits.ramp_rate, '°C/s')} (limits.ramp_rate). Lower the rate or raise the "
+            "limit."
+        )
+    station.holder.check(RampRequest(step.to, step.rate))
+
+
+def check_exposure(exposure: ScanExposure, station: OpenStation) -> None:
+    """Raise LimitError if the scan refuses an exposure, or has not the detectors."""
+    known = station.scan.describe().detectors
+    missing = [name for name in exposure.detectors if name not in known]
+    if missing:
+        raise RecipeError(
+            f"the scan has no detector {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(known) or 'none'}."
+        )
+    station.scan.check(exposure)
+
+
+def _check_spectra(settings: SpectrumSettings, station: OpenStation) -> None:
+    if station.spectrometer is None:
+        raise RecipeError(
+            f"station {station.station.name!r} has no spectrometer; leave the step out or choose "
+            "another station."
+        )
+    station.spectrometer.check(settings.setting())
+
+
+def _check_inside(points: list[tuple[float, float]], recipe: Recipe) -> None:
+    stream = recipe.scan_stream
+    scan = recipe.record[stream].scan if stream is not None else None
+    if scan is None:
+        return
+    exposure = scan.exposure()
+    width, height = exposure.field_of_view_nm, exposure.pixel_size_nm * exposure.shape[0]
+    for x, y in points:
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise LimitError(
+                f"the point [{show(x, 'nm')}, {show(y, 'nm')}] is outside the field of view of "
+                f"{stream!r}, which is {show(width, 'nm')} × {show(height, 'nm')}."
+            )

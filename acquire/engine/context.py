@@ -1,0 +1,127 @@
+"""What every part of one run shares: time, the sink, the live view, and the ways in which a run ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from acquire.engine.dose import DoseMeter, probe_current_pa
+from acquire.engine.live import LiveView
+from acquire.errors import HotstageError
+from acquire.recipe import Recipe
+from acquire.station import OpenStation
+from acquire.stream import Estimate, Note, Quantity, Sink
+from acquire.units import show
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RunContext:
+    """One run: made when it starts, dropped when it has ended."""
+
+    station: OpenStation
+    recipe: Recipe
+    sink: Sink
+    live: LiveView
+    enforce: bool = True
+    """Whether the recipe's limits end the run; a preflight only lists what would be broken."""
+
+    def __post_init__(self) -> None:
+        self.clock = self.station.clock
+        self.zero_s = self.clock.now_s()
+        self.wake = self.clock.signal()
+        """Raised whenever the run loop should look around."""
+        self.stop = self.clock.signal()
+        """Raised when an exposure under way must be cut."""
+        self.dose = DoseMeter()
+        self.probe_current_pa = probe_current_pa(self.station.scan.describe())
+        self.estimates: dict[str, Estimate] = {}
+        self.quantities: dict[str, Quantity] = {}
+        self.frames: dict[str, int] = {}
+        self.violations: list[str] = []
+        self.warnings: list[str] = []
+        self._lock = threading.Lock()
+        self._failure: HotstageError | None = None
+        self._abort_reason: str | None = None
+
+    def now_s(self) -> float:
+        """Run time."""
+        return self.clock.now_s() - self.zero_s
+
+    def note(self, kind: str, text: str, details: Mapping[str, object] | None = None) -> None:
+        """Write to the journal and the log; a failure to write ends the run."""
+        t_s = self.now_s()
+        self.live.put_note(t_s, kind, text)
+        self.sink.note(Note(kind, t_s, text, details or {}))
+
+    def warn(self, text: str) -> None:
+        """Say something that the operator should know, once."""
+        with self._lock:
+            if text in self.warnings:
+                return
+            self.warnings.append(text)
+        logger.warning("%s", text)
+        self.note("warning", text)
+
+    # --------------------------------------------------------------- how a run is ended
+
+    def fail(self, error: BaseException) -> None:
+        """End the run as failed; the first cause counts. Never waits, never raises."""
+        with self._lock:
+            if self._failure is None:
+                if isinstance(error, HotstageError):
+                    self._failure = error
+                else:
+                    logger.error("unexpected error ends the run", exc_info=error)
+                    self._failure = HotstageError(f"{type(error).__name__}: {error}")
+        self.stop.set()
+        self.wake.set()
+
+    def abort(self, reason: str) -> None:
+        """End the run as aborted; the first reason counts."""
+        with self._lock:
+            if self._abort_reason is None:
+                self._abort_reason = reason
+        self.stop.set()
+        self.wake.set()
+
+    def break_limit(self, text: str) -> None:
+        """A limit of the recipe is broken: abort, or in a preflight remember it."""
+        if self.enforce:
+            self.abort(text)
+            return
+        with self._lock:
+            if text not in self.violations:
+                self.violations.append(text)
+
+    @property
+    def failure(self) -> HotstageError | None:
+        """Why the run failed, if it did."""
+        return self._failure
+
+    @property
+    def abort_reason(self) -> str | None:
+        """Why the run is aborted, if it is."""
+        return self._abort_reason
+
+    @property
+    def ending(self) -> bool:
+        """Whether something ends the run."""
+        return self._failure is not None or self._abort_reason is not None
+
+    # ------------------------------------------------------------------------------ dose
+
+    def allow_dose(self, more_e_per_nm2: float) -> bool:
+        """Whether the dose limit bears so much more; if not, the limit counts as broken."""
+        limit = self.recipe.limits.dose
+        if limit is None or not self.dose.total_e_per_nm2 + more_e_per_nm2 > limit:
+            return True
+        self.break_limit(
+            f"the dose would exceed the recipe's limit of {show(limit, 'e/nm²')} (limits.dose): "
+            f"{show(self.dose.total_e_per_nm2, 'e/nm²')} so far. Raise the limit, or take fewer or "
+            "shorter exposures."
+        )
+        return not self.enforce

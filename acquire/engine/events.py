@@ -1,0 +1,72 @@
+"""Tells scripts and displays what happens in a run, from a thread of its own, so that none can hold it up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import Any
+
+from psygnal import Signal, SignalGroup, SignalInstance
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 1000
+"""Events kept for slow listeners; beyond it the oldest are dropped, and counted."""
+
+
+class EngineEvents(SignalGroup):
+    """What listeners can connect to; they are called in the events' own thread."""
+
+    state_changed = Signal(str)
+    """The new EngineState."""
+    step_started = Signal(int, str)
+    """Index and text of the step."""
+    step_finished = Signal(int, str)
+    """Index and result of the step."""
+    frame_recorded = Signal(object)
+    """A Frame, as it was recorded."""
+    estimated = Signal(object)
+    """An Estimate."""
+    noted = Signal(float, str, str)
+    """Time, kind and text of a journal line."""
+
+
+class Dispatcher:
+    """Emits events in order from one daemon thread; never makes the emitter wait."""
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[SignalInstance, tuple[Any, ...]]] = deque(maxlen=BACKLOG)
+        self._changed = threading.Condition()
+        self._busy = False
+        self.dropped = 0
+        """Events that no listener saw because listeners were too slow."""
+        threading.Thread(target=self._loop, name="engine-events", daemon=True).start()
+
+    def emit(self, signal: SignalInstance, *args: Any) -> None:
+        """Queue one event."""
+        if len(signal) == 0:
+            return
+        with self._changed:
+            if len(self._queue) == BACKLOG:
+                self.dropped += 1
+            self._queue.append((signal, args))
+            self._changed.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait in wall time until every queued event has been seen; False if it takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout_s)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: bool(self._queue))
+                signal, args = self._queue.popleft()
+                self._busy = True
+            try:
+                signal.emit(*args)
+            except Exception:
+                logger.exception("a listener of %s failed", signal.name)

@@ -1,0 +1,167 @@
+"""Keeps what a window or a script may want to see of a run, so that looking never touches the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from acquire.engine.status import LiveImage, LiveNote, LiveSeries, LiveSpectrum
+from acquire.instruments import Frame, HolderReading, StreamSpec
+from acquire.stream import Estimate
+
+_T = TypeVar("_T")
+KEPT_READINGS = 100_000
+KEPT_ESTIMATES = 50_000
+KEPT_NOTES = 2_000
+
+
+class LiveView:
+    """Newest images and spectra, and the curves of the present run; any thread may read it.
+
+    Writers never wait for readers beyond the copying of a few references.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._serial = 0
+        self._run = 0
+        self._reset()
+
+    def begin(self) -> None:
+        """Forget the run before."""
+        with self._changed:
+            self._run += 1
+            self._reset()
+
+    def _reset(self) -> None:
+        self._images: dict[str, tuple[int, Frame, float]] = {}
+        self._spectrum: LiveSpectrum | None = None
+        self._newest_estimate: dict[str, Estimate] = {}
+        self._readings: deque[tuple[float, float, float]] = deque(maxlen=KEPT_READINGS)
+        self._readings_seen = 0
+        self._estimates: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=KEPT_ESTIMATES)
+        self._estimates_seen = 0
+        self._notes: deque[LiveNote] = deque(maxlen=KEPT_NOTES)
+        self._notes_seen = 0
+
+    # ------------------------------------------------------------------- written by a run
+
+    def put_image(self, frame: Frame, pixel_size_nm: float) -> None:
+        """Show a recorded image."""
+        with self._changed:
+            self._serial += 1
+            self._images[frame.stream] = (self._serial, frame, pixel_size_nm)
+            self._changed.notify_all()
+
+    def put_spectrum(self, frame: Frame, spec: StreamSpec) -> None:
+        """Show a recorded spectrum."""
+        energy = {
+            name: channel.axes["energy_loss"].offset
+            + channel.axes["energy_loss"].step * np.arange(channel.shape[-1])
+            for name, channel in spec.channels.items()
+        }
+        with self._changed:
+            self._serial += 1
+            self._spectrum = LiveSpectrum(
+                self._serial, frame.stream, frame.index, frame.t_start_s, frame.data, energy
+            )
+            self._changed.notify_all()
+
+    def put_reading(self, reading: HolderReading) -> None:
+        """Add to the temperature curves."""
+        with self._changed:
+            self._readings.append((reading.t_s, reading.measured_celsius, reading.setpoint_celsius))
+            self._readings_seen += 1
+
+    def put_estimate(self, estimate: Estimate) -> None:
+        """Add to the curves of estimates."""
+        flat: dict[str, float] = {}
+        for name, value in estimate.values.items():
+            flat[name] = value.value
+            flat[f"{name}_sigma"] = value.sigma
+        with self._changed:
+            self._estimates.append((estimate.t_s, flat))
+            self._estimates_seen += 1
+            self._newest_estimate[estimate.stream] = estimate
+
+    def put_note(self, t_s: float, kind: str, text: str) -> None:
+        """Add a line to the log."""
+        with self._changed:
+            self._notes.append(LiveNote(t_s, kind, text))
+            self._notes_seen += 1
+
+    # --------------------------------------------------------------------- read by viewers
+
+    def image(self, stream: str, after: int, wait_s: float) -> LiveImage | None:
+        """See HostApi.image."""
+        deadline = time.monotonic() + min(max(wait_s, 0.0), 1.0)
+        with self._changed:
+            while True:
+                found = self._newest(stream)
+                if found is not None and found[0] > after:
+                    break
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(left)
+            serial, frame, pixel_size_nm = found
+            estimate = self._newest_estimate.get(frame.stream)
+        return LiveImage(
+            serial,
+            frame.stream,
+            frame.index,
+            frame.t_start_s,
+            pixel_size_nm,
+            frame.data,
+            estimate.frame_index if estimate else -1,
+            estimate.table if estimate else {},
+        )
+
+    def _newest(self, stream: str) -> tuple[int, Frame, float] | None:
+        if stream:
+            return self._images.get(stream)
+        return max(self._images.values(), key=lambda item: item[0], default=None)
+
+    def spectrum(self, after: int, wait_s: float) -> LiveSpectrum | None:
+        """See HostApi.spectrum."""
+        deadline = time.monotonic() + min(max(wait_s, 0.0), 1.0)
+        with self._changed:
+            while self._spectrum is None or self._spectrum.serial <= after:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(left)
+            return self._spectrum
+
+    def series(self, cursor: tuple[int, int, int]) -> LiveSeries:
+        """See HostApi.series."""
+        with self._changed:
+            readings = _since(self._readings, self._readings_seen, cursor[0])
+            estimates = _since(self._estimates, self._estimates_seen, cursor[1])
+            notes = _since(self._notes, self._notes_seen, cursor[2])
+            new_cursor = (self._readings_seen, self._estimates_seen, self._notes_seen)
+            run = self._run
+        columns = np.array(readings, dtype=np.float64).reshape(-1, 3)
+        names = sorted({name for _, flat in estimates for name in flat})
+        return LiveSeries(
+            new_cursor,
+            run,
+            columns[:, 0].copy(),
+            columns[:, 1].copy(),
+            columns[:, 2].copy(),
+            np.array([t for t, _ in estimates], dtype=np.float64),
+            {
+                name: np.array([flat.get(name, np.nan) for _, flat in estimates], dtype=np.float64)
+                for name in names
+            },
+            tuple(notes),
+        )
+
+
+def _since(kept: deque[_T], seen: int, cursor: int) -> list[_T]:
+    return list(kept)[len(kept) - min(len(kept), seen - cursor) :] if cursor < seen else []

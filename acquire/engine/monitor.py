@@ -1,0 +1,151 @@
+"""Reads the holder for as long as a run lasts: its log, the temperatures around a frame, and its faults."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from dataclasses import asdict, replace
+
+from acquire.engine.context import RunContext
+from acquire.errors import FaultError, HotstageError, LeaseError, LinkError
+from acquire.instruments import HolderReading, HolderState
+from acquire.stream import Row
+from acquire.units import show
+
+logger = logging.getLogger(__name__)
+
+TABLE = "holder"
+UNITS = {
+    "measured": "°C",
+    "setpoint": "°C",
+    "target": "°C",
+    "power": "mW",
+    "resistance": "Ω",
+    "state": "text",
+    "fault": "text",
+}
+LOST_READINGS = 3
+"""So many failures in a row count as a lost holder."""
+
+
+class HolderMonitor:
+    """The one task of a run that reads the holder and judges what it reads."""
+
+    def __init__(self, run: RunContext, period_s: float) -> None:
+        self._run = run
+        self._period_s = period_s
+        self._lock = threading.Lock()
+        self._history: deque[tuple[float, float]] = deque(maxlen=20_000)
+        self._latest: HolderReading | None = None
+        self._kick = run.clock.signal()
+        self._news = run.clock.signal()
+        self._closing = run.clock.signal()
+        self._failures = 0
+        self._prepare()
+        self._task = run.clock.spawn(self._loop, "holder-monitor")
+
+    def _prepare(self) -> None:
+        self._run.sink.declare_rows(TABLE, UNITS)
+        self._read()
+        if self._latest is None:
+            raise LinkError("the holder did not answer; nothing was started.")
+
+    @property
+    def latest(self) -> HolderReading:
+        """The newest reading, in run time."""
+        assert self._latest is not None
+        return self._latest
+
+    def fresh(self, timeout_s: float) -> HolderReading:
+        """A reading made after this call, or the newest one if none comes in time."""
+        self._await_reading(self._run.now_s(), timeout_s)
+        return self.latest
+
+    def bracket(self, t_start_s: float, t_end_s: float, timeout_s: float) -> tuple[float, float]:
+        """Measured temperature last before and first after an exposure, in °C; NaN if unknown.
+
+        If none was read since the exposure ended, one is asked for and waited for.
+        """
+        self._await_reading(t_end_s, timeout_s)
+        before = after = math.nan
+        with self._lock:
+            for t_s, measured in reversed(self._history):
+                if t_s >= t_end_s:
+                    after = measured
+                elif t_s <= t_start_s:
+                    before = measured
+                    break
+        return before, after
+
+    def _await_reading(self, t_s: float, timeout_s: float) -> None:
+        clock = self._run.clock
+        deadline = clock.now_s() + timeout_s
+        while self.latest.t_s < t_s and not self._closing.is_set():
+            self._news.clear()
+            self._kick.set()
+            left = deadline - clock.now_s()
+            if left <= 0:
+                return
+            self._news.wait(left)
+
+    def close(self) -> None:
+        """Stop reading and wait until that is so."""
+        self._closing.set()
+        self._kick.set()
+        self._task.join()
+
+    def _loop(self) -> None:
+        while not self._closing.is_set():
+            self._kick.wait(self._period_s)
+            self._kick.clear()
+            if self._closing.is_set():
+                return
+            try:
+                self._read()
+                self._judge()
+            except Exception as error:  # noqa: BLE001  whatever it is, it must end the run safely
+                self._run.fail(error)
+
+    def _read(self) -> None:
+        run = self._run
+        try:
+            raw = run.station.holder.read()
+        except HotstageError as error:
+            self._failures += 1
+            logger.warning("holder reading failed: %s", error)
+            if self._failures >= LOST_READINGS:
+                run.fail(LinkError(f"the holder was lost: {error}"))
+            return
+        self._failures = 0
+        reading = replace(raw, t_s=raw.t_s - run.zero_s)
+        with self._lock:
+            self._history.append((reading.t_s, reading.measured_celsius))
+            self._latest = reading
+        values = {key.split("_")[0]: value for key, value in asdict(reading).items()}
+        del values["t"]
+        run.sink.append_row(Row(TABLE, reading.t_s, {**values, "state": str(reading.state)}))
+        run.live.put_reading(reading)
+        self._news.set()
+
+    def _judge(self) -> None:
+        run, reading = self._run, self.latest
+        if reading.state is HolderState.TRIPPED:
+            run.fail(FaultError(f"the heater tripped: {reading.fault}"))
+        problem = run.station.control.problem()
+        if problem:
+            run.fail(LeaseError(f"control was lost: {problem}"))
+        limit = run.recipe.limits.temperature
+        if limit is not None and reading.measured_celsius > limit + 0.02 * abs(limit):
+            # 2 %: noise and overshoot at the very limit are not a breach
+            run.break_limit(
+                f"measured {show(reading.measured_celsius, '°C')} is above the recipe's limit of "
+                f"{show(limit, '°C')} (limits.temperature)."
+            )
+        longest = run.recipe.limits.run_time
+        if longest is not None and run.now_s() > longest:
+            run.break_limit(
+                f"the run takes longer than the recipe's limit of {show(longest, 's')} "
+                "(limits.run_time)."
+            )

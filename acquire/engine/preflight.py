@@ -1,0 +1,252 @@
+"""Runs a plan in virtual time on simulated instruments, to tell what it will take and what would stop it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from acquire import plugins
+from acquire.clock import VirtualClock
+from acquire.engine.checks import problems
+from acquire.engine.core import Engine
+from acquire.engine.estimating import make_estimators
+from acquire.engine.status import PlannedStep, PlanView
+from acquire.errors import HotstageError
+from acquire.instruments import Frame, Simulation, StreamSpec
+from acquire.recipe import Plan, Recipe
+from acquire.station import SIMULATED, InstrumentSettings, OpenStation, SimulationSettings, Station
+from acquire.store import CountingSink
+from acquire.stream import Estimate, Estimator, Quantity, Row, Value
+from acquire.units import show_bytes, show_duration
+
+DISK_RESERVE_BYTES = 500_000_000
+"""A run must leave so much free."""
+PROFILE_POINTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a run is expected to take, and everything that would stop it."""
+
+    plan: PlanView
+    results: tuple[str, ...]
+    """How each step is expected to end."""
+    duration_s: float
+    """Run time, the way down included."""
+    wall_s: float
+    """The same on the wall, which a simulation's faster clock shortens."""
+    dose_e_per_nm2: float
+    frames: Mapping[str, int]
+    expected_bytes: int
+    free_bytes: int
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    twin: bool
+    """Whether simulated instruments stood in for a real station."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing would stop the run."""
+        return not self.problems
+
+
+class _TracingSink(CountingSink):
+    """Counts, and keeps the temperature profile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.profile: list[tuple[float, float]] = []
+
+    def append_row(self, row: Row) -> None:
+        """Keep the setpoint of a holder reading."""
+        super().append_row(row)
+        setpoint = row.values.get("setpoint")
+        if isinstance(setpoint, float):
+            self.profile.append((row.t_s, setpoint))
+
+
+class _Expecting:
+    """Stands in for an estimator: gives what a perfect measurement would say."""
+
+    def __init__(self, name: str, inner: Estimator, simulation: Simulation) -> None:
+        self._name = name
+        self._simulation = simulation
+        self.quantities: tuple[Quantity, ...] = inner.quantities
+        self.columns: Mapping[str, str] = inner.columns
+
+    def update(self, frame: Frame) -> Estimate:
+        """The simulation's expectation now."""
+        expected = self._simulation.expected()
+        values = {q.name: Value(expected.get(q.name, math.nan), 0.0) for q in self.quantities}
+        return Estimate(self._name, frame.stream, frame.index, frame.t_end_s, values)
+
+
+def preflight(
+    recipe: Recipe,
+    station: Station,
+    plan: Callable[[], Plan] | None = None,
+    folder: Path | None = None,
+) -> Preflight:
+    """Go through a recipe, or a script's plan, without touching any instrument.
+
+    A real station is stood in for by simulated instruments under the same limits; its own drivers
+    check the requests again when the run is prepared.
+
+    Args:
+        recipe: what shall be run.
+        station: where.
+        plan: makes a script's plan anew.
+        folder: where the run will be stored, for the free space.
+
+    Raises:
+        HotstageError: the station or an estimator cannot be made at all.
+    """
+    twin = station if station.simulated else _twin(station)
+    with twin.open(VirtualClock(), draft=True) as opened:
+        found = [str(problem) for problem in problems(recipe, opened)]
+        if found:
+            return _refused(recipe, station, folder, found)
+        return _rehearse(recipe, station, opened, plan, folder)
+
+
+def _rehearse(
+    recipe: Recipe,
+    station: Station,
+    opened: OpenStation,
+    plan: Callable[[], Plan] | None,
+    folder: Path | None,
+) -> Preflight:
+    simulation = opened.simulation
+    assert simulation is not None
+
+    def make(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str, Estimator]:
+        return {
+            name: _Expecting(name, inner, simulation)
+            for name, inner in make_estimators(recipe, specs).items()
+        }
+
+    sink = _TracingSink()
+    engine = _Rehearsal(opened)
+    report = engine.run(recipe, sink, plan() if plan else None, enforce=False, make=make)
+    found = list(engine.violations)
+    if report.outcome != "completed":
+        found.append(report.cause)
+    free = _free_bytes(folder)
+    if sink.expected_bytes + DISK_RESERVE_BYTES > free:
+        found.append(
+            f"the run will take about {show_bytes(sink.expected_bytes)}, and the disk has "
+            f"{show_bytes(free)} free of which {show_bytes(DISK_RESERVE_BYTES)} stay in reserve. "
+            "Free some space, or record less."
+        )
+    steps = tuple(_planned(index, step) for index, step in enumerate(report.steps))
+    results = tuple(str(step["outcome"]) for step in report.steps)
+    rate = station.file.simulation.clock_rate if station.file.simulation else 1.0
+    times, celsius = _thinned(sink.profile)
+    return Preflight(
+        PlanView(recipe.name, steps, times, celsius),
+        results,
+        report.t_end_s,
+        report.t_end_s / rate,
+        report.dose_e_per_nm2,
+        dict(report.frames),
+        sink.expected_bytes,
+        free,
+        tuple(found),
+        tuple(_warnings(steps, results)),
+        twin=not station.simulated,
+    )
+
+
+class _Rehearsal(Engine):
+    """An engine whose operator always confirms, and that lists broken limits."""
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        """The recipe's limits that the run would have broken."""
+        return tuple(self._context().violations)
+
+    def ask(self, message: str) -> None:
+        """Go on."""
+
+    def request_pause(self, reason: str) -> None:
+        """Go on."""
+
+
+def _refused(recipe: Recipe, station: Station, folder: Path | None, found: list[str]) -> Preflight:
+    steps = tuple(
+        PlannedStep(index, str(step), math.nan, math.nan)
+        for index, step in enumerate(recipe.flat_steps())
+    )
+    return Preflight(
+        PlanView(recipe.name, steps),
+        ("",) * len(steps),
+        math.nan,
+        math.nan,
+        math.nan,
+        {},
+        0,
+        _free_bytes(folder),
+        tuple(found),
+        (),
+        twin=not station.simulated,
+    )
+
+
+def _planned(index: int, step: Mapping[str, object]) -> PlannedStep:
+    start, end = step["t_start_s"], step["t_end_s"]
+    assert isinstance(start, float)
+    assert isinstance(end, float)
+    return PlannedStep(index, str(step["text"]), start, end - start)
+
+
+def _thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    every = max(1, len(profile) // PROFILE_POINTS)
+    kept = profile[::every]
+    if profile and kept[-1] != profile[-1]:
+        kept.append(profile[-1])
+    return tuple(t for t, _ in kept), tuple(celsius for _, celsius in kept)
+
+
+def _warnings(steps: tuple[PlannedStep, ...], results: tuple[str, ...]) -> list[str]:
+    return [
+        f"step {step.index + 1} ({step.text}) is not expected to meet its condition within "
+        f"{show_duration(step.duration_s)}."
+        for step, result in zip(steps, results, strict=True)
+        if result == "time_up"
+    ]
+
+
+def _free_bytes(folder: Path | None) -> int:
+    place = (folder or Path.cwd()).absolute()
+    while not place.exists():
+        place = place.parent
+    try:
+        return shutil.disk_usage(place).free
+    except OSError as error:
+        raise HotstageError(f"the free space of {place} cannot be read: {error}") from error
+
+
+def _twin(station: Station) -> Station:
+    """The station with simulated instruments in every role that the default simulator has."""
+    settings = SimulationSettings()
+    known = plugins.find(plugins.SIMULATORS, settings.simulator)(
+        VirtualClock(), seed=settings.seed, draft=True
+    ).instruments
+    simulated = InstrumentSettings(driver=SIMULATED)
+    file = station.file
+    has_spectrometer = file.spectrometer is not None and "spectrometer" in known
+    return replace(
+        station,
+        file=file.model_copy(
+            update={
+                "simulation": settings,
+                "holder": file.holder.model_copy(update={"driver": SIMULATED, "options": {}}),
+                "scan": simulated,
+                "spectrometer": simulated if has_spectrometer else None,
+                "channels": {},
+            }
+        ),
+    )
