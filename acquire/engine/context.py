@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from acquire.engine.dose import DoseMeter, probe_current_pa
 from acquire.engine.live import LiveView
+from acquire.engine.status import EngineState
 from acquire.errors import HotstageError
 from acquire.recipe import Recipe
 from acquire.station import OpenStation
@@ -111,6 +112,14 @@ class RunContext:
     def ending(self) -> bool:
         """Whether something ends the run."""
         return self._failure is not None or self._abort_reason is not None
+
+    def ended(self) -> tuple[EngineState, str]:
+        """How the run has ended, or would if it ended now, and the cause."""
+        if self._failure is not None:
+            return EngineState.FAILED, str(self._failure)
+        if self._abort_reason is not None:
+            return EngineState.ABORTED, self._abort_reason
+        return EngineState.COMPLETED, ""
 
     # ------------------------------------------------------------------------------ dose
 

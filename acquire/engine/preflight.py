@@ -11,8 +11,11 @@ from pathlib import Path
 from acquire import plugins
 from acquire.clock import VirtualClock
 from acquire.engine.checks import problems
+from acquire.engine.conductor import Conductor
+from acquire.engine.context import RunContext
 from acquire.engine.core import Engine
 from acquire.engine.estimating import make_estimators
+from acquire.engine.progress import Progress
 from acquire.engine.status import PlannedStep, PlanView
 from acquire.errors import HotstageError
 from acquire.instruments import Frame, Simulation, StreamSpec
@@ -160,19 +163,24 @@ def _rehearse(
     )
 
 
-class _Rehearsal(Engine):
-    """An engine whose operator always confirms, and that lists broken limits."""
-
-    @property
-    def violations(self) -> tuple[str, ...]:
-        """The recipe's limits that the run would have broken."""
-        return tuple(self._context().violations)
+class _RehearsalConductor(Conductor):
+    """A run whose operator confirms at once, and never pauses."""
 
     def ask(self, message: str) -> None:
         """Go on."""
 
-    def request_pause(self, reason: str) -> None:
+    def request_pause(self, reason: str, kind: str = "pause") -> None:
         """Go on."""
+
+
+class _Rehearsal(Engine):
+    """An engine that lists broken limits."""
+
+    violations: tuple[str, ...] | list[str] = ()
+
+    def _conduct(self, run: RunContext, progress: Progress) -> Conductor:
+        self.violations = run.violations
+        return _RehearsalConductor(run, progress, self.events, self._dispatcher, self._enter)
 
 
 def _refused(recipe: Recipe, station: Station, folder: Path | None, found: list[str]) -> Preflight:

@@ -1,0 +1,319 @@
+"""Conducts one run: prepares it, follows its plan, pauses it, and ends it safely whatever happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from acquire.engine.actions import Actions
+from acquire.engine.checks import check_step, problems
+from acquire.engine.context import RunContext
+from acquire.engine.estimating import EstimatorTask, Judged, known_quantities
+from acquire.engine.events import Dispatcher, EngineEvents
+from acquire.engine.header import run_header
+from acquire.engine.monitor import HolderMonitor
+from acquire.engine.progress import Progress
+from acquire.engine.recording import FrameRecorder, ScanRecorder
+from acquire.engine.status import EngineState
+from acquire.errors import FaultError, RunAborted
+from acquire.instruments import Frame, HolderState, StreamSpec
+from acquire.recipe import Plan, Recipe
+from acquire.stream import Estimator, RunReport
+
+logger = logging.getLogger(__name__)
+
+EstimatorMaker = Callable[[Recipe, Mapping[str, StreamSpec]], dict[str, Estimator]]
+COOL_PATIENCE_S = 15.0
+"""Beyond the time that the armed cooling takes, until a holder that is not off is reported."""
+
+
+class Conductor:
+    """One run, made when it starts and kept, for its status, until the next one."""
+
+    def __init__(
+        self,
+        run: RunContext,
+        progress: Progress,
+        events: EngineEvents,
+        dispatcher: Dispatcher,
+        enter: Callable[[EngineState], None],
+    ) -> None:
+        self.run = run
+        self.progress = progress
+        self.monitor: HolderMonitor | None = None
+        self.actions: Actions | None = None
+        self.beam_on = False
+        self.prompt = ""
+        """What the operator is asked to confirm."""
+        self.pause_reason = ""
+        self._events = events
+        self._dispatcher = dispatcher
+        self._enter = enter
+        self._scans: list[ScanRecorder] = []
+        self._estimators: list[EstimatorTask] = []
+        self._pause_kind: str | None = None
+        self._resume = False
+
+    def conduct(self, plan: Plan | None, make: EstimatorMaker, commander: str) -> RunReport:
+        """Carry the run out from taking control to giving it back; never raises."""
+        run = self.run
+        opened = in_control = False
+        try:
+            run.station.control.take(commander)
+            in_control = True
+            run.sink.open(run_header(run))
+            opened = True
+            self._prepare(make)
+            self._enter(EngineState.RUNNING)
+            self._beam(on=True)
+            for scan in self._scans:
+                scan.resume()
+            self._follow(plan if plan is not None else run.recipe.plan())
+        except RunAborted as end:
+            run.abort(str(end))
+        except Exception as error:  # noqa: BLE001  every end of a run goes through _finish
+            run.fail(error)
+        return self._finish(opened=opened, in_control=in_control)
+
+    # --------------------------------------------------------------------------- preparing
+
+    def _prepare(self, make: EstimatorMaker) -> None:
+        run, recipe, station = self.run, self.run.recipe, self.run.station
+        run.note("run", f"preparing {recipe.name!r} on station {station.station.name!r}")
+        found = problems(recipe, station)
+        if found and run.enforce:
+            raise found[0]
+        run.violations.extend(map(str, found))
+        station.holder.arm_safe_state(recipe.safe_state.holder())
+        self.monitor = monitor = HolderMonitor(run, recipe.holder_period_s)
+        if monitor.latest.state is HolderState.TRIPPED:
+            raise FaultError(
+                f"the heater is tripped: {monitor.latest.fault} Clear the fault before a run."
+            )
+        run.quantities = known_quantities(recipe)
+        specs: dict[str, StreamSpec] = {}
+        for name, entry in recipe.record.items():
+            if entry.scan is not None:
+                specs[name] = station.scan.arm(entry.scan.exposure(entry.every), 1)
+                station.scan.disarm()
+        listeners: dict[str, list[EstimatorTask]] = {name: [] for name in specs}
+        for name, estimator in make(recipe, specs).items():
+            task = EstimatorTask(run, name, estimator, self._on_estimate)
+            self._estimators.append(task)
+            listeners[recipe.estimate[name].stream].append(task)
+        for name, spec in specs.items():
+            scan = recipe.record[name].scan
+            assert scan is not None
+            offer = self._offer_to(listeners[name])
+            recorder = FrameRecorder(run, monitor, "images", name, spec, offer)
+            exposure = scan.exposure(recipe.record[name].every)
+            self._scans.append(ScanRecorder(run, recorder, exposure))
+        self.actions = Actions(run, monitor, self._scans, self)
+
+    def _offer_to(self, tasks: list[EstimatorTask]) -> Callable[[Frame], None]:
+        def offer(frame: Frame) -> None:
+            for task in tasks:
+                task.offer(frame)
+            self._dispatcher.emit(self._events.frame_recorded, frame)
+
+        return offer
+
+    def _on_estimate(self, judged: Judged) -> None:
+        self.run.estimates[judged.estimate.estimator] = judged.estimate
+        if self.actions is not None:
+            self.actions.judge(judged)
+        self._dispatcher.emit(self._events.estimated, judged.estimate)
+
+    # --------------------------------------------------------------------------- following
+
+    def _follow(self, plan: Plan) -> None:
+        run, progress, actions = self.run, self.progress, self.actions
+        assert actions is not None
+        step = next(plan, None)
+        while step is not None:
+            self.checkpoint()
+            if run.enforce:
+                check_step(step, run.recipe, run.station)
+            progress.begin(step)
+            number = progress.index + 1
+            self._dispatcher.emit(self._events.step_started, progress.index, progress.text)
+            run.note("action", f"begin step {number}: {step}", {"kind": step.kind})
+            result: str | None = None
+            try:
+                outcome = actions.execute(step)
+                result = outcome.result
+            finally:
+                progress.end(result)
+            run.note("action", f"end step {number}: {result}")
+            self._dispatcher.emit(self._events.step_finished, progress.index, result)
+            try:
+                step = plan.send(outcome)
+            except StopIteration:
+                return
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a pause or an end is asked for."""
+        return self.run.ending or self._pause_kind is not None
+
+    def wait(self, timeout_s: float) -> float:
+        """Wait in run time until something happens or the time is up; returns seconds paused."""
+        paused_s = self.checkpoint()
+        if timeout_s > 0:
+            self.run.wake.wait(timeout_s)
+            self.run.wake.clear()
+            paused_s += self.checkpoint()
+        return paused_s
+
+    def checkpoint(self) -> float:
+        """Raise what ends the run, or pause if asked to; returns seconds paused."""
+        self._raise_if_ending()
+        if self._pause_kind is None:
+            return 0.0
+        began_s = self.run.now_s()
+        self._stay_paused(self._pause_kind)
+        return self.run.now_s() - began_s
+
+    def ask(self, message: str) -> None:
+        """Wait until the operator confirms."""
+        self.prompt = message
+        self.run.note("prompt", message)
+        try:
+            while self.prompt:
+                self.wait(1.0)
+        finally:
+            self.prompt = ""
+
+    def _raise_if_ending(self) -> None:
+        if self.run.failure is not None:
+            raise self.run.failure
+        if self.run.abort_reason is not None:
+            raise RunAborted(self.run.abort_reason)
+
+    # ---------------------------------------------------------------------------- pausing
+
+    @property
+    def paused(self) -> bool:
+        """Whether a pause is asked for or in force."""
+        return self._pause_kind is not None
+
+    def request_pause(self, reason: str, kind: str = "pause") -> None:
+        """Pause at the next wait; kind ``hold`` leaves recording and beam on."""
+        self.pause_reason = reason
+        self._pause_kind = kind
+        if kind == "pause" and self.run.recipe.pause.exposure == "cut":
+            self.run.stop.set()
+        self.run.wake.set()
+
+    def request_resume(self) -> None:
+        """End a pause."""
+        self._resume = True
+        self.run.wake.set()
+
+    def confirm(self) -> None:
+        """Answer what is asked."""
+        self.prompt = ""
+        self.run.wake.set()
+
+    def _stay_paused(self, kind: str) -> None:
+        run, actions, settings = self.run, self.actions, self.run.recipe.pause
+        assert actions is not None
+        self._enter(EngineState.PAUSING)
+        run.note("state", f"pausing: {self.pause_reason}")
+        ramp = actions.ramp_target
+        freeze = ramp is not None and (kind == "hold" or settings.temperature == "hold")
+        if freeze:
+            run.station.holder.hold()
+        if kind == "pause":
+            for scan in self._scans:
+                scan.suspend("paused", cut=settings.exposure == "cut")
+            self._beam(on=False)
+        self._enter(EngineState.PAUSED)
+        while not self._resume:
+            self._raise_if_ending()
+            run.wake.wait(1.0)
+            run.wake.clear()
+        self._resume = False
+        self._pause_kind = None
+        self.pause_reason = ""
+        run.stop.clear()
+        self._raise_if_ending()
+        if kind == "pause":
+            self._beam(on=True)
+            if not actions.beam_taken:
+                for scan in self._scans:
+                    scan.resume()
+        if freeze and ramp is not None:
+            run.station.holder.ramp(ramp.to, ramp.rate)
+        run.note("state", "resumed; nothing is replayed")
+        self._enter(EngineState.RUNNING)
+
+    # -------------------------------------------------------------------------- finishing
+
+    def _finish(self, *, opened: bool, in_control: bool) -> RunReport:
+        run = self.run
+        self._enter(EngineState.FINISHING)
+        reason = str(run.failure or run.abort_reason or "the run is complete")
+        if in_control:  # else the instruments are somebody else's, and busy
+            # safety before data: the heater first, then the beam, then everything that records
+            self._safely(lambda: run.station.holder.make_safe(reason))
+            self._safely(lambda: self._beam(on=False))
+        for scan in self._scans:
+            self._safely(scan.close)
+        self._safely(self._await_heater_off)
+        for task in self._estimators:
+            self._safely(task.close)
+        if self.monitor is not None:
+            self._safely(self.monitor.close)
+        if in_control:
+            self._safely(lambda: run.station.make_safe(reason))
+        if opened:
+            final, cause = run.ended()
+            self._safely(lambda: run.note("run", f"{final.value}{': ' if cause else ''}{cause}"))
+            self._safely(lambda: run.sink.close(self._report()))
+        if in_control:
+            self._safely(run.station.control.release)
+        return self._report()
+
+    def _report(self) -> RunReport:
+        run = self.run
+        final, cause = run.ended()
+        return RunReport(
+            final.value,
+            cause,
+            run.now_s(),
+            dict(run.frames),
+            tuple(self.progress.done),
+            run.dose.total_e_per_nm2,
+        )
+
+    def _await_heater_off(self) -> None:
+        """Record the way down, until the heater is off or should have been."""
+        run, monitor = self.run, self.monitor
+        if monitor is None:
+            return
+        safe = run.recipe.safe_state.holder()
+        patience_s = COOL_PATIENCE_S
+        if safe.cool_rate_celsius_per_s is not None:
+            span = abs(monitor.latest.setpoint_celsius - safe.cool_to_celsius)
+            patience_s += span / safe.cool_rate_celsius_per_s
+        deadline_s = run.now_s() + patience_s
+        while monitor.fresh(1.0).state not in (HolderState.OFF, HolderState.TRIPPED):
+            if run.now_s() > deadline_s:
+                raise FaultError(
+                    f"the heater is still {monitor.latest.state.value!r} "
+                    f"{patience_s:.0f} s after it was made safe. Switch it off by hand."
+                )
+            run.clock.sleep(0.2)
+
+    def _safely(self, what: Callable[[], object]) -> None:
+        """Do one part of the safe end; if it fails the run has failed, and the rest is still done."""
+        try:
+            what()
+        except Exception as error:
+            logger.exception("while ending the run")
+            self.run.fail(error)
+
+    def _beam(self, *, on: bool) -> None:
+        self.run.station.scan.blank(not on)
+        self.beam_on = on
