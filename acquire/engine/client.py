@@ -1,0 +1,175 @@
+"""Reaches an engine host from a window or a script, and starts one that outlives them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from acquire.engine.host import OBJECT_ID
+from acquire.engine.status import (
+    EngineStatus,
+    LiveImage,
+    LiveNote,
+    LiveSeries,
+    LiveSpectrum,
+    PlanView,
+)
+from acquire.errors import LinkError
+from acquire.instruments import AnyArray
+from acquire.remote import Link
+from acquire.remote.wire import unpack, unpack_arrays
+
+logger = logging.getLogger(__name__)
+
+START_S = 30.0
+CHECK_S = 120.0
+"""A run is checked before it starts, which may take this long."""
+LINGER_S = 30.0
+
+
+class HostClient:
+    """An engine host's :class:`acquire.engine.status.HostApi`, over its wire; any thread may call.
+
+    Raises, from every method: LinkError when the host does not answer, and what the host raises.
+    """
+
+    def __init__(self, address: str, timeout_s: float = 3.0) -> None:
+        self.address = address
+        self._link = Link(
+            address,
+            OBJECT_ID,
+            timeout_s,
+            mend="Is the engine host running? Start it with `hotstage host STATION`.",
+        )
+
+    def close(self) -> None:
+        """End all connections; the host and its run go on."""
+        self._link.close()
+
+    def status(self) -> EngineStatus:
+        """See HostApi.status."""
+        found: EngineStatus = unpack(EngineStatus, self._link.call("status"))
+        return found
+
+    def plan(self) -> PlanView:
+        """See HostApi.plan."""
+        found: PlanView = unpack(PlanView, self._link.call("plan"))
+        return found
+
+    def image(self, stream: str, after: int = -1, wait_s: float = 0.0) -> LiveImage | None:
+        """See HostApi.image."""
+        head, groups = self._arrays("image", stream, after, float(wait_s))
+        if head is None:
+            return None
+        return LiveImage(
+            **head,
+            detectors=groups.get("detectors", {}),
+            particles=groups.get("particles", {}),
+        )
+
+    def spectrum(self, after: int = -1, wait_s: float = 0.0) -> LiveSpectrum | None:
+        """See HostApi.spectrum."""
+        head, groups = self._arrays("spectrum", after, float(wait_s))
+        if head is None:
+            return None
+        return LiveSpectrum(
+            **head, counts=groups.get("counts", {}), energy_ev=groups.get("energy_ev", {})
+        )
+
+    def series(self, cursor: tuple[int, int, int] = (0, 0, 0)) -> LiveSeries:
+        """See HostApi.series."""
+        head, groups = self._arrays("series", cursor)
+        if head is None:
+            raise LinkError(f"the engine host at {self.address} sent no series.")
+        return LiveSeries(
+            cursor=unpack(tuple[int, int, int], head["cursor"]),
+            run=unpack(int, head["run"]),
+            notes=unpack(tuple[LiveNote, ...], head["notes"]),
+            estimates=groups.get("estimates", {}),
+            **groups["own"],
+        )
+
+    def start(self, recipe_yaml: str, folder: str) -> None:
+        """See HostApi.start."""
+        self._link.call("start", recipe_yaml, folder, timeout_s=CHECK_S)
+
+    def pause(self) -> None:
+        """See HostApi.pause."""
+        self._link.call("pause")
+
+    def resume(self) -> None:
+        """See HostApi.resume."""
+        self._link.call("resume")
+
+    def hold(self) -> None:
+        """See HostApi.hold."""
+        self._link.call("hold")
+
+    def abort(self, reason: str) -> None:
+        """See HostApi.abort."""
+        self._link.call("abort", reason)
+
+    def mark(self, text: str) -> None:
+        """See HostApi.mark."""
+        self._link.call("mark", text)
+
+    def confirm(self) -> None:
+        """See HostApi.confirm."""
+        self._link.call("confirm")
+
+    def heater_off(self, reason: str) -> None:
+        """See HostApi.heater_off."""
+        self._link.call("heater_off", reason)
+
+    def clear_fault(self) -> None:
+        """See HostApi.clear_fault."""
+        self._link.call("clear_fault")
+
+    def _arrays(
+        self, method: str, *arguments: Any
+    ) -> tuple[dict[str, Any] | None, dict[str, Mapping[str, AnyArray]]]:
+        head, blobs = self._link.call_with_blobs(method, *arguments)
+        if head is None:
+            return None, {}
+        groups: dict[str, dict[str, AnyArray]] = {}
+        for key, array in unpack_arrays(head.pop("arrays"), blobs).items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = array
+        return head, dict(groups)
+
+
+def start_host(station: str, linger_s: float = LINGER_S) -> str:
+    """Start an engine host for a station in a process that outlives this one; returns its address.
+
+    The host ends by itself when it has had neither a client nor a run for ``linger_s`` wall s.
+
+    Raises:
+        LinkError: it did not start; its own words are quoted.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="hotstage-host-"))
+    ready, log = folder / "ready.json", folder / "host.log"
+    command = [sys.executable, "-m", "acquire.cli", "host", station]
+    command += ["--ready", str(ready), "--linger", f"{linger_s:g} s"]
+    flags: dict[str, Any] = {"start_new_session": True}
+    if os.name == "nt":
+        flags = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **flags
+        )
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up and process.poll() is None:
+        if ready.exists():
+            return str(json.loads(ready.read_text(encoding="utf-8"))["address"])
+        time.sleep(0.05)
+    process.terminate()
+    said = log.read_text(encoding="utf-8", errors="replace").strip()
+    raise LinkError(f"the engine host did not start: {said or 'it said nothing'}")

@@ -1,0 +1,137 @@
+"""Runs an experiment into a folder: checks it, runs it, and leaves summary, picture and, if asked, the truth."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from acquire.engine.conductor import EstimatorMaker
+from acquire.engine.core import Engine
+from acquire.engine.estimating import make_estimators
+from acquire.engine.preflight import Preflight, preflight
+from acquire.errors import RecipeError, StoreError
+from acquire.instruments import Simulation
+from acquire.recipe import Plan, Recipe
+from acquire.report import plot_run, summarise
+from acquire.store import Run, RunWriter, open_run
+from acquire.stream import RunReport
+
+logger = logging.getLogger(__name__)
+
+SUMMARY_NAME = "summary.md"
+PICTURE_NAME = "summary.png"
+TRUTH_NAME = "truth.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What shall be run, where to, checked."""
+
+    recipe: Recipe
+    folder: Path
+    expected: Preflight
+    plan: Callable[[], Plan] | None = None
+
+
+def check_folder(folder: Path) -> None:
+    """Raise StoreError if a run cannot be stored there, without touching anything."""
+    if folder.exists():
+        raise StoreError(
+            f"the output folder {str(folder)!r} exists already and is left as it is. "
+            "Name another one."
+        )
+
+
+def prepare(
+    engine: Engine, recipe: Recipe, folder: Path, plan: Callable[[], Plan] | None = None
+) -> Experiment:
+    """Check a recipe or script against a station before anything moves.
+
+    Raises:
+        StoreError: the folder is taken.
+        RecipeError: something would stop the run; all of it is listed.
+    """
+    check_folder(folder)
+    expected = preflight(recipe, engine.station.station, plan, folder)
+    if not expected.good:
+        raise RecipeError("\n".join(expected.problems))
+    return Experiment(recipe, folder, expected, plan)
+
+
+def carry_out(
+    engine: Engine,
+    experiment: Experiment,
+    *,
+    truth: bool = False,
+    make: EstimatorMaker = make_estimators,
+) -> RunReport:
+    """Run a checked experiment to its end and leave its summary and picture beside the data.
+
+    Raises:
+        HotstageError: a run is going on already. How the run itself ended is in the report.
+    """
+    folder = experiment.folder
+    report = engine.run(
+        experiment.recipe,
+        RunWriter(folder),
+        experiment.plan() if experiment.plan is not None else None,
+        planned=experiment.expected.plan,
+        folder=folder if folder.exists() else folder.parent,
+        make=make,
+    )
+    try:
+        run = open_run(folder)
+    except StoreError as error:
+        logger.warning("no summary: %s", error)
+        return report
+    simulation = engine.station.simulation
+    if truth and simulation is not None:
+        export_truth(run, simulation, folder / TRUTH_NAME)
+    write_pages(run)
+    return report
+
+
+def write_pages(run: Run) -> tuple[Path, Path]:
+    """Write summary and picture into a run's folder; returns their paths."""
+    text, picture = run.path / SUMMARY_NAME, run.path / PICTURE_NAME
+    text.write_text(summarise(run).markdown(), encoding="utf-8")
+    plot_run(run, picture)
+    return text, picture
+
+
+def export_truth(run: Run, simulation: Simulation, path: Path) -> int:
+    """Write what really was in every recorded frame, as JSON lines; returns how many.
+
+    Frames that the simulation no longer remembers are left out.
+    """
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for stream, index, source in _sources(run):
+            role = "scan" if run.streams[stream] == "images" else "spectrometer"
+            try:
+                facts = simulation.truth(role, source)
+            except KeyError:
+                continue
+            file.write(json.dumps({"stream": stream, "index": index, **facts}) + "\n")
+            count += 1
+    return count
+
+
+def _sources(run: Run) -> Iterator[tuple[str, int, int]]:
+    for stream, kind in run.streams.items():
+        data = run.images(stream) if kind == "images" else run.spectra(stream)
+        for index, source in zip(
+            data["frame_index"].values, data["source_index"].values, strict=True
+        ):
+            yield stream, int(index), int(source)
+
+
+def default_folder(recipe: Recipe, base: Path = Path("runs")) -> Path:
+    """``runs/2026-01-31_142530_name-of-the-recipe``."""
+    slug = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-") or "run"
+    return base / f"{datetime.now(UTC).astimezone():%Y-%m-%d_%H%M%S}_{slug}"

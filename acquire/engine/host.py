@@ -1,0 +1,215 @@
+"""The engine host: an engine in a process of its own, that windows and scripts attach to and may leave."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from acquire.engine.core import Engine
+from acquire.engine.experiment import Experiment, carry_out, prepare
+from acquire.engine.status import EngineStatus, LiveSeries, PlanView
+from acquire.errors import HotstageError
+from acquire.instruments import AnyArray
+from acquire.recipe import Recipe
+from acquire.remote import HardDaemon, WithBlobs
+from acquire.remote.wire import pack, pack_arrays
+from acquire.station import OpenStation
+
+logger = logging.getLogger(__name__)
+
+OBJECT_ID = "hotstage.engine"
+METHODS = (
+    "status",
+    "plan",
+    "image",
+    "spectrum",
+    "series",
+    "start",
+    "pause",
+    "resume",
+    "hold",
+    "abort",
+    "mark",
+    "confirm",
+    "heater_off",
+    "clear_fault",
+)
+END_S = 30.0
+"""Wall seconds that a host which is told to end waits for its run to be safe and stored."""
+
+
+class HostService:
+    """What a host serves: the calls of :class:`acquire.engine.status.HostApi`, ready for the wire."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def status(self) -> EngineStatus:
+        """See HostApi.status."""
+        return self._engine.status
+
+    def plan(self) -> PlanView:
+        """See HostApi.plan."""
+        return self._engine.plan_view
+
+    def image(self, stream: str, after: int, wait_s: float) -> WithBlobs:
+        """See HostApi.image; the arrays travel as blobs."""
+        found = self._engine.live.image(stream, after, wait_s)
+        if found is None:
+            return WithBlobs(None, [])
+        head = {
+            "serial": found.serial,
+            "stream": found.stream,
+            "index": found.index,
+            "t_s": found.t_s,
+            "pixel_size_nm": found.pixel_size_nm,
+            "estimate_index": found.estimate_index,
+        }
+        return _with_arrays(head, {"detectors": found.detectors, "particles": found.particles})
+
+    def spectrum(self, after: int, wait_s: float) -> WithBlobs:
+        """See HostApi.spectrum."""
+        found = self._engine.live.spectrum(after, wait_s)
+        if found is None:
+            return WithBlobs(None, [])
+        head = {
+            "serial": found.serial,
+            "stream": found.stream,
+            "index": found.index,
+            "t_s": found.t_s,
+        }
+        return _with_arrays(head, {"counts": found.counts, "energy_ev": found.energy_ev})
+
+    def series(self, cursor: tuple[int, int, int]) -> WithBlobs:
+        """See HostApi.series."""
+        found: LiveSeries = self._engine.live.series(cursor)
+        head = {"cursor": list(found.cursor), "run": found.run, "notes": pack(found.notes)}
+        own = {
+            "t_s": found.t_s,
+            "measured_celsius": found.measured_celsius,
+            "setpoint_celsius": found.setpoint_celsius,
+            "estimate_t_s": found.estimate_t_s,
+        }
+        return _with_arrays(head, {"own": own, "estimates": dict(found.estimates)})
+
+    def start(self, recipe_yaml: str, folder: str) -> None:
+        """See HostApi.start."""
+        if not self._starting.acquire(blocking=False):
+            raise HotstageError("a run is being started already.")
+        try:
+            if self._thread is not None and self._thread.is_alive():
+                raise HotstageError("a run is going on; wait for its end, or abort it.")
+            experiment = prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute())
+            self._thread = threading.Thread(
+                target=self._carry_out, args=(experiment,), name="run", daemon=True
+            )
+            self._thread.start()
+        finally:
+            self._starting.release()
+
+    def _carry_out(self, experiment: Experiment) -> None:
+        try:
+            carry_out(self._engine, experiment)
+        except Exception:
+            logger.exception("the run's pages could not be written")
+
+    def pause(self) -> None:
+        """See HostApi.pause."""
+        self._engine.pause()
+
+    def resume(self) -> None:
+        """See HostApi.resume."""
+        self._engine.resume()
+
+    def hold(self) -> None:
+        """See HostApi.hold."""
+        self._engine.hold()
+
+    def abort(self, reason: str) -> None:
+        """See HostApi.abort."""
+        self._engine.abort(reason)
+
+    def mark(self, text: str) -> None:
+        """See HostApi.mark."""
+        self._engine.mark(text)
+
+    def confirm(self) -> None:
+        """See HostApi.confirm."""
+        self._engine.confirm()
+
+    def heater_off(self, reason: str) -> None:
+        """See HostApi.heater_off."""
+        self._engine.heater_off(reason)
+
+    def clear_fault(self) -> None:
+        """See HostApi.clear_fault."""
+        self._engine.clear_fault()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run, or the writing of its pages, goes on."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def end(self, reason: str) -> None:
+        """Abort the run, if one is on, and wait until it is safe and stored."""
+        if self._engine.state.active:
+            self._engine.abort(reason)
+        thread = self._thread
+        if thread is not None:
+            thread.join(END_S)
+            if thread.is_alive():
+                logger.error("the run did not end within %s s", END_S)
+
+
+def _with_arrays(
+    head: dict[str, object], groups: Mapping[str, Mapping[str, AnyArray]]
+) -> WithBlobs:
+    flat = {f"{group}/{name}": a for group, arrays in groups.items() for name, a in arrays.items()}
+    table, blobs = pack_arrays(flat)
+    return WithBlobs({**head, "arrays": table}, blobs)
+
+
+class EngineHost:
+    """Serves one engine on a loopback port until it is closed.
+
+    Args:
+        station: open; the host closes it at its own end.
+        listen: ``HOST:PORT`` on this machine; port 0 takes a free one.
+    """
+
+    def __init__(self, station: OpenStation, listen: str = "127.0.0.1:0") -> None:
+        self._station = station
+        self.service = HostService(Engine(station, "hotstage host"))
+        self._daemon = HardDaemon(listen, name="engine-host")
+        self._daemon.register(OBJECT_ID, self.service, METHODS)
+        self._daemon.start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self._daemon.address
+
+    def wait(self, ending: threading.Event, linger_s: float | None) -> None:
+        """Serve until ``ending`` is set, or for ``linger_s`` wall s without any client and run.
+
+        A ``linger_s`` of None serves for ever.
+        """
+        last_used = time.monotonic()
+        while not ending.wait(0.2):
+            if self._daemon.clients or self.service.busy:
+                last_used = time.monotonic()
+            elif linger_s is not None and time.monotonic() - last_used > linger_s:
+                return
+
+    def close(self, reason: str = "the engine host ends") -> None:
+        """End the run safely, then everything else."""
+        try:
+            self.service.end(reason)
+        finally:
+            self._daemon.close()
+            self._station.close()
