@@ -187,7 +187,8 @@ class VirtualClock:
 
     Tasks are real threads, but only the one that holds the baton runs. When it waits, the next
     ready task runs, in the order in which they became ready; when none is ready, time jumps to the
-    earliest deadline. So the same program gives the same order of events every time.
+    earliest deadline. So the same program gives the same order of events every time. While no thread
+    is enrolled (:meth:`enrolled`), time stands still and spawned tasks wait.
     """
 
     def __init__(self, start_s: float = 0.0, epoch_unix_s: float = 0.0) -> None:
@@ -198,6 +199,7 @@ class VirtualClock:
         self._ready: deque[_Participant] = deque()
         self._sleeping: list[tuple[float, int, _Participant, int]] = []
         self._sequence = itertools.count()
+        self._enrolled = 0
         self._local = threading.local()
 
     @property
@@ -253,6 +255,7 @@ class VirtualClock:
             return
         participant = _Participant(name)
         with self._lock:
+            self._enrolled += 1
             self._ready.append(participant)
             if self._running is None:
                 self._dispatch()
@@ -262,6 +265,8 @@ class VirtualClock:
             yield
         finally:
             self._local.participant = None
+            with self._lock:
+                self._enrolled -= 1
             self._leave()
 
     def _me(self) -> _Participant:
@@ -305,6 +310,8 @@ class VirtualClock:
 
     def _dispatch(self) -> None:
         """Give the baton to the next task (lock held, nobody running)."""
+        if self._enrolled == 0:
+            return
         if self._ready:
             self._running = self._ready.popleft()
             self._running.baton.release()

@@ -23,6 +23,8 @@ from acquire.units import show
 logger = logging.getLogger(__name__)
 
 WATCH_PERIOD_S = 0.5
+CLOSE_PATIENCE_S = 2.0
+"""Wall seconds that closing waits for a reading under way."""
 _COMMANDED = (HolderState.RAMPING, HolderState.HOLDING)
 
 
@@ -142,7 +144,9 @@ class GuardedHolder:
         if self._closed.is_set():
             return
         self._holder.make_safe("the station is being closed")
-        self._closed.set()
+        with self._clock.enrolled("close"):
+            self._closed.set()
+            self._task.join(CLOSE_PATIENCE_S * min(self._clock.rate, 1e6))
 
     def _refuse_if_tripped(self) -> None:
         if self._fault:
