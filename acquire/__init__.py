@@ -1,1 +1,72 @@
-"""hotstage: in-situ heating experiments in a scanning transmission electron microscope."""
+"""hotstage: in-situ heating experiments in a scanning transmission electron microscope.
+
+What scripts need is here; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from acquire._version import __version__
+
+if TYPE_CHECKING:
+    from acquire.engine import Engine, preflight
+    from acquire.engine.experiment import run_experiment
+    from acquire.recipe import (
+        Plan,
+        Recipe,
+        hold,
+        image,
+        line_scan,
+        mark,
+        ramp,
+        spectrum,
+        wait_for_operator,
+    )
+    from acquire.remote import connect
+    from acquire.station import Station
+    from acquire.store import open_run
+
+_HOME = {
+    "Engine": "acquire.engine",
+    "preflight": "acquire.engine",
+    "run_experiment": "acquire.engine.experiment",
+    "Plan": "acquire.recipe",
+    "Recipe": "acquire.recipe",
+    "hold": "acquire.recipe",
+    "image": "acquire.recipe",
+    "line_scan": "acquire.recipe",
+    "mark": "acquire.recipe",
+    "ramp": "acquire.recipe",
+    "spectrum": "acquire.recipe",
+    "wait_for_operator": "acquire.recipe",
+    "connect": "acquire.remote",
+    "Station": "acquire.station",
+    "open_run": "acquire.store",
+}
+
+__all__ = [
+    "Engine",
+    "Plan",
+    "Recipe",
+    "Station",
+    "__version__",
+    "connect",
+    "hold",
+    "image",
+    "line_scan",
+    "mark",
+    "open_run",
+    "preflight",
+    "ramp",
+    "run_experiment",
+    "spectrum",
+    "wait_for_operator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'acquire' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,1 +1,5 @@
-"""cli."""
+"""The `hotstage` command."""
+
+from acquire.cli.app import main
+
+__all__ = ["main"]

@@ -1,7 +1,7 @@
 """The engine: carries out recipes and scripts, and ends safely whatever happens."""
 
 from acquire.engine.core import Engine
-from acquire.engine.preflight import Preflight, preflight
+from acquire.engine.rehearsal import Preflight, preflight
 from acquire.engine.status import EngineState, EngineStatus, HostApi, PlanView
 
 __all__ = [

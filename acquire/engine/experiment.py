@@ -13,11 +13,12 @@ from pathlib import Path
 from acquire.engine.conductor import EstimatorMaker
 from acquire.engine.core import Engine
 from acquire.engine.estimating import make_estimators
-from acquire.engine.preflight import Preflight, preflight
-from acquire.errors import RecipeError, StoreError
+from acquire.engine.rehearsal import Preflight, preflight
+from acquire.errors import HotstageError, RecipeError, RunAborted, StoreError
 from acquire.instruments import Simulation
 from acquire.recipe import Plan, Recipe
-from acquire.report import plot_run, summarise
+from acquire.report import plot_run, summarise, to_markdown
+from acquire.station import OpenStation
 from acquire.store import Run, RunWriter, open_run
 from acquire.stream import RunReport
 
@@ -99,7 +100,7 @@ def carry_out(
 def write_pages(run: Run) -> tuple[Path, Path]:
     """Write summary and picture into a run's folder; returns their paths."""
     text, picture = run.path / SUMMARY_NAME, run.path / PICTURE_NAME
-    text.write_text(summarise(run).markdown(), encoding="utf-8")
+    text.write_text(to_markdown(summarise(run)), encoding="utf-8")
     plot_run(run, picture)
     return text, picture
 
@@ -135,3 +136,35 @@ def default_folder(recipe: Recipe, base: Path = Path("runs")) -> Path:
     """``runs/2026-01-31_142530_name-of-the-recipe``."""
     slug = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-") or "run"
     return base / f"{datetime.now(UTC).astimezone():%Y-%m-%d_%H%M%S}_{slug}"
+
+
+def run_experiment(
+    recipe: Recipe,
+    station: OpenStation,
+    folder: str | Path,
+    plan: Callable[[], Plan] | None = None,
+    *,
+    truth: bool = False,
+) -> Run:
+    """Check and run a recipe, or a script's plan, into a new folder; returns the stored run.
+
+    Args:
+        recipe: the header and, without a plan, the steps.
+        station: open, see :func:`acquire.connect`.
+        folder: must not exist.
+        plan: a generator function that yields steps and is sent their outcomes. It is called once
+            for the check and once for the run.
+        truth: store a simulation's truth beside the run.
+
+    Raises:
+        StoreError, RecipeError: the folder is taken, or something would stop the run.
+        RunAborted: the run was aborted.
+        HotstageError: the run failed.
+    """
+    engine = Engine(station, "hotstage script")
+    report = carry_out(engine, prepare(engine, recipe, Path(folder), plan), truth=truth)
+    if report.outcome == "aborted":
+        raise RunAborted(report.cause)
+    if report.outcome != "completed":
+        raise HotstageError(f"the run failed: {report.cause}")
+    return open_run(folder)

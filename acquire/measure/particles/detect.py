@@ -13,11 +13,27 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from acquire.measure.particles.arrays import block_mean, negative_side_sigma
+from acquire.measure.particles.shapes import BlurredDome
 
-_SCALES = (0.22, 0.32, 0.45)
-"""Smoothing tried, as standard deviation over the footprint diameter expected."""
+_SMOOTHINGS = (0.18, 0.26, 0.38, 0.55)
+"""Smoothing tried, as standard deviation over the footprint radius expected."""
+_SURROUND = 3.0
+"""A band-pass subtracts the mean over this many times the smoothing."""
+_GROW_SNR = 2.5
+_KNOWN_SNR = 3.2
 _VALLEY = 0.25
 """A dip between two peaks of this share of the lower one is a neck."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Places where earlier frames of the same film had particles."""
+
+    places_px: NDArray[np.float64]
+    """(n, 2) as (y, x)."""
+    trusted: NDArray[np.bool_]
+    """(n,) where a faint particle shall be accepted."""
+    reach_px: float
 
 
 @dataclass(frozen=True)
@@ -43,9 +59,13 @@ class Detection:
     smoothing_px: float
     sigma: float
     """Noise and texture of the smoothed contrast."""
+    seed_snr: float
+    """Threshold in σ that a particle's peak had to exceed."""
     dips: int
     """Pixels below minus the seed threshold: many of them mean a wrong polarity."""
     rises: int
+    known_snr: NDArray[np.float64]
+    """Highest filtered contrast over its noise at every known place."""
 
     def __len__(self) -> int:
         return len(self.peak)
@@ -53,66 +73,139 @@ class Detection:
 
 def detect(
     contrast: NDArray[np.float32],
+    dome: BlurredDome,
     *,
     expected_px: float,
     smallest_px: float,
-    seed_snr: float = 4.7,
-    grow_snr: float = 2.5,
+    false_islands: float = 0.005,
+    known: Known | None = None,
 ) -> Detection:
     """Find the particles of a contrast image (y, x): film 0, particles positive.
 
-    ``smallest_px`` is the footprint diameter of the smallest particle wanted; it sets the coarse
-    grid (at least four cells across). The smoothing is chosen between that and ``expected_px`` by
-    the contrast over noise *after* smoothing, since real noise and texture are correlated.
-    A particle has a pixel above ``seed_snr`` σ and extends down to ``grow_snr`` σ.
+    ``smallest_px`` is the footprint radius of the smallest particle wanted; it sets the coarse
+    grid (at least four cells across its diameter). The filter is the one, of several smoothings
+    with and without a subtracted surround, in which a dome of footprint radius ``expected_px``
+    has the highest contrast over noise *after* filtering, since real noise and texture are
+    correlated. A particle has a pixel above the seed threshold, which noise of the measured
+    strength and correlation exceeds ``false_islands`` times per frame, and it extends down to
+    2.5 σ. At ``known`` places that earlier frames made trusted, 3.2 σ are enough: so few places
+    hardly ever hold a maximum of the noise, and faint particles do not come and go.
     """
-    factor = max(1, int(smallest_px / 4.0))
+    factor = max(1, int(smallest_px / 2.0))
     coarse = block_mean(contrast, factor)
-    smoothed, scale, sigma = _best_smoothing(coarse, expected_px / factor, smallest_px / factor)
-    high, low = seed_snr * sigma, grow_snr * sigma
+    smoothed, scale, sigma = _best_filter(coarse, dome, expected_px / factor)
+    seed_snr = seed_threshold(smoothed, sigma, false_islands)
+    high, low = seed_snr * sigma, _GROW_SNR * sigma
     seeds = smoothed > high
+    seen = np.zeros(0)
+    if known is not None:
+        places, reach = known.places_px / factor, known.reach_px / factor
+        seen = _highest(smoothed, places, reach) / max(sigma, 1e-30)
+        near = _near(places[known.trusted], reach, smoothed.shape)
+        seeds |= near & (smoothed > min(_KNOWN_SNR, seed_snr) * sigma)
     dips = int(np.count_nonzero(smoothed < -high))
-    empty = np.zeros(0)
     if sigma == 0.0 or not seeds.any():
-        nothing = np.zeros(coarse.shape, np.int32)
-        return Detection(
-            nothing, factor, *(empty,) * 8, scale * factor, sigma, dips, int(seeds.sum())
-        )
-    grown, _ = ndimage.label(smoothed > low)
-    labels = _split(smoothed, grown, scale, high, 3.0 * sigma)
-    return _describe(smoothed, labels, factor, scale, sigma, dips, int(seeds.sum()))
+        labels = np.zeros(coarse.shape, np.int32)
+    else:
+        islands: NDArray[np.int32] = np.zeros(coarse.shape, np.int32)
+        ndimage.label(smoothed > low, output=islands)
+        labels = _split(smoothed, islands, scale, seeds, 3.0 * sigma)
+    rises = int(np.count_nonzero(smoothed > high))
+    return _describe(smoothed, labels, factor, scale, sigma, seed_snr, dips, rises, seen)
 
 
-def _best_smoothing(
-    coarse: NDArray[np.float32], expected: float, smallest: float
+def _near(places: NDArray[np.float64], reach: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Pixels within ``reach`` of any of the places (y, x)."""
+    near = np.zeros(shape, bool)
+    for y, x in places:
+        box, disc = _disc(y, x, reach, shape)
+        near[box] |= disc
+    return near
+
+
+def _highest(
+    image: NDArray[np.float32], places: NDArray[np.float64], reach: float
+) -> NDArray[np.float64]:
+    """Highest value within ``reach`` of each place (y, x); NaN outside of the image."""
+    highest = np.full(len(places), np.nan)
+    for i, (y, x) in enumerate(places):
+        box, disc = _disc(y, x, reach, image.shape)
+        if disc.any():
+            highest[i] = float(image[box][disc].max())
+    return highest
+
+
+def _disc(
+    y: float, x: float, reach: float, shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    top, bottom = max(0, int(y - reach)), min(shape[0], max(0, int(y + reach) + 1))
+    left, right = max(0, int(x - reach)), min(shape[1], max(0, int(x + reach) + 1))
+    rows = np.square(np.arange(top, bottom) + 0.5 - y)
+    columns = np.square(np.arange(left, right) + 0.5 - x)
+    return (slice(top, bottom), slice(left, right)), rows[:, None] + columns < reach * reach
+
+
+def seed_threshold(smoothed: NDArray[np.float32], sigma: float, false_islands: float) -> float:
+    """Threshold, in σ, that maxima of the noise exceed ``false_islands`` times in this image.
+
+    Expected number of maxima of a Gaussian field above u σ in an area A, for high u:
+    A λ u exp(-u²/2) / (2π)^(3/2), λ the geometric mean of the gradients' variances over σ²
+    (Adler 1981, The Geometry of Random Fields, ch. 6).
+    """
+    if sigma == 0.0:
+        return np.inf
+    below = smoothed[1:, 1:] < 0  # the film alone; a particle's flank is no noise
+    gradients = [
+        (smoothed[1:, 1:] - other)[below] for other in (smoothed[:-1, 1:], smoothed[1:, :-1])
+    ]
+    deviations = [1.4826 * float(np.median(np.abs(g[::2]))) / sigma for g in gradients]
+    rate = smoothed.size * deviations[0] * deviations[1] / (2 * np.pi) ** 1.5
+    u = 5.0
+    for _ in range(30):
+        u = float(np.sqrt(2.0 * np.log(max(rate * u / false_islands, 20.0))))
+    return u
+
+
+def _best_filter(
+    coarse: NDArray[np.float32], dome: BlurredDome, radius: float
 ) -> tuple[NDArray[np.float32], float, float]:
-    best: tuple[float, NDArray[np.float32], float, float] | None = None
-    scales = sorted({max(share * size, 0.5) for size in (expected,) for share in _SCALES})
-    scales = [max(0.22 * smallest, 0.5), *[s for s in scales if s > 0.3 * smallest]]
-    for scale in scales:
-        smoothed = ndimage.gaussian_filter(coarse, scale, mode="nearest", truncate=3.0)
-        sigma = negative_side_sigma(smoothed[::2, ::2])
-        if sigma == 0.0:
-            return smoothed, scale, 0.0
-        # the strong tail of the field, not its single brightest pixel
-        tail = np.partition(smoothed.ravel(), -max(4, smoothed.size // 400))
-        score = float(tail[-max(4, smoothed.size // 400)]) / sigma
-        if best is None or score > 1.1 * best[0]:
-            best = (score, smoothed, scale, sigma)
+    """The filtered image, its smoothing and its noise, where the expected dome stands out most."""
+    best: tuple[NDArray[np.float32], float, float] | None = None
+    best_score = 0.0
+    for share in _SMOOTHINGS:
+        scale = max(share * radius, 0.6)
+        smooth = ndimage.gaussian_filter(coarse, scale, mode="nearest", truncate=3.0)
+        wide = _wide_mean(coarse, _SURROUND * scale)
+        centre = [
+            float(dome(np.zeros(1), np.array([radius]), s)[0]) for s in (scale, _SURROUND * scale)
+        ]
+        for filtered, height in ((smooth, centre[0]), (smooth - wide, centre[0] - centre[1])):
+            sigma = negative_side_sigma(filtered[::2, ::2])
+            if best is None or (sigma > 0 and height / sigma > best_score):
+                best = (filtered, scale, sigma)
+                best_score = height / sigma if sigma > 0 else 0.0
     assert best is not None
-    return best[1:]
+    return best
+
+
+def _wide_mean(coarse: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """Three box means: a Gaussian of the same variance to a few percent, at a fixed cost."""
+    size = 2 * round((np.sqrt(4.0 * scale**2 + 1.0) - 1.0) / 2.0) + 1
+    for _ in range(3):
+        coarse = ndimage.uniform_filter(coarse, size, mode="nearest")
+    return coarse
 
 
 def _split(
     smoothed: NDArray[np.float32],
     grown: NDArray[np.int32],
     scale: float,
-    high: float,
+    seeds: NDArray[np.bool_],
     noise: float,
 ) -> NDArray[np.int32]:
     """Label every peak that a neck divides from the others of its island; drop seedless islands."""
     size = 2 * max(1, round(scale)) + 1
-    peaks = (smoothed == ndimage.maximum_filter(smoothed, size, mode="nearest")) & (smoothed > high)
+    peaks = (smoothed == ndimage.maximum_filter(smoothed, size, mode="nearest")) & seeds
     ys, xs = np.nonzero(peaks)
     order = np.argsort(-smoothed[ys, xs], kind="stable")
     ys, xs = ys[order], xs[order]
@@ -145,18 +238,14 @@ def _split(
     return labels
 
 
-def _line(
-    smoothed: NDArray[np.float32], y0: int, x0: int, y1: int, x1: int
-) -> NDArray[np.float32]:
+def _line(smoothed: NDArray[np.float32], y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
     steps = int(max(abs(y1 - y0), abs(x1 - x0))) + 1
     y = np.rint(np.linspace(y0, y1, steps)).astype(np.intp)
     x = np.rint(np.linspace(x0, x1, steps)).astype(np.intp)
     return smoothed[y, x]
 
 
-def _neck(
-    smoothed: NDArray[np.float32], y0: int, x0: int, y1: int, x1: int, noise: float
-) -> bool:
+def _neck(smoothed: NDArray[np.float32], y0: int, x0: int, y1: int, x1: int, noise: float) -> bool:
     """Whether the contrast between two peaks dips well below the lower one, beyond the noise."""
     lower = min(smoothed[y0, x0], smoothed[y1, x1])
     dip = lower - _line(smoothed, y0, x0, y1, x1).min()
@@ -179,8 +268,10 @@ def _describe(
     factor: int,
     scale: float,
     sigma: float,
+    seed_snr: float,
     dips: int,
     rises: int,
+    known_snr: NDArray[np.float64],
 ) -> Detection:
     count = int(labels.max())
     peak = np.zeros(count + 1, np.float32)
@@ -216,6 +307,8 @@ def _describe(
         peak_snr=peak[1:].astype(np.float64) / sigma,
         smoothing_px=scale * factor,
         sigma=sigma,
+        seed_snr=seed_snr,
         dips=dips,
         rises=rises,
+        known_snr=known_snr,
     )

@@ -1,0 +1,25 @@
+"""`hotstage show` and `hotstage plot`: look at a run, finished, under way or cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acquire.cli.console import out, say
+from acquire.engine.experiment import PICTURE_NAME
+from acquire.report import plot_run, summarise, to_rich
+from acquire.store import open_run
+
+
+def show_run(folder: Path) -> int:
+    """Print a run's summary."""
+    out.print(to_rich(summarise(open_run(folder))))
+    return 0
+
+
+def plot_page(folder: Path, output: Path | None) -> int:
+    """Draw a run as a PNG page."""
+    run = open_run(folder)
+    path = output if output is not None else run.path / PICTURE_NAME
+    plot_run(run, path)
+    say(f"Drawn to {path}")
+    return 0

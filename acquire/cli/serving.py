@@ -1,0 +1,75 @@
+"""`hotstage serve`, `host` and `gui`: the processes that a run is made of."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from acquire import plugins
+from acquire.cli.console import say
+from acquire.engine.client import start_host
+from acquire.engine.experiment import check_folder
+from acquire.engine.host import EngineHost
+from acquire.errors import ConfigError
+from acquire.recipe import Recipe
+from acquire.remote import connect, serve
+from acquire.station import Station
+
+
+def serve_station(name: str, listen: str | None) -> int:
+    """Serve a station's instruments until a signal."""
+    serve(Station.load(name), listen=listen)
+    return 0
+
+
+def host_engine(name: str, listen: str, linger_s: float | None, ready: Path | None) -> int:
+    """Serve an engine on a station until a signal, or until nobody needs it."""
+    ending = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    station = connect(Station.load(name))
+    host = None
+    try:
+        host = EngineHost(station, listen)
+        line = json.dumps({"address": host.address, "station": station.station.name})
+        if ready is not None:
+            part = ready.with_suffix(".part")
+            part.write_text(line, encoding="utf-8")
+            part.replace(ready)
+        say(line)
+        host.wait(ending, linger_s)
+    finally:
+        if host is not None:
+            host.close()
+        else:
+            station.close()
+    return 0
+
+
+def open_window(
+    recipe: Path | None,
+    station: str,
+    host: str | None,
+    output: Path | None,
+    *,
+    start: bool,
+    screenshot: Path | None,
+) -> int:
+    """Open the operator's window on an engine host, starting one if none is named."""
+    if recipe is not None:
+        Recipe.load(recipe)
+    if start and recipe is None:
+        raise ConfigError("--start needs a recipe to start: hotstage gui RECIPE --start.")
+    if output is not None:
+        check_folder(output)
+    window = plugins.find(plugins.WINDOWS, "operator")
+    address = host if host is not None else start_host(station)
+    status: int = window(address, recipe, output, screenshot, start)
+    return status

@@ -1,0 +1,129 @@
+"""Condenses a table of particles into count, density, coverage and diameters, each with its σ.
+
+The σ of diameters and coverage is that of the measurement of *these* particles. How far another
+field of the same specimen would differ (about CV/√n for the mean) is not in it: that is sampling.
+The density is a statement on the specimen, so its σ is the counting statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acquire.instruments import AnyArray
+from acquire.stream.records import Quantity, Value
+
+NAN = Value(math.nan, math.nan)
+FEW = 5
+
+QUANTITIES = (
+    Quantity("mean_diameter", "nm", "mean equivalent spherical diameter"),
+    Quantity("median_diameter", "nm", "median equivalent spherical diameter"),
+    Quantity("count", "1", "particles whose centre lies in the image"),
+    Quantity("areal_density", "1/µm²", "particles per area, corrected for the border"),
+    Quantity("coverage", "1", "share of the image covered by particles"),
+)
+
+COLUMNS: Mapping[str, str] = {
+    "id": "1",
+    "x_nm": "nm",
+    "y_nm": "nm",
+    "diameter_nm": "nm",
+    "diameter_sigma_nm": "nm",
+    "mask_diameter_nm": "nm",
+    "contrast": "1",
+    "snr": "1",
+    "chi2": "1",
+    "border": "1",
+    "fitted": "1",
+}
+"""Columns of a particle table and their units.
+
+``id`` int, stays with a particle over frames; ``x_nm, y_nm`` centre from the image's top-left
+corner, pixel i centred on (i + 0.5) · pixel size; ``diameter_nm`` equivalent spherical diameter;
+``mask_diameter_nm`` diameter of the circle with the area above half of the particle's contrast;
+``contrast`` height of the fitted dome over the film's level; ``snr`` peak of the filtered contrast
+over its noise; ``chi2`` reduced χ² of the profile; ``border`` int, 1 if it touches the image's
+edge; ``fitted`` int, 0 where the diameter comes from the mask, since the dome did not fit.
+"""
+
+
+@dataclass(frozen=True)
+class Field:
+    """The area that was looked at."""
+
+    height_nm: float
+    width_nm: float
+
+
+def no_values() -> dict[str, Value]:
+    """What is said of an image that cannot be measured."""
+    return {quantity.name: NAN for quantity in QUANTITIES}
+
+
+def summarise(
+    table: Mapping[str, AnyArray],
+    field: Field,
+    *,
+    inside: NDArray[np.bool_],
+    footprint_per_diameter: float,
+    doubtful: int = 0,
+) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """Values by quantity name, and flags ``no_particles``, ``few_particles``, ``many_unfitted``.
+
+    ``inside`` tells which particles have their centre in the image; ``footprint_per_diameter`` is
+    the diameter of the footprint over the equivalent spherical one; ``doubtful`` is how many
+    particles are so near the detection limit that they may be noise, or have been missed.
+
+    Diameters are of particles that do not touch the border. The density weights each of these by
+    the inverse of the area in which a particle of its size does not touch it (Miles-Lantuéjoul).
+    """
+    border = np.asarray(table["border"]) != 0
+    whole = ~border
+    diameter = np.asarray(table["diameter_nm"], np.float64)
+    sigma = np.asarray(table["diameter_sigma_nm"], np.float64)
+    count = int(np.count_nonzero(inside))
+    # a cut particle's centre is in or out with about even odds wrong one time in four
+    count_sigma = math.sqrt(0.25 * float(np.count_nonzero(border)) * 0.5 + 0.25 * doubtful)
+    values = {
+        "mean_diameter": NAN,
+        "median_diameter": NAN,
+        "count": Value(float(count), count_sigma),
+        "areal_density": Value(0.0, 1e6 / (field.height_nm * field.width_nm)),
+        "coverage": Value(0.0, 0.0),
+    }
+    if len(diameter) == 0:
+        return values, ("no_particles",)
+    footprint = diameter * footprint_per_diameter
+    area = field.height_nm * field.width_nm
+    covered = np.where(whole, np.pi / 4 * footprint**2, 0.0).sum()
+    # a cut particle covers about half of its circle
+    covered += 0.5 * np.where(border, np.pi / 4 * footprint**2, 0.0).sum()
+    by_size = np.pi / 2 * footprint * footprint_per_diameter * sigma
+    by_border = np.where(border, np.pi / 4 * footprint**2 * 0.3, 0.0)
+    values["coverage"] = Value(
+        float(covered / area), float(np.sqrt((by_size**2 + by_border**2).sum()) / area)
+    )
+    if not whole.any():
+        return values, ("few_particles",)
+    sizes, errors = diameter[whole], sigma[whole]
+    n = len(sizes)
+    mean_sigma = float(np.sqrt((errors**2).sum()) / n)
+    values["mean_diameter"] = Value(float(sizes.mean()), mean_sigma)
+    spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
+    values["median_diameter"] = Value(float(np.median(sizes)), spread * mean_sigma)
+    across = footprint[whole]
+    window = np.maximum(field.height_nm - across, 1.0) * np.maximum(field.width_nm - across, 1.0)
+    share = 1e6 / window
+    values["areal_density"] = Value(float(share.sum()), float(np.sqrt((share**2).sum())))
+    flags = []
+    if n < FEW:
+        flags.append("few_particles")
+    fitted = np.asarray(table["fitted"])[whole] != 0
+    if np.count_nonzero(~fitted) > 0.3 * n:
+        flags.append("many_unfitted")
+    return values, tuple(flags)

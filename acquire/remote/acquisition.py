@@ -1,0 +1,178 @@
+"""Frames of an armed instrument on their way out: every one in order to the recorder, the newest to observers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acquire.clock import Clock
+from acquire.errors import InstrumentError
+from acquire.instruments import Frame, Scan, Spectrometer
+
+logger = logging.getLogger(__name__)
+
+QUEUE_FRAMES = 64
+QUEUE_BYTES = 64 << 20
+REPLY_BYTES = 4 << 20
+MAX_WAIT_S = 1.0
+
+
+def frame_bytes(frame: Frame) -> int:
+    """Bytes of a frame's data."""
+    return sum(array.nbytes for array in frame.data.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames numbered ``first``, ``first + 1``, …, and whether the acquisition has ended after them."""
+
+    first: int
+    frames: Sequence[Frame]
+    ended: bool
+
+
+class Newest:
+    """The newest frame of one instrument for any number of observers, who may miss others."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Condition()
+        self._serial = 0
+        self._frame: Frame | None = None
+
+    def put(self, frame: Frame) -> None:
+        """Replace what is there; never waits for anybody."""
+        with self._arrived:
+            self._serial += 1
+            self._frame = frame
+            self._arrived.notify_all()
+
+    def after(self, serial: int, wait_s: float) -> tuple[int, Frame | None]:
+        """Serial number and frame of the newest after ``serial``; None if none came within ``wait_s``."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._serial > serial, min(wait_s, MAX_WAIT_S))
+            if self._serial > serial:
+                return self._serial, self._frame
+            return self._serial, None
+
+
+class Acquisition:
+    """One armed acquisition: exposes when the first frame is asked for, and waits when nobody takes them.
+
+    The queue is bounded and lossless: a full one holds the exposure up (back-pressure). A frame
+    leaves it only when its receiver has said that it came, so a lost answer loses nothing.
+
+    Args:
+        instrument: armed already.
+    """
+
+    def __init__(
+        self, number: int, instrument: Scan | Spectrometer, clock: Clock, newest: Newest
+    ) -> None:
+        self.number = number
+        self._instrument = instrument
+        self._clock = clock
+        self._newest = newest
+        self._stop = clock.signal()
+        self._changed = threading.Condition()
+        self._queue: deque[Frame] = deque()
+        self._bytes = 0
+        self._first = 1
+        """Number of the frame at the head of the queue."""
+        self._begun = self._ended = False
+        self._error: Exception | None = None
+
+    def next(self, received: int, wait_s: float) -> Batch:
+        """The frames after number ``received``, at least one unless none came in time.
+
+        Raises:
+            InstrumentError: frames after ``received`` were given to somebody else already.
+            Exception: what ended the exposure, after the frames that came before it.
+        """
+        give_up = time.monotonic() + min(wait_s, MAX_WAIT_S)
+        with self._changed:
+            self._begin()
+            self._forget(received)
+            while not self._queue and not self._ended:
+                left_s = give_up - time.monotonic()
+                if left_s <= 0:
+                    break
+                self._changed.wait(left_s)
+            if not self._queue and self._error is not None:
+                raise self._error
+            return self._batch()
+
+    def stop(self, wait_s: float = 1.0) -> None:
+        """End the exposure and forget frames that were not taken; waits a little for it to end."""
+        give_up = time.monotonic() + wait_s
+        self._stop.set()
+        with self._changed:
+            self._ended = self._ended or not self._begun
+            self._begun = True
+            self._queue.clear()
+            self._bytes = 0
+            self._changed.notify_all()
+            while not self._ended and (left_s := give_up - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._clock.spawn(self._pump, f"frames-{self.number}")
+
+    def _forget(self, received: int) -> None:
+        if received < self._first - 1:
+            raise InstrumentError(
+                f"frames up to {self._first - 1} of this acquisition were received already; "
+                f"frame {received + 1} cannot be had again. One receiver must take them all."
+            )
+        while self._queue and self._first <= received:
+            self._bytes -= frame_bytes(self._queue.popleft())
+            self._first += 1
+            self._changed.notify_all()
+        if received >= self._first and not self._stop.is_set():
+            raise InstrumentError(f"frame {received} of this acquisition was never taken.")
+
+    def _batch(self) -> Batch:
+        frames: list[Frame] = []
+        size = 0
+        for frame in self._queue:
+            size += frame_bytes(frame)
+            if frames and size > REPLY_BYTES:
+                break
+            frames.append(frame)
+        ended = self._ended and self._error is None and len(frames) == len(self._queue)
+        return Batch(self._first, frames, ended)
+
+    def _pump(self) -> None:
+        error: Exception | None = None
+        try:
+            for frame in self._instrument.frames(self._stop):
+                if not self._put(frame):
+                    break
+        except Exception as caught:  # noqa: BLE001  goes to the receiver, whatever it is
+            if self._stop.is_set():
+                logger.info("acquisition %d ended with %s", self.number, caught)
+            else:
+                error = caught
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def _put(self, frame: Frame) -> bool:
+        self._newest.put(frame)
+        size = frame_bytes(frame)
+        with self._changed:
+            while self._queue and not self._stop.is_set():
+                if len(self._queue) < QUEUE_FRAMES and self._bytes + size <= QUEUE_BYTES:
+                    break
+                self._changed.wait()
+            if self._stop.is_set():
+                return False
+            self._queue.append(frame)
+            self._bytes += size
+            self._changed.notify_all()
+            return True

@@ -1,0 +1,233 @@
+"""Calls methods of a hardened daemon: any thread, a deadline on every call, and no command ever sent twice."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+from Pyro5 import protocol
+
+from acquire.errors import LinkError
+from acquire.remote.messages import (
+    MAX_MESSAGE_BYTES,
+    Bytes,
+    MalformedMessage,
+    Message,
+    decode,
+    encode,
+    parse_address,
+    receive,
+    send,
+)
+from acquire.remote.wire import pack, unpack_error
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 2.0
+_GREETING = frozenset({protocol.MSG_CONNECTOK, protocol.MSG_CONNECTFAIL})
+_RESULT = frozenset({protocol.MSG_RESULT})
+_NOTHING: Bytes = np.empty(0, np.uint8)
+
+
+class Link:
+    """A thread-safe way to one object of a daemon: every calling thread has a connection of its own.
+
+    A call that gets no answer raises LinkError and its connection is dropped; what the server did is
+    then unknown, so nothing is repeated. The next call connects anew.
+
+    Args:
+        address: ``HOST:PORT`` on this machine.
+        timeout_s: wall seconds in which a call must be answered, unless it says otherwise.
+
+    Raises:
+        ConfigError: not a loopback address. Nothing is connected yet.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        object_id: str,
+        timeout_s: float = 5.0,
+        *,
+        mend: str = "Is it running? Start it with `hotstage serve STATION`.",
+    ) -> None:
+        self.address = address
+        self.object_id = object_id
+        self._where = parse_address(address)
+        self._timeout_s = timeout_s
+        self._mend = mend
+        self._local = threading.local()
+        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def call(self, method: str, *arguments: Any, timeout_s: float | None = None) -> Any:
+        """The plain value that the method returns.
+
+        Raises:
+            LinkError: no server, no answer in time, or an answer that cannot be read.
+            HotstageError: as raised by the method, same class and message.
+        """
+        return self._call(method, arguments, timeout_s)[0]
+
+    def call_with_blobs(
+        self, method: str, *arguments: Any, timeout_s: float | None = None
+    ) -> tuple[Any, Bytes]:
+        """The plain value and the raw bytes beside it (see :func:`acquire.remote.wire.unpack_frame`)."""
+        value, blobs = self._call(method, arguments, timeout_s)
+        if not isinstance(value, dict) or set(value) != {"value", "more"}:
+            raise LinkError(f"{self.address}: {method} did not answer with data.")
+        return value["value"], blobs
+
+    def wait_until_there(self, patience_s: float) -> None:
+        """Connect, trying again for up to ``patience_s`` wall seconds; raises LinkError."""
+        give_up = time.monotonic() + patience_s
+        pause_s = 0.05
+        while True:
+            try:
+                self._connection(time.monotonic() + CONNECT_S)
+                return
+            except LinkError:
+                if time.monotonic() + pause_s > give_up or self._closed:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(0.5, 2 * pause_s)
+
+    def drop(self) -> None:
+        """Forget the calling thread's connection; the next call connects anew."""
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """End every thread's connection; later calls raise LinkError."""
+        with self._lock:
+            self._closed = True
+            connections = list(self._open)
+        for connection in connections:
+            connection.close()
+
+    def _call(
+        self, method: str, arguments: tuple[Any, ...], timeout_s: float | None
+    ) -> tuple[Any, Bytes]:
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit_s
+        request = encode([self.object_id, method, [pack(item) for item in arguments], {}])
+        connection = self._connection(deadline)
+        try:
+            flags, value, blobs = connection.ask(request, deadline)
+        except TimeoutError as error:
+            self.drop()
+            raise LinkError(
+                f"the server at {self.address} did not answer {method!r} within {limit_s:g} s; "
+                "what it did is not known. Read its state before going on."
+            ) from error
+        except (OSError, LinkError) as error:
+            self.drop()
+            raise LinkError(
+                f"the server at {self.address} was lost during {method!r} ({error}); "
+                f"what it did is not known. {self._mend}"
+            ) from error
+        except BaseException:
+            self.drop()  # interrupted: the answer would be taken for that of the next call
+            raise
+        if flags & protocol.FLAGS_EXCEPTION:
+            raise unpack_error(value)
+        return value, blobs
+
+    def _connection(self, deadline: float) -> _Connection:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and connection.usable():
+            return connection
+        self.drop()
+        if self._closed:
+            raise LinkError(f"the link to {self.address} was closed here.")
+        by = min(deadline, time.monotonic() + CONNECT_S)
+        try:
+            connection = _Connection(self._where, self.object_id, by)
+        except (OSError, LinkError) as error:
+            raise LinkError(
+                f"no server answers at {self.address} ({_cause(error)}). {self._mend}"
+            ) from error
+        with self._lock:
+            self._open.add(connection)
+        self._local.connection = connection
+        return connection
+
+
+class _Connection:
+    """One connection of one thread."""
+
+    def __init__(self, where: tuple[str, int], object_id: str, deadline: float) -> None:
+        sock = socket.create_connection(where, timeout=max(0.001, deadline - time.monotonic()))
+        # threads end without saying so: their connection must then close by itself
+        self.close = weakref.finalize(self, _close, sock)
+        self._sock = sock
+        self._seq = 0
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            greeting = encode({"handshake": "hello", "object": object_id})
+            send(sock, protocol.MSG_CONNECT, 0, greeting)
+            reply = receive(sock, _GREETING, 1 << 20, deadline)
+            if reply.kind == protocol.MSG_CONNECTFAIL:
+                raise LinkError(f"refused: {decode(reply.payload)}")
+        except BaseException:
+            self.close()
+            raise
+
+    def usable(self) -> bool:
+        """Whether the peer is still there and owes nothing, as far as can be told without asking."""
+        if not self.close.alive:
+            return False
+        try:
+            self._sock.settimeout(0)
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def ask(self, request: bytes, deadline: float) -> tuple[int, Any, Bytes]:
+        """Send a request and return flags, decoded value and blobs of its answer."""
+        self._seq = (self._seq + 1) & 0xFFFF
+        left_s = max(0.001, deadline - time.monotonic())
+        send(self._sock, protocol.MSG_INVOKE, self._seq, request, within_s=left_s)
+        reply = self._receive(deadline)
+        value = decode(reply.payload)
+        if reply.blobs is None:
+            return reply.flags, value, _NOTHING
+        more = value["more"] if isinstance(value, dict) else 0
+        parts = [reply.blobs]
+        for _ in range(more):
+            blobs = self._receive(deadline).blobs
+            parts.append(_NOTHING if blobs is None else blobs)
+        return reply.flags, value, parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _receive(self, deadline: float) -> Message:
+        reply = receive(self._sock, _RESULT, MAX_MESSAGE_BYTES, deadline)
+        if reply.seq != self._seq:
+            raise MalformedMessage(f"answer {reply.seq} came for request {self._seq}")
+        return reply
+
+
+def _close(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        logger.debug("a connection was gone already")
+    sock.close()
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, TimeoutError):
+        return "nothing answered in time"
+    return str(error)

@@ -1,0 +1,346 @@
+"""A hardened Pyro5 daemon: fixed objects, listed methods, msgpack only, and no peer can hold up another.
+
+It speaks Pyro5's protocol (a stock proxy can call it) with its own receive and dispatch, because
+Pyro5's own decode any serializer, expose properties, and wait for silent peers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from Pyro5 import protocol
+
+from acquire.errors import ConfigError, HotstageError, LinkError
+from acquire.remote.messages import (
+    MAX_REQUEST_BYTES,
+    Buffer,
+    MalformedMessage,
+    decode,
+    encode,
+    groups,
+    parse_address,
+    receive,
+    send,
+)
+from acquire.remote.wire import pack, pack_error, unpack_arguments
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_S = 2.0
+MAX_PENDING = 32
+MAX_CONNECTIONS = 64
+_CONNECT = frozenset({protocol.MSG_CONNECT})
+_INVOKE = frozenset({protocol.MSG_INVOKE})
+_ACCEPT_S = 0.25
+_here = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class WithBlobs:
+    """What a served method returns when raw bytes go beside its plain value."""
+
+    value: Any
+    blobs: list[Buffer]
+
+
+@dataclass(eq=False)
+class _Peer:
+    number: int
+    sock: socket.socket
+    active: float = field(default_factory=time.monotonic)
+    """When it last began or ended something."""
+    established: bool = False
+    busy: bool = False
+    calls: int = 0
+
+    def cut(self) -> None:
+        """End the connection; its thread notices and cleans up."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            logger.debug("peer %d was gone already", self.number)
+
+
+def current_connection() -> int:
+    """Number of the connection whose call this thread serves; 0 outside a call."""
+    return int(getattr(_here, "connection", 0))
+
+
+class HardDaemon:
+    """Serves listed methods of registered objects on a loopback port, from threads of its own.
+
+    Every connection has a thread. A flood of silent connections costs the oldest silent ones their
+    place; when all places are taken by clients, the one that was idle for longest loses its own
+    (one that never called anything first).
+
+    Args:
+        listen: ``HOST:PORT`` on this machine; port 0 takes a free one.
+        on_disconnect: told the number of every connection that has ended.
+
+    Raises:
+        ConfigError: not a loopback address.
+        LinkError: the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        listen: str = "127.0.0.1:0",
+        *,
+        name: str = "hotstage",
+        on_disconnect: Callable[[int], None] | None = None,
+    ) -> None:
+        self._name = name
+        self._on_disconnect = on_disconnect
+        self._objects: dict[str, dict[str, tuple[object, Callable[..., Any]]]] = {}
+        self._peers: dict[_Peer, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._closing = threading.Event()
+        self._listener = _listen(*parse_address(listen))
+        host, port = self._listener.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._thread = threading.Thread(target=self._accept, name=f"{name}-accept", daemon=True)
+
+    def register(self, object_id: str, target: object, methods: Iterable[str]) -> None:
+        """Serve exactly these methods of ``target`` under ``object_id``.
+
+        Arguments are checked against the methods' annotations. A method returns a plain value or
+        dataclass, or :class:`WithBlobs`.
+
+        Raises:
+            ConfigError: one of them is not a public method.
+        """
+        served: dict[str, tuple[object, Callable[..., Any]]] = {}
+        for method in methods:
+            function = inspect.getattr_static(type(target), method, None)
+            if method.startswith("_") or not inspect.isfunction(function):
+                raise ConfigError(
+                    f"{type(target).__name__}.{method} cannot be served: only public methods can."
+                )
+            served[method] = (target, function)
+        self._objects[object_id] = served
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._thread.start()
+
+    @property
+    def clients(self) -> int:
+        """Connections that are past their handshake."""
+        with self._lock:
+            return sum(peer.established for peer in self._peers)
+
+    def close(self) -> None:
+        """End all connections and stop; make hardware safe before. Idempotent."""
+        self._closing.set()
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:  # some systems do not wake an accept in this way; it wakes by itself soon
+            logger.debug("the listener will notice in %g s", _ACCEPT_S)
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+        self._listener.close()
+        with self._lock:
+            peers = dict(self._peers)
+        for peer in peers:
+            peer.cut()
+        for thread in peers.values():
+            if thread is not threading.current_thread():
+                thread.join(2.0)
+
+    # ------------------------------------------------------------------------ admission
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                if not self._closing.is_set():
+                    logger.warning("cannot accept a connection: %s", error)
+                    self._make_room(0)
+                    self._closing.wait(0.05)
+                continue
+            try:
+                self._admit(sock)
+            except (OSError, RuntimeError) as error:  # it is gone already, or there are no threads
+                logger.warning("cannot serve a connection: %s", error)
+                sock.close()
+
+    def _admit(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._make_room(MAX_PENDING - 1)
+        peer = _Peer(next(self._numbers), sock)
+        thread = threading.Thread(
+            target=self._serve, args=(peer,), name=f"{self._name}-{peer.number}", daemon=True
+        )
+        with self._lock:
+            self._peers[peer] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._peers[peer]
+            raise
+
+    def _make_room(self, pending_at_most: int) -> None:
+        with self._lock:
+            pending = [peer for peer in self._peers if not peer.established]
+        pending.sort(key=lambda peer: peer.active)
+        for peer in pending[: max(0, len(pending) - pending_at_most)]:
+            peer.cut()
+
+    def _establish(self, peer: _Peer) -> None:
+        """Give a peer a client's place, if need be that of the client that was idle for longest."""
+        with self._lock:
+            established = [other for other in self._peers if other.established]
+            if len(established) >= MAX_CONNECTIONS:
+                idle = [other for other in established if not other.busy]
+                if not idle:
+                    raise LinkError(f"all {MAX_CONNECTIONS} places of this server are busy.")
+                # who never called anything goes first, so that a flood only displaces itself
+                victim = min(idle, key=lambda other: (other.calls > 0, other.active))
+                victim.established = False
+                victim.cut()
+            peer.established = True
+
+    # ---------------------------------------------------------------------- conversation
+
+    def _serve(self, peer: _Peer) -> None:
+        _here.connection = peer.number
+        greeted = False
+        try:
+            if self._handshake(peer):
+                greeted = True
+                while not self._closing.is_set():
+                    self._handle(peer)
+        except MalformedMessage as error:
+            logger.warning("connection %d ended: %s", peer.number, error)
+        except OSError as error:
+            logger.debug("connection %d ended: %s", peer.number, error)
+        finally:
+            with self._lock:
+                self._peers.pop(peer, None)
+            peer.sock.close()
+            if greeted:
+                self._tell_disconnect(peer.number)
+
+    def _tell_disconnect(self, number: int) -> None:
+        if self._on_disconnect is None:
+            return
+        try:
+            self._on_disconnect(number)
+        except Exception:
+            logger.exception("the end of connection %d could not be handled", number)
+
+    def _handshake(self, peer: _Peer) -> bool:
+        message = receive(peer.sock, _CONNECT, 1 << 16, time.monotonic() + HANDSHAKE_S)
+        try:
+            object_id = _field(decode(message.payload), "object")
+            if object_id not in self._objects:
+                raise LinkError(f"there is no object {object_id!r} here.")
+            self._establish(peer)
+        except LinkError as error:
+            send(peer.sock, protocol.MSG_CONNECTFAIL, message.seq, encode(str(error)))
+            return False
+        methods = sorted(self._objects[object_id])
+        meta = {"methods": methods, "oneway": [], "attrs": []}
+        reply = encode({"handshake": "hello", "meta": meta})
+        send(peer.sock, protocol.MSG_CONNECTOK, message.seq, reply)
+        return True
+
+    def _handle(self, peer: _Peer) -> None:
+        message = receive(peer.sock, _INVOKE, MAX_REQUEST_BYTES, None)
+        if message.blobs is not None:
+            raise MalformedMessage("a request with annotations")
+        peer.busy, peer.active = True, time.monotonic()
+        peer.calls += 1
+        try:
+            result: Any = None
+            flags, blobs = 0, list[Buffer]()
+            try:
+                result = self._call(message.payload)
+                if isinstance(result, WithBlobs):
+                    result, blobs = result.value, result.blobs
+                    parts = groups(blobs)
+                    payload = encode({"value": pack(result), "more": len(parts) - 1})
+                else:
+                    parts = [[]]
+                    payload = encode(pack(result))
+            except BaseException as error:
+                if not isinstance(error, HotstageError):
+                    logger.exception("a served method failed")
+                flags, parts = protocol.FLAGS_EXCEPTION, [[]]
+                payload = encode(pack_error(error))
+            self._reply(peer, message.seq, flags, payload, parts)
+        finally:
+            peer.busy, peer.active = False, time.monotonic()
+
+    def _reply(
+        self,
+        peer: _Peer,
+        seq: int,
+        flags: int,
+        payload: bytes,
+        parts: list[list[memoryview]],
+    ) -> None:
+        try:
+            send(peer.sock, protocol.MSG_RESULT, seq, payload, flags=flags, blobs=parts[0])
+        except LinkError as error:  # too large: nothing was sent yet
+            payload, flags = encode(pack_error(error)), protocol.FLAGS_EXCEPTION
+            send(peer.sock, protocol.MSG_RESULT, seq, payload, flags=flags)
+            return
+        for blobs in parts[1:]:
+            send(peer.sock, protocol.MSG_RESULT, seq, b"", blobs=blobs)
+
+    def _call(self, payload: Buffer) -> Any:
+        request = decode(payload)
+        if not isinstance(request, list) or len(request) != 4:
+            raise LinkError("a request must be object, method, arguments and no keywords.")
+        object_id, method, arguments, keywords = request
+        if not isinstance(object_id, str) or not isinstance(method, str):
+            raise LinkError("a request must name its object and method.")
+        served = self._objects.get(object_id, {})
+        if method not in served:
+            raise LinkError(f"{object_id!r} here serves no method {method!r}.")
+        if keywords or not isinstance(arguments, list):
+            raise LinkError(f"{method} takes positional arguments only.")
+        target, function = served[method]
+        return function(target, *unpack_arguments(function, arguments))
+
+
+def _field(plain: Any, key: str) -> str:
+    value = plain.get(key) if isinstance(plain, dict) else None
+    if not isinstance(value, str):
+        raise LinkError(f"a handshake must say its {key!r}.")
+    return value
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "nt":  # elsewhere the port could be shared with, and stolen by, another program
+        listener.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", -5), 1)
+    else:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise LinkError(
+            f"cannot listen on {host}:{port}: {error.strerror}. "
+            "Is another server running there? Stop it, or choose another port."
+        ) from error
+    listener.settimeout(_ACCEPT_S)
+    return listener

@@ -1,0 +1,286 @@
+"""Instruments behind a server, with the same protocols as those in this process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from acquire.clock import ClockRelation, Signal
+from acquire.errors import HotstageError, InstrumentError, LeaseError, LinkError
+from acquire.instruments import (
+    Description,
+    Frame,
+    FrameMeta,
+    HolderReading,
+    Instrument,
+    RampRequest,
+    SafeState,
+    ScanExposure,
+    SpectrometerSetting,
+    SpectrumExposure,
+    StreamSpec,
+)
+from acquire.remote.catalogue import kind_of, method_of
+from acquire.remote.client import Link
+from acquire.remote.wire import pack, unpack, unpack_frame, unpack_result
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.1
+"""Longest that ``frames`` waits at the server before it looks at its stop signal again."""
+FRAME_PATIENCE_S = 1.5
+"""Asking again for frames is harmless (nothing is commanded), so a lost answer is not the end yet."""
+FRAME_TIMEOUT_S = 10.0
+
+
+class _Remote:
+    """What all proxies share: a link, a role, the relation of the clocks, the commander's token."""
+
+    def __init__(
+        self, link: Link, role: str, relation: ClockRelation, token: Callable[[], str]
+    ) -> None:
+        self._link = link
+        self._role = role
+        self._kind = kind_of(role)
+        self._relation = relation
+        self._token = token
+
+    def describe(self) -> Description:
+        """Identity, limits and facts for the metadata."""
+        described: Description = self._call("describe")
+        return described
+
+    def make_safe(self, reason: str) -> None:
+        """Have the instrument made safe; a server that is gone has done so or cannot be reached."""
+        try:
+            self._call("make_safe", reason)
+        except HotstageError as error:
+            logger.error("%s could not be told to make safe: %s", self._role, error)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        return unpack_result(method_of(self._kind, method), self._invoke(method, *arguments))
+
+    def _invoke(self, method: str, *arguments: Any) -> Any:
+        packed = [pack(argument) for argument in arguments]
+        return self._link.call("invoke", self._role, method, packed, self._token())
+
+
+class RemoteHolder(_Remote):
+    """A heating holder behind a server."""
+
+    def check(self, request: RampRequest) -> None:
+        """Raise LimitError if ``ramp`` would refuse the request."""
+        self._call("check", request)
+
+    def ramp(self, target_celsius: float, rate_celsius_per_s: float) -> None:
+        """Start a ramp; raises LimitError, FaultError, LeaseError, LinkError."""
+        self._call("ramp", target_celsius, rate_celsius_per_s)
+
+    def hold(self) -> None:
+        """Freeze the setpoint."""
+        self._call("hold")
+
+    def read(self) -> HolderReading:
+        """A reading, its time on the local clock."""
+        reading: HolderReading = self._call("read")
+        return replace(reading, t_s=self._relation.to_local(reading.t_s))
+
+    def arm_safe_state(self, safe_state: SafeState) -> None:
+        """Say how ``make_safe`` shall proceed."""
+        self._call("arm_safe_state", safe_state)
+
+    def clear_fault(self) -> None:
+        """Unlatch a fault."""
+        self._call("clear_fault")
+
+
+class _RemoteFrames(_Remote):
+    """An instrument that exposes frames."""
+
+    _number = 0
+
+    def frames(self, stop: Signal) -> Iterator[Frame]:
+        """The armed frames in order, none left out, their times on the local clock.
+
+        Ends within 0.25 s of wall time after ``stop`` is set, also while another thread disarms.
+
+        Raises:
+            InstrumentError: not armed, or what ended the exposure at the server.
+            LeaseError: control was lost, whereupon the server ended the exposure.
+        """
+        number, received, ended = self._number, 0, False
+        if not number:
+            raise InstrumentError(f"{self._role} is not armed; arm it before asking for frames.")
+        try:
+            while not stop.is_set():
+                first, frames, ended = self._next(number, received)
+                if frames and first != received + 1:
+                    raise LinkError(f"frame {received + 1} of {self._role} was lost on the way.")
+                for frame in frames:
+                    if stop.is_set():
+                        return
+                    received += 1
+                    yield self._local(frame)
+                if ended:
+                    return
+        except LeaseError:
+            ended = True  # the server has ended it
+            raise
+        finally:
+            if not ended:
+                self._stop(number)
+
+    def latest(self, after: int, wait_s: float = 0.5) -> tuple[int, Frame | None, int]:
+        """The newest frame for a viewer: its serial number, the frame, and how many were not shown.
+
+        Args:
+            after: serial number of the last frame seen, 0 at first.
+            wait_s: wall seconds to wait for a newer one, at most 1; then the frame is None.
+        """
+        reply, buffer = self._link.call_with_blobs("frames_latest", self._role, after, wait_s)
+        serial = unpack(int, reply["serial"])
+        if not reply["frames"]:
+            return after, None, 0
+        frame = self._local(unpack_frame(reply["frames"][0], buffer))
+        return serial, frame, serial - after - 1 if after else 0
+
+    def disarm(self) -> None:
+        """End the acquisition; idempotent."""
+        self._call("disarm")
+        self._number = 0
+
+    def _arm(self, exposure: ScanExposure | SpectrumExposure, frames: int | None) -> StreamSpec:
+        reply = self._invoke("arm", exposure, frames)
+        self._number = unpack(int, reply["number"])
+        spec: StreamSpec = unpack(StreamSpec, reply["spec"])
+        return spec
+
+    def _next(self, number: int, received: int) -> tuple[int, list[Frame], bool]:
+        give_up = time.monotonic() + FRAME_PATIENCE_S
+        while True:
+            try:
+                reply, buffer = self._link.call_with_blobs(
+                    "frames_next",
+                    self._role,
+                    number,
+                    received,
+                    POLL_S,
+                    self._token(),
+                    timeout_s=FRAME_TIMEOUT_S,
+                )
+                break
+            except LinkError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.05)
+        frames = [unpack_frame(head, buffer) for head in reply["frames"]]
+        return unpack(int, reply["first"]), frames, unpack(bool, reply["ended"])
+
+    def _stop(self, number: int) -> None:
+        try:
+            self._link.call("frames_stop", self._role, number, self._token())
+        except HotstageError as error:
+            logger.info("the frames of %s need no stop any more: %s", self._role, error)
+
+    def _local(self, frame: Frame) -> Frame:
+        to_local = self._relation.to_local
+        spans = {
+            name: (to_local(start), to_local(end))
+            for name, (start, end) in frame.meta.spans.items()
+        }
+        return replace(
+            frame,
+            t_start_s=to_local(frame.t_start_s),
+            t_end_s=to_local(frame.t_end_s),
+            meta=FrameMeta(frame.meta.scalars, spans),
+        )
+
+
+class RemoteScan(_RemoteFrames):
+    """A scan generator with its detectors behind a server."""
+
+    def check(self, request: ScanExposure) -> None:
+        """Raise LimitError if ``arm`` would refuse the exposure."""
+        self._call("check", request)
+
+    def arm(self, exposure: ScanExposure, frames: int | None = None) -> StreamSpec:
+        """Prepare ``frames`` exposures; they begin when ``frames()`` is iterated."""
+        return self._arm(exposure, frames)
+
+    def park(self, x_nm: float, y_nm: float) -> None:
+        """Put the resting probe on a point."""
+        self._call("park", x_nm, y_nm)
+
+    def shift(self, dx_nm: float, dy_nm: float) -> None:
+        """Move the field of view, relative to the present one."""
+        self._call("shift", dx_nm, dy_nm)
+
+    def blank(self, blanked: bool) -> None:
+        """Blank the beam (anyone may) or un-blank it (the commander)."""
+        self._call("blank", blanked)
+
+    def blanked(self) -> bool:
+        """Whether the beam is blanked now."""
+        blanked: bool = self._call("blanked")
+        return blanked
+
+
+class RemoteSpectrometer(_RemoteFrames):
+    """An EELS spectrometer behind a server."""
+
+    def check(self, setting: SpectrometerSetting) -> None:
+        """Raise LimitError if ``tune`` would refuse the setting."""
+        self._call("check", setting)
+
+    def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
+        """Set energy offset and dispersion; returns what the device took."""
+        taken: SpectrometerSetting = self._call("tune", setting)
+        return taken
+
+    def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
+        """Prepare ``frames`` spectra; they begin when ``frames()`` is iterated."""
+        return self._arm(exposure, frames)
+
+
+class RemoteChannel(_Remote):
+    """Scalars behind a server."""
+
+    def read(self) -> Mapping[str, float]:
+        """The present values by name."""
+        values: Mapping[str, float] = self._call("read")
+        return values
+
+
+class RemoteSimulation:
+    """The truth of a simulated station behind a server."""
+
+    def __init__(self, link: Link, instruments: Mapping[str, Instrument]) -> None:
+        self._link = link
+        self._instruments = instruments
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """The proxies by role."""
+        return self._instruments
+
+    def describe(self) -> Mapping[str, str | float]:
+        """Simulator, specimen, seed."""
+        found: Mapping[str, str | float] = unpack(
+            dict[str, str | float], self._link.call("simulation_facts")
+        )
+        return found
+
+    def truth(self, stream: str, index: int) -> Mapping[str, Any]:
+        """What really was in one frame; raises KeyError if it is not remembered."""
+        found: Mapping[str, Any] = unpack(dict[str, Any], self._link.call("truth", stream, index))
+        return found
+
+    def expected(self) -> Mapping[str, float]:
+        """What a perfect measurement would say now."""
+        found: Mapping[str, float] = unpack(
+            dict[str, float], self._link.call("simulation_expected")
+        )
+        return found

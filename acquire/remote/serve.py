@@ -1,0 +1,169 @@
+"""Runs an instrument server as a process: opens the station, serves it, and always ends safe and in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from acquire.errors import ConfigError
+from acquire.remote.server import InstrumentServer
+from acquire.station import Station
+
+logger = logging.getLogger(__name__)
+
+LINGER_S = 10.0
+_POLL_S = 0.1
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGBREAK", "SIGHUP")
+
+
+class Owner:
+    """The program that started this one, at the other end of standard input.
+
+    The pipe breaks when that program ends, however it ends; a line ``quit`` is an orderly end.
+    """
+
+    def __init__(self, fd: int = 0) -> None:
+        self._fd = fd
+        self._rest = b""
+        self.gone = threading.Event()
+        self.quit = threading.Event()
+
+    def station(self) -> Station:
+        """The station that it asks to be served, from the first line; raises ConfigError."""
+        try:
+            given = json.loads(self._line())
+            text, source = given["text"], given["source"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"no station came on standard input ({type(error).__name__}: {error}); "
+                "start servers with `hotstage serve STATION`."
+            ) from error
+        return Station.parse(str(text), str(source))
+
+    def watch(self) -> None:
+        """Begin to notice its end."""
+        threading.Thread(target=self._watch, name="owner-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        while line := self._line():
+            if line.strip() == b"quit":
+                self.quit.set()
+                return
+        self.gone.set()
+
+    def _line(self) -> bytes:
+        # os.read, because a thread inside a buffered stdin breaks the interpreter's exit
+        while b"\n" not in self._rest:
+            try:
+                chunk = os.read(self._fd, 65536)
+            except OSError:
+                chunk = b""
+            if not chunk:
+                return b""
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line + b"\n"
+
+
+def serve(
+    station: Station,
+    *,
+    listen: str | None = None,
+    ready: Path | None = None,
+    owner: Owner | None = None,
+    linger_s: float = LINGER_S,
+    stop: threading.Event | None = None,
+) -> None:
+    """Open a station in this process and serve it until a signal, the owner or ``stop`` ends it.
+
+    When it can be reached it says so in one line of JSON on standard output, with ``address``,
+    ``station`` and ``clock_rate``. When it ends, in whatever way, the instruments are made safe
+    before the sockets are closed.
+
+    Args:
+        station: what to serve.
+        listen: ``HOST:PORT``; default as the station says.
+        ready: a file that gets the same line.
+        owner: whose end makes safe at once, and ends the server ``linger_s`` later, unless clients
+            are still connected or the holder is still cooling in its safe state.
+        linger_s: wall seconds.
+        stop: set to end it.
+
+    Raises:
+        HotstageError: the station cannot be opened, or the port cannot be had.
+    """
+    ending = stop if stop is not None else threading.Event()
+    with _signals(ending), station.open() as opened:
+        server = InstrumentServer(opened, listen)
+        try:
+            server.start()
+            _announce(server, station, opened.clock.rate, ready)
+            _wait(server, ending, owner, linger_s)
+        finally:
+            server.close()
+
+
+def _wait(
+    server: InstrumentServer, ending: threading.Event, owner: Owner | None, linger_s: float
+) -> None:
+    orphan_since: float | None = None
+    while not ending.wait(_POLL_S):
+        if owner is None:
+            continue
+        if owner.quit.is_set():
+            return
+        if not owner.gone.is_set():
+            continue
+        if orphan_since is None:
+            server.abandon("the program that started the instrument server is gone")
+            orphan_since = time.monotonic()
+        elif server.clients or not server.settled():
+            orphan_since = time.monotonic()
+        elif time.monotonic() - orphan_since > linger_s:
+            logger.info("nobody came within %g s after the owner was gone", linger_s)
+            return
+
+
+def _announce(
+    server: InstrumentServer, station: Station, clock_rate: float, ready: Path | None
+) -> None:
+    facts = {"address": server.address, "station": station.name, "clock_rate": clock_rate}
+    line = json.dumps(facts) + "\n"
+    if ready is not None:
+        partial = ready.with_name(ready.name + ".partial")
+        partial.write_text(line, encoding="utf-8")
+        partial.replace(ready)
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _signals(ending: threading.Event) -> Iterator[None]:
+    """Let the signals that ask a program to end set ``ending`` (in the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ending.set()
+
+    before: dict[int, Any] = {}
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None:
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

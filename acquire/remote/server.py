@@ -1,0 +1,306 @@
+"""The instrument server: a station's instruments behind a hardened daemon, safe whenever nobody commands them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from acquire.errors import HotstageError, InstrumentError, LeaseError, LinkError
+from acquire.instruments import (
+    HeatingHolder,
+    HolderState,
+    Instrument,
+    SafeState,
+    Scan,
+    Spectrometer,
+)
+from acquire.remote.acquisition import Acquisition, Newest
+from acquire.remote.catalogue import kind_of, method_of, needs_control
+from acquire.remote.daemon import HardDaemon, WithBlobs, current_connection
+from acquire.remote.lease import TTL_S, Lease
+from acquire.remote.wire import pack, pack_frames, unpack_arguments
+from acquire.station import OpenStation
+
+logger = logging.getLogger(__name__)
+
+OBJECT_ID = "station"
+METHODS = (
+    "about",
+    "now_s",
+    "invoke",
+    "frames_next",
+    "frames_stop",
+    "frames_latest",
+    "lease_acquire",
+    "lease_beat",
+    "lease_release",
+    "emergency_off",
+    "truth",
+    "simulation_facts",
+    "simulation_expected",
+)
+SAFE_WAIT_S = 1.0
+"""An instrument that hangs while it is made safe is not waited for longer than this."""
+
+
+class InstrumentServer:
+    """Serves an open station; whoever wants to command it must hold the lease.
+
+    Whenever the lease ends, in whatever way, exposures stop and every instrument is made safe.
+
+    Args:
+        station: open in this process, on a clock that follows the wall.
+        listen: ``HOST:PORT`` on this machine; default as the station says.
+
+    Raises:
+        HotstageError: a virtual clock, or no such port.
+    """
+
+    def __init__(
+        self, station: OpenStation, listen: str | None = None, *, ttl_s: float = TTL_S
+    ) -> None:
+        if not np.isfinite(station.clock.rate):
+            raise HotstageError("an instrument server needs a clock that follows the wall.")
+        self._station = station
+        self._instruments = station.instruments
+        self._acquisitions: dict[str, Acquisition] = {}
+        self._numbers = itertools.count(1)
+        self._newest = {role: Newest() for role in ("scan", "spectrometer")}
+        self._arming = {role: threading.Lock() for role in self._newest}
+        self._lease = Lease(self._make_all_safe, ttl_s)
+        try:
+            self._daemon = HardDaemon(
+                listen or station.station.file.server.listen,
+                name="instruments",
+                on_disconnect=self._lease.disconnected,
+            )
+        except HotstageError:
+            self._lease.close()
+            raise
+        self._daemon.register(OBJECT_ID, self, METHODS)
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT`` where it listens."""
+        return self._daemon.address
+
+    @property
+    def clients(self) -> int:
+        """Connections of clients now."""
+        return self._daemon.clients
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._daemon.start()
+
+    def settled(self) -> bool:
+        """Whether the holder is not on its way to its safe state any more."""
+        try:
+            return self._station.holder.read().state is not HolderState.MAKING_SAFE
+        except HotstageError:
+            return True
+
+    def abandon(self, reason: str) -> None:
+        """Take control away from whoever has it, and make everything safe."""
+        self._lease.revoke(reason)
+        self._make_all_safe(reason)
+
+    def close(self) -> None:
+        """Make everything safe, then end all connections; idempotent."""
+        reason = "the instrument server is being closed"
+        self._lease.close()
+        self._make_all_safe(reason, at_once=True)
+        self._daemon.close()
+
+    # ------------------------------------------------------------- served: what is there
+
+    def about(self) -> dict[str, Any]:
+        """Everything a client needs to know before it makes its proxies."""
+        return {
+            "station": self._station.station.text,
+            "source": self._station.station.source,
+            "clock_rate": self._station.clock.rate,
+            "epoch_unix_s": self._station.clock.epoch_unix_s,
+            "roles": sorted(self._instruments),
+            "commander": self._lease.commander,
+            "ttl_s": self._lease.ttl_s,
+            "pid": os.getpid(),
+        }
+
+    def now_s(self) -> float:
+        """The station clock's present time in s."""
+        return self._station.clock.now_s()
+
+    def truth(self, stream: str, index: int) -> Any:
+        """What really was in one simulated frame."""
+        return pack(self._simulation().truth(stream, index))
+
+    def simulation_facts(self) -> Any:
+        """Simulator, specimen, seed."""
+        return pack(self._simulation().describe())
+
+    def simulation_expected(self) -> Any:
+        """What a perfect measurement would say now."""
+        return pack(self._simulation().expected())
+
+    def _simulation(self) -> Any:
+        if self._station.simulation is None:
+            raise InstrumentError("this station is not simulated: nobody knows the truth.")
+        return self._station.simulation
+
+    # ---------------------------------------------------------------- served: instruments
+
+    def invoke(self, role: str, method: str, arguments: list[Any], token: str) -> Any:
+        """Call one method of the instrument in a role; the catalogue says which need control."""
+        instrument = self._instruments.get(role)
+        if instrument is None:
+            raise LinkError(
+                f"this station has no {role!r}; it has {', '.join(sorted(self._instruments))}."
+            )
+        kind = kind_of(role)
+        values = unpack_arguments(method_of(kind, method), arguments)
+        if not needs_control(kind, method, values):
+            return self._do(role, instrument, method, values)
+        self._lease.require(token)
+        result = self._do(role, instrument, method, values)
+        self._refuse_if_lost(token, role, f"{role}.{method}")
+        return result
+
+    def _do(self, role: str, instrument: Instrument, method: str, values: list[Any]) -> Any:
+        call: Callable[..., Any] = getattr(instrument, method)
+        if method == "disarm":
+            with self._arming[role]:
+                self._stop_acquisition(role)
+                return call()
+        if method != "arm" or not isinstance(instrument, Scan | Spectrometer):
+            return call(*values)
+        with self._arming[role]:
+            spec = call(*values)
+            acquisition = Acquisition(
+                next(self._numbers), instrument, self._station.clock, self._newest[role]
+            )
+            self._acquisitions[role] = acquisition
+        return {"number": acquisition.number, "spec": pack(spec)}
+
+    def _refuse_if_lost(self, token: str, role: str, what: str) -> None:
+        """A command that was under way while control ended is undone by making safe once more."""
+        try:
+            self._lease.require(token)
+        except LeaseError as error:
+            self._make_one_safe(role, f"control ended during {what}")
+            raise LeaseError(f"{what} was undone by making safe: {error}") from error
+
+    # --------------------------------------------------------------------- served: frames
+
+    def frames_next(
+        self, role: str, number: int, received: int, wait_s: float, token: str
+    ) -> WithBlobs:
+        """Frames of acquisition ``number`` after frame ``received`` of it, every one, in order."""
+        self._lease.require(token)
+        acquisition = self._acquisitions.get(role)
+        if acquisition is None or acquisition.number != number:
+            return WithBlobs({"first": received + 1, "frames": [], "ended": True}, [])
+        batch = acquisition.next(received, wait_s)
+        heads, blobs = pack_frames(batch.frames)
+        return WithBlobs({"first": batch.first, "frames": heads, "ended": batch.ended}, blobs)
+
+    def frames_stop(self, role: str, number: int, token: str) -> None:
+        """End the exposures of acquisition ``number``; the instrument stays armed until disarmed."""
+        self._lease.require(token)
+        acquisition = self._acquisitions.get(role)
+        if acquisition is not None and acquisition.number == number:
+            acquisition.stop()
+
+    def frames_latest(self, role: str, after: int, wait_s: float) -> WithBlobs:
+        """The newest frame if its serial number is above ``after``, for observers."""
+        newest = self._newest.get(role)
+        if newest is None:
+            raise LinkError(f"{role!r} takes no frames.")
+        serial, frame = newest.after(after, wait_s)
+        heads, blobs = pack_frames([] if frame is None else [frame])
+        return WithBlobs({"serial": serial, "frames": heads}, blobs)
+
+    def _stop_acquisition(self, role: str) -> None:
+        acquisition = self._acquisitions.pop(role, None)
+        if acquisition is not None:
+            acquisition.stop()
+
+    # -------------------------------------------------------------------- served: control
+
+    def lease_acquire(self, commander: str) -> dict[str, Any]:
+        """Take control; the connection of this call keeps it alive."""
+        token = self._lease.acquire(commander, current_connection())
+        return {"token": token, "ttl_s": self._lease.ttl_s}
+
+    def lease_beat(self, token: str) -> None:
+        """A sign of life of the commander."""
+        self._lease.beat(token, current_connection())
+
+    def lease_release(self, token: str) -> None:
+        """Give control back; everything is made safe."""
+        self._lease.release(token)
+
+    def emergency_off(self, reason: str) -> None:
+        """Heater off at once, beam blanked, exposures ended, control taken away; for everyone."""
+        text = f"emergency off ({reason})"
+        logger.warning("%s", text)
+        self._make_all_safe(text, at_once=True)
+        self._lease.revoke(text)
+
+    # -------------------------------------------------------------------------- make safe
+
+    def _make_all_safe(self, reason: str, *, at_once: bool = False) -> None:
+        """Every instrument in a thread of its own, so that one that hangs cannot hold up the others.
+
+        Args:
+            reason: for the log and the instruments.
+            at_once: the heater is switched off, whatever safe state was armed.
+        """
+        done = {role: threading.Event() for role in self._instruments}
+        for role, safe in done.items():
+            threading.Thread(
+                target=self._make_one_safe,
+                args=(role, reason, at_once, safe),
+                name=f"safe-{role}",
+                daemon=True,
+            ).start()
+        give_up = time.monotonic() + SAFE_WAIT_S
+        for role, safe in done.items():
+            if not safe.wait(max(0.0, give_up - time.monotonic())):
+                logger.error("%s is not known to be safe after %g s", role, SAFE_WAIT_S)
+
+    def _make_one_safe(
+        self, role: str, reason: str, at_once: bool = False, safe: threading.Event | None = None
+    ) -> None:
+        instrument = self._instruments[role]
+        try:
+            if at_once and isinstance(instrument, HeatingHolder):
+                instrument.arm_safe_state(SafeState())
+            instrument.make_safe(reason)
+        except Exception:
+            logger.exception("%s could not be made safe", role)
+        finally:
+            if safe is not None:
+                safe.set()
+        self._clear(role)
+
+    def _clear(self, role: str) -> None:
+        """End what the last commander armed, so that the next one can arm."""
+        instrument = self._instruments[role]
+        if not isinstance(instrument, Scan | Spectrometer):
+            return
+        with self._arming[role]:
+            if role not in self._acquisitions:
+                return
+            self._stop_acquisition(role)
+            try:
+                instrument.disarm()
+            except HotstageError:
+                logger.exception("%s could not be disarmed", role)

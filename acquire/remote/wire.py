@@ -1,0 +1,301 @@
+"""Turns the dataclasses, errors and arrays that cross a wire into plain msgpack values and back, strictly.
+
+No pickle and no class names from the wire: the receiver says which type it expects, and anything
+that does not fit it exactly is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import types
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from acquire.errors import HotstageError, InstrumentError, LinkError, error_types
+from acquire.instruments import AnyArray, Frame, FrameMeta
+from acquire.remote.messages import Buffer, Bytes
+
+T = TypeVar("T")
+_ALIGN = 64
+_DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SU]\d{1,6})")
+_BUILTIN_ERRORS: dict[str, type[Exception]] = {"KeyError": KeyError}
+_PLAIN = (bool, int, float, str, bytes)
+
+
+# --------------------------------------------------------------------------- plain values
+
+
+def pack(value: Any) -> Any:
+    """A value of None, numbers, strings, bytes, enums, sequences, mappings and dataclasses, as plain.
+
+    Raises:
+        LinkError: it holds something else (arrays travel as blobs, see :func:`pack_arrays`).
+    """
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or type(value) in _PLAIN:
+        return value
+    if isinstance(value, np.generic):
+        return pack(value.item())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: pack(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {_key(key): pack(item) for key, item in value.items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        return [pack(item) for item in value]
+    if isinstance(value, str):  # a subclass, which msgpack would refuse
+        return str(value)
+    raise LinkError(f"a {type(value).__name__} cannot cross the wire as a plain value.")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise LinkError(f"the mapping key {key!r} cannot cross the wire: keys must be strings.")
+    return str(key)
+
+
+def unpack(hint: Any, plain: Any) -> Any:
+    """The value of type ``hint`` that ``plain`` stands for.
+
+    Raises:
+        LinkError: ``plain`` is not exactly that: a wrong type, an unknown or a missing field.
+    """
+    if hint is Any or hint is object:
+        return plain
+    if hint is None or hint is type(None):
+        return _exactly(plain, type(None), hint)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _unpack_union(args, plain)
+    if origin is Literal:
+        if plain not in args:
+            raise LinkError(f"{_short(plain)} came where one of {args} was expected.")
+        return plain
+    if origin is tuple:
+        return _unpack_tuple(args, plain)
+    if origin is list:
+        return [unpack(args[0], item) for item in _exactly(plain, list, hint)]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {
+            unpack(args[0], key): unpack(args[1], item)
+            for key, item in _exactly(plain, dict, hint).items()
+        }
+    if not isinstance(hint, type):
+        raise LinkError(f"values of type {hint!r} do not cross the wire.")
+    return _unpack_class(hint, plain)
+
+
+def _unpack_class(hint: type[Any], plain: Any) -> Any:
+    if issubclass(hint, Enum):
+        try:
+            return hint(plain)
+        except ValueError as error:
+            raise LinkError(f"{_short(plain)} is not a {hint.__name__}.") from error
+    if is_dataclass(hint):
+        return _unpack_dataclass(hint, plain)
+    if hint is float and type(plain) is int:
+        return float(plain)
+    if hint in (bool, int, float, str, bytes, dict, list):
+        return _exactly(plain, hint, hint)
+    raise LinkError(f"values of type {hint.__name__} do not cross the wire.")
+
+
+def _unpack_union(options: tuple[Any, ...], plain: Any) -> Any:
+    for option in options:
+        if option is type(plain) or (option is float and type(plain) is int):
+            return plain
+    for option in options:
+        try:
+            return unpack(option, plain)
+        except LinkError:
+            continue
+    raise LinkError(f"{_short(plain)} came where one of {options} was expected.")
+
+
+def _unpack_tuple(args: tuple[Any, ...], plain: Any) -> tuple[Any, ...]:
+    items = _exactly(plain, list, tuple)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(unpack(args[0], item) for item in items)
+    if len(items) != len(args):
+        raise LinkError(f"{len(items)} values came where {len(args)} were expected.")
+    return tuple(unpack(arg, item) for arg, item in zip(args, items, strict=True))
+
+
+def _unpack_dataclass(cls: type[Any], plain: Any) -> Any:
+    given = _exactly(plain, dict, cls)
+    hints = _hints(cast(Hashable, cls))
+    names = [field.name for field in fields(cls)]
+    if set(given) != set(names):
+        odd = sorted(set(given) ^ set(names), key=str)
+        raise LinkError(f"a {cls.__name__} came with missing or unknown fields: {odd}.")
+    return cls(**{name: unpack(hints[name], given[name]) for name in names})
+
+
+def _exactly(plain: Any, kind: type[T], hint: Any) -> T:
+    if type(plain) is not kind:
+        wanted = getattr(hint, "__name__", str(hint))
+        raise LinkError(f"{_short(plain)} came where a {wanted} was expected.")
+    return plain
+
+
+def _short(plain: Any) -> str:
+    text = repr(plain)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@cache
+def _hints(thing: Hashable) -> dict[str, Any]:
+    return get_type_hints(thing)
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(function).parameters.values())[1:]
+
+
+def unpack_arguments(function: Callable[..., Any], plain: Sequence[Any]) -> list[Any]:
+    """Arguments for a method, by the types that ``function`` (of a protocol class) declares."""
+    parameters, hints = _parameters(function), _hints(function)
+    needed = sum(parameter.default is inspect.Parameter.empty for parameter in parameters)
+    if not needed <= len(plain) <= len(parameters):
+        raise LinkError(
+            f"{function.__name__} takes {needed} to {len(parameters)} arguments, {len(plain)} came."
+        )
+    return [
+        unpack(hints[parameter.name], item)
+        for parameter, item in zip(parameters, plain, strict=False)
+    ]
+
+
+def unpack_result(function: Callable[..., Any], plain: Any) -> Any:
+    """What a method of a protocol class returned."""
+    return unpack(_hints(function)["return"], plain)
+
+
+# --------------------------------------------------------------------------------- errors
+
+
+def pack_error(error: BaseException) -> dict[str, Any]:
+    """An error in the form in which Pyro5 carries exceptions; foreign ones become InstrumentError."""
+    if isinstance(error, HotstageError):
+        kinds = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, HotstageError)]
+        text = str(error)
+    elif type(error).__name__ in _BUILTIN_ERRORS:
+        kinds, text = [type(error).__name__], str(error.args[0] if error.args else "")
+    else:
+        kinds, text = ["InstrumentError"], f"the server failed: {type(error).__name__}: {error}"
+    return {
+        "__class__": f"acquire.errors.{kinds[0]}",
+        "__exception__": True,
+        "args": [text],
+        "attributes": {"kinds": kinds},
+    }
+
+
+def unpack_error(plain: Any) -> Exception:
+    """The error again, as the most derived class that is known here."""
+    try:
+        text, kinds = str(plain["args"][0]), list(plain["attributes"]["kinds"])
+    except (KeyError, IndexError, TypeError):
+        return LinkError(f"the server answered with an error that cannot be read: {_short(plain)}.")
+    known: dict[str, type[Exception]] = {**error_types(), **_BUILTIN_ERRORS}
+    for kind in kinds:
+        if isinstance(kind, str) and kind in known:
+            return known[kind](text)
+    return InstrumentError(text)
+
+
+# --------------------------------------------------------------------------------- arrays
+
+
+def pack_arrays(arrays: Mapping[str, AnyArray], start: int = 0) -> tuple[list[Any], list[Buffer]]:
+    """Named arrays as a table (name, dtype, shape, offset) and the blobs that it describes.
+
+    Args:
+        arrays: of numbers or fixed-size strings, any shape.
+        start: bytes of blobs that go before these; a multiple of 64.
+    """
+    table: list[Any] = []
+    blobs: list[Buffer] = []
+    offset = start
+    for name, array in arrays.items():
+        if not _DTYPE.fullmatch(array.dtype.str):
+            raise LinkError(f"array {name!r} of dtype {array.dtype} cannot cross the wire.")
+        flat = np.ascontiguousarray(array)
+        table.append([_key(name), flat.dtype.str, list(array.shape), offset])
+        if flat.nbytes:
+            blobs.append(flat.reshape(-1).view(np.uint8).data)
+        pad = -flat.nbytes % _ALIGN
+        if pad:
+            blobs.append(bytes(pad))
+        offset += flat.nbytes + pad
+    return table, blobs
+
+
+def unpack_arrays(table: Any, buffer: Bytes) -> dict[str, AnyArray]:
+    """The arrays of :func:`pack_arrays` as read-only views of ``buffer``."""
+    found: dict[str, AnyArray] = {}
+    for row in _exactly(table, list, list):
+        name, text, shape, offset = unpack(tuple[str, str, tuple[int, ...], int], row)
+        if not _DTYPE.fullmatch(text) or min((*shape, offset)) < 0:
+            raise LinkError(f"array {name!r} came with dtype {text!r}, shape {shape}.")
+        try:
+            dtype = np.dtype(text)
+        except TypeError as error:
+            raise LinkError(f"array {name!r} came with dtype {text!r}.") from error
+        size = math.prod(shape) * dtype.itemsize
+        if offset + size > buffer.nbytes:
+            raise LinkError(
+                f"array {name!r} needs bytes {offset} to {offset + size}, {buffer.nbytes} came."
+            )
+        array = buffer[offset : offset + size].view(dtype).reshape(shape)
+        array.setflags(write=False)
+        found[name] = array
+    return found
+
+
+def pack_frame(frame: Frame, start: int = 0) -> tuple[dict[str, Any], list[Buffer]]:
+    """A frame as a plain head and the blobs of its data."""
+    table, blobs = pack_arrays(frame.data, start)
+    head = {
+        "stream": frame.stream,
+        "index": int(frame.index),
+        "t_start_s": float(frame.t_start_s),
+        "t_end_s": float(frame.t_end_s),
+        "meta": pack(frame.meta),
+        "data": table,
+    }
+    return head, blobs
+
+
+def unpack_frame(head: Any, buffer: Bytes) -> Frame:
+    """The frame again; its data are read-only views of ``buffer``."""
+    given = _exactly(head, dict, Frame)
+    if set(given) != {field.name for field in fields(Frame)}:
+        raise LinkError(f"a frame came with missing or unknown fields: {sorted(given, key=str)}.")
+    return Frame(
+        stream=unpack(str, given["stream"]),
+        index=unpack(int, given["index"]),
+        data=unpack_arrays(given["data"], buffer),
+        t_start_s=unpack(float, given["t_start_s"]),
+        t_end_s=unpack(float, given["t_end_s"]),
+        meta=unpack(FrameMeta, given["meta"]),
+    )
+
+
+def pack_frames(frames: Sequence[Frame]) -> tuple[list[Any], list[Buffer]]:
+    """Several frames in one reply."""
+    heads: list[Any] = []
+    blobs: list[Buffer] = []
+    for frame in frames:
+        head, own = pack_frame(frame, sum(len(blob) for blob in blobs))
+        heads.append(head)
+        blobs += own
+    return heads, blobs

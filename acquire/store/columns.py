@@ -1,0 +1,190 @@
+"""Equally long columns that grow in memory until they are written, chunk by chunk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from acquire.instruments import AnyArray
+from acquire.store.cf import cf_units, mask_attributes, word_attributes
+from acquire.store.layout import COLUMN_CHUNK_ROWS, ArrayLayout
+
+logger = logging.getLogger(__name__)
+
+MOST_WORDS = 4096
+MOST_FLAGS = 62
+OTHER = "other"
+"""The word for all that come after the most that a column can tell apart."""
+
+Cell = float | int | str | Sequence[str]
+
+
+class Kind(Enum):
+    """What a column holds, and how it is stored."""
+
+    NUMBER = "float64"
+    COUNT = "int64"
+    WORD = "int16"
+    """Words, as their numbers in the column's ``flag_texts``."""
+    FLAGS = "uint64"
+    """Sets of words, as bits."""
+
+    @property
+    def fill(self) -> float:
+        """What stands where nothing was given."""
+        return np.nan if self is Kind.NUMBER else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """Name and meaning of a column."""
+
+    name: str
+    kind: Kind = Kind.NUMBER
+    unit: str = ""
+    long_name: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Column:
+    """One column: rows ``first`` … ``Table.rows`` of it, and the words it has met."""
+
+    def __init__(self, spec: ColumnSpec, dim: str) -> None:
+        self.spec = spec
+        self.dim = dim
+        self.buffer = np.full(64, spec.kind.fill, spec.kind.value)
+        # 0 stands for "no word", for rows that were written before the column was known
+        self.words: dict[str, int] = {"": 0} if spec.kind is Kind.WORD else {}
+
+    def reserve(self, rows: int) -> None:
+        if rows > len(self.buffer):
+            grown = np.full(max(rows, 2 * len(self.buffer)), self.spec.kind.fill, self.buffer.dtype)
+            grown[: len(self.buffer)] = self.buffer
+            self.buffer = grown
+
+    def drop(self, rows: int) -> None:
+        rest = self.buffer[rows:]
+        self.buffer = np.full(max(64, len(rest)), self.spec.kind.fill, self.buffer.dtype)
+        self.buffer[: len(rest)] = rest
+
+    def encode(self, cell: Cell) -> float | int:
+        if self.spec.kind is Kind.WORD:
+            return self._number(str(cell), MOST_WORDS)
+        if self.spec.kind is Kind.FLAGS:
+            words = (cell,) if isinstance(cell, str) else cell
+            assert isinstance(words, Sequence)
+            mask = 0
+            for word in words:
+                mask |= 1 << self._number(word, MOST_FLAGS)
+            return mask
+        assert not isinstance(cell, Sequence)
+        return cell
+
+    def _number(self, word: str, most: int) -> int:
+        if word not in self.words and len(self.words) >= most - 1:
+            word = OTHER
+        return self.words.setdefault(word, len(self.words))
+
+    def layout(self) -> ArrayLayout:
+        spec = self.spec
+        attributes: dict[str, Any] = {}
+        if spec.kind in (Kind.NUMBER, Kind.COUNT):
+            attributes["units"] = cf_units(spec.unit)
+        elif spec.kind is Kind.WORD:
+            attributes |= word_attributes(self.words)
+        else:
+            attributes |= mask_attributes(self.words)
+        if spec.long_name:
+            attributes["long_name"] = spec.long_name
+        return ArrayLayout(
+            np.dtype(spec.kind.value),
+            (self.dim,),
+            chunk_rows=COLUMN_CHUNK_ROWS,
+            fill=spec.kind.fill,
+            attributes=attributes | dict(spec.attributes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a table held at one moment."""
+
+    rows: int
+    first: int
+    """Row of the first entry of ``columns``: a multiple of the chunk."""
+    columns: Mapping[str, tuple[ArrayLayout, AnyArray]]
+    """Layout and a copy of the rows from ``first`` on."""
+
+
+class Table:
+    """Columns of equal length; its owner's lock must be held around every call.
+
+    Columns that nobody declared are taken when they first come, and hold NaN (or no word) before:
+    a record is never refused because somebody forgot to announce a part of it.
+    """
+
+    def __init__(self, dim: str, specs: Sequence[ColumnSpec] = ()) -> None:
+        self.dim = dim
+        self.rows = 0
+        self._first = 0
+        self._columns: dict[str, _Column] = {}
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: ColumnSpec) -> None:
+        """Add a column; one that is there already stays as it is."""
+        if spec.name not in self._columns:
+            column = _Column(spec, self.dim)
+            column.reserve(self.rows - self._first)
+            self._columns[spec.name] = column
+
+    def append(self, cells: Mapping[str, Cell]) -> None:
+        """Add one row; columns without a cell get their fill value."""
+        at = self.rows - self._first
+        encoded = [
+            (column, column.encode(cell))
+            for column, cell in ((self._known(name, cell), cell) for name, cell in cells.items())
+        ]
+        for column in self._columns.values():
+            column.reserve(at + 1)
+        for column, number in encoded:
+            column.buffer[at] = number
+        self.rows += 1
+
+    def extend(self, columns: Mapping[str, AnyArray], rows: int) -> None:
+        """Add ``rows`` rows of numbers at once; every array is ``rows`` long."""
+        start, stop = self.rows - self._first, self.rows - self._first + rows
+        known = [(self._known(name, 0.0), np.asarray(cells)) for name, cells in columns.items()]
+        for column in self._columns.values():
+            column.reserve(stop)
+        for column, cells in known:
+            column.buffer[start:stop] = cells
+        self.rows += rows
+
+    def snapshot(self) -> Snapshot:
+        """Copies of all rows that are not in full chunks on disk yet."""
+        held = self.rows - self._first
+        return Snapshot(
+            self.rows,
+            self._first,
+            {name: (c.layout(), c.buffer[:held].copy()) for name, c in self._columns.items()},
+        )
+
+    def written(self, snapshot: Snapshot) -> None:
+        """Forget the full chunks of a snapshot that is on disk now."""
+        first = snapshot.rows // COLUMN_CHUNK_ROWS * COLUMN_CHUNK_ROWS
+        if first > self._first:
+            for column in self._columns.values():
+                column.drop(first - self._first)
+            self._first = first
+
+    def _known(self, name: str, cell: Cell) -> _Column:
+        if name not in self._columns:
+            logger.warning("column %r came unannounced and is recorded without a unit", name)
+            self.add(ColumnSpec(name, Kind.WORD if isinstance(cell, str) else Kind.NUMBER))
+        return self._columns[name]

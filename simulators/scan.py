@@ -1,0 +1,219 @@
+"""The simulated scan generator with its HAADF and ABF detectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from acquire.clock import Signal
+from acquire.errors import LimitError
+from acquire.instruments import (
+    Axis,
+    ChannelSpec,
+    Description,
+    Frame,
+    Limit,
+    ScanExposure,
+    StreamSpec,
+)
+from acquire.units import show
+from simulators.acquisition import Acquisition, KeepGoing
+from simulators.imaging import DETECTORS, render
+from simulators.noise import generator
+from simulators.truth import ImageFacts
+from simulators.world import SCAN, World
+
+LINE_FLYBACK_S = 20e-6
+_DRIVER = "driver"
+_LIMITS = (
+    Limit("field_of_view", 2.0, 1600.0, "nm", _DRIVER),
+    Limit("dwell_time", 100e-9, 100e-3, "s", _DRIVER),
+    Limit("size", 16, 4096, "px", _DRIVER),
+)
+
+
+class SimulatedScan:
+    """A STEM scan of the shared specimen; counts are detected electrons (gain 1, offset 0).
+
+    Coordinates of ``center_nm``, ``park`` and ``shift`` are those of the scan's frame, x right and y
+    down; its origin is where the centre of an unshifted field lies. The specimen drifts under it.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._acquisition = Acquisition(world.clock, SCAN)
+        self._exposure: ScanExposure | None = None
+
+    def describe(self) -> Description:
+        """Identity, limits, beam and detector angles."""
+        beam = self._world.settings.beam
+        details: dict[str, str | float] = {
+            "beam_energy_kev": beam.energy_kev,
+            "convergence_semi_angle_mrad": beam.convergence_semi_angle_mrad,
+            "probe_current_pa": beam.current_pa,
+            "gain_counts_per_electron": 1.0,
+            "offset_counts": 0.0,
+            "saturation_counts": 65535.0,
+            "line_flyback_s": LINE_FLYBACK_S,
+        }
+        for name, detector in DETECTORS.items():
+            details[f"{name}_inner_mrad"] = float(detector.inner_mrad)
+            details[f"{name}_outer_mrad"] = float(detector.outer_mrad)
+        return Description(
+            role=SCAN,
+            model="simulated STEM scan",
+            driver="simulated",
+            simulated=True,
+            limits=_LIMITS,
+            detectors=tuple(DETECTORS),
+            details=details,
+        )
+
+    def check(self, request: ScanExposure) -> None:
+        """Raise LimitError if the exposure cannot be taken."""
+        unknown = [name for name in request.detectors if name not in DETECTORS]
+        if unknown or not request.detectors or len(set(request.detectors)) < len(request.detectors):
+            raise LimitError(
+                f"detectors {list(request.detectors)} refused: the scan has {', '.join(DETECTORS)}; "
+                "name one or more of them, each once."
+            )
+        field, dwell, size = _LIMITS
+        rows, columns = request.shape
+        for pixels in (rows, columns):
+            _within(size, pixels)
+        _within(field, request.field_of_view_nm)
+        _within(field, rows * request.pixel_size_nm, "height of the field of view")
+        _within(dwell, request.dwell_time_s)
+        numbers = (request.frame_period_s, *request.center_nm)
+        if not all(math.isfinite(n) for n in numbers) or request.frame_period_s < 0:
+            raise LimitError(
+                f"frame period {request.frame_period_s} s with centre {request.center_nm} nm "
+                "refused: they must be finite numbers, the period at least 0."
+            )
+
+    def arm(self, exposure: ScanExposure, frames: int | None = None) -> StreamSpec:
+        """Prepare exposures; raises LimitError, InstrumentError if armed already."""
+        self.check(exposure)
+        self._acquisition.arm(frames)
+        self._exposure = exposure
+        self._world.field_of_view = exposure
+        return _spec(exposure)
+
+    def frames(self, stop: Signal) -> Iterator[Frame]:
+        """Expose and yield the armed frames; the image is of the specimen at mid-exposure."""
+        exposure = self._exposure
+        duration = period = 0.0
+        if exposure is not None:
+            duration = exposure.scan_time_s + exposure.shape[0] * LINE_FLYBACK_S
+            period = exposure.frame_period_s
+
+        def expose(index: int, start_s: float, end_s: float, keep_going: KeepGoing) -> Frame | None:
+            return (
+                None
+                if exposure is None
+                else self._image(exposure, index, start_s, end_s, keep_going)
+            )
+
+        return self._acquisition.frames(stop, duration, period, expose)
+
+    def disarm(self) -> None:
+        """End the acquisition; idempotent."""
+        self._acquisition.disarm()
+
+    def park(self, x_nm: float, y_nm: float) -> None:
+        """Put the resting probe on a point of the scan's frame."""
+        self._world.column.park(x_nm, y_nm)
+
+    def shift(self, dx_nm: float, dy_nm: float) -> None:
+        """Move field and parked probe over the specimen by a scan shift, relative to the present one."""
+        self._world.column.shift_by(dx_nm, dy_nm)
+
+    def blank(self, blanked: bool) -> None:
+        """Blank or un-blank the beam."""
+        self._world.column.blank(blanked)
+
+    def blanked(self) -> bool:
+        """Whether the beam is blanked."""
+        return self._world.column.blanked()
+
+    def make_safe(self, reason: str) -> None:
+        """Blank the beam and end the acquisition; idempotent."""
+        self._world.column.blank(True)
+        self._acquisition.disarm()
+
+    def _image(
+        self,
+        exposure: ScanExposure,
+        index: int,
+        start_s: float,
+        end_s: float,
+        keep_going: KeepGoing,
+    ) -> Frame | None:
+        world, middle_s = self._world, (start_s + end_s) / 2
+        view, thermal_s = world.view(exposure, middle_s), world.thermal_s(middle_s)
+        electrons = world.column.electrons_per_s() * exposure.dwell_time_s
+        data: dict[str, NDArray[Any]]
+        if world.draft:
+            data = {name: empty(exposure.shape, np.uint16) for name in exposure.detectors}
+        else:
+            rngs = {
+                name: generator(world.seed, f"{SCAN} {name}", index) for name in exposure.detectors
+            }
+            images = render(world.specimen, thermal_s, view, electrons, rngs, keep_going)
+            if images is None:
+                return None
+            data = {**images}
+        world.truth[SCAN].add(
+            ImageFacts(
+                index=index,
+                t_s=middle_s,
+                view=view,
+                thermal_s=thermal_s,
+                celsius=world.sample_celsius(middle_s),
+                drift_nm=world.drift.at(middle_s),
+                dose_e_per_nm2=electrons / view.pixel_nm**2,
+                blanked=electrons == 0,
+            )
+        )
+        return Frame(SCAN, index, data, start_s, end_s)
+
+
+@lru_cache(maxsize=16)
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """A shared, read-only array of zeros, for drafts."""
+    array = np.zeros(shape, dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+def _within(limit: Limit, value: float, name: str = "") -> None:
+    if not limit.low <= value <= limit.high:
+        raise LimitError(
+            f"{name or limit.quantity.replace('_', ' ')} {show(value, limit.unit)} refused: the scan "
+            f"allows {show(limit.low, limit.unit)} to {show(limit.high, limit.unit)}. "
+            "Choose a value in between."
+        )
+
+
+def _spec(exposure: ScanExposure) -> StreamSpec:
+    pixel = exposure.pixel_size_nm
+    rows, columns = exposure.shape
+    # positions of pixel centres in the scan's frame
+    axes = {
+        "y": Axis(exposure.center_nm[1] - (rows - 1) / 2 * pixel, pixel, "nm"),
+        "x": Axis(exposure.center_nm[0] - (columns - 1) / 2 * pixel, pixel, "nm"),
+    }
+    return StreamSpec(
+        SCAN,
+        {
+            name: ChannelSpec(
+                "uint16", exposure.shape, ("y", "x"), axes, "counts", f"{name.upper()} image"
+            )
+            for name in exposure.detectors
+        },
+    )

@@ -1,0 +1,157 @@
+"""The film before anything grows: its thickness, its texture and its network of anti-phase boundaries.
+
+Everything repeats with the period of the simulated region, so that a view that drifts or is shifted
+never leaves the film.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.noise import generator
+
+Array = NDArray[np.float64]
+
+REGION_NM = 2048.0
+_TILE_NM = 512.0  # divides the region, so that texture and region repeat together
+_TILE_PIXELS = 1024
+_BOUNDARY_WAVES = 40
+_NEWTON_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FilmSettings:
+    """What a film is made of."""
+
+    thickness_nm: float = 60.0
+    undulation: float = 0.2
+    """Amplitude of the slow change of thickness; 0.2 slopes by up to some 25 % over 256 nm."""
+    texture: float = 0.03
+    """Relative rms of the fine structure of the intensity."""
+    texture_length_nm: float = 1.2
+    boundary_spacing_nm: float = 120.0
+    """Typical distance between anti-phase boundaries; 0 leaves them out."""
+
+
+class Film:
+    """A periodic film, made from its settings and a seed."""
+
+    def __init__(self, settings: FilmSettings, seed: int) -> None:
+        self.settings = settings
+        self._seed = seed
+        rng = generator(seed, "film")
+        # the slow thickness: three long waves of random direction
+        self._slow_k = np.array([(1, 0), (0, 1), (1, -1)], dtype=float) * (2 * math.pi / REGION_NM)
+        self._slow_k *= rng.choice([-1.0, 1.0], size=(3, 1))
+        self._slow_phase = rng.uniform(0, 2 * math.pi, 3)
+        self._slow_amplitude = settings.undulation * np.array([0.6, 0.6, 0.3])
+        self._wave_k, self._wave_phase = _boundary_waves(settings.boundary_spacing_nm, rng)
+
+    def relative_thickness(self, x_nm: float, y_nm: float) -> float:
+        """Thickness over the nominal one at a point."""
+        phases = self._slow_k @ np.array([x_nm, y_nm]) + self._slow_phase
+        return float(1 + self._slow_amplitude @ np.cos(phases))
+
+    def thickness_map(self, x_nm: Array, y_nm: Array) -> NDArray[np.float32]:
+        """Relative thickness on the grid of columns ``x_nm`` and rows ``y_nm``; float32 (y, x)."""
+        # cos(a + b) = cos a cos b - sin a sin b: the waves are sums of outer products
+        columns, rows = [np.ones_like(x_nm)], [np.ones_like(y_nm)]
+        for (kx, ky), phase, amplitude in zip(
+            self._slow_k, self._slow_phase, self._slow_amplitude, strict=True
+        ):
+            columns += [np.cos(kx * x_nm), np.sin(kx * x_nm)]
+            rows += [amplitude * np.cos(ky * y_nm + phase), -amplitude * np.sin(ky * y_nm + phase)]
+        left = np.stack(rows, axis=1).astype(np.float32)
+        return left @ np.stack(columns, axis=0).astype(np.float32)
+
+    def texture_map(self, x_nm: Array, y_nm: Array, pixel_nm: float) -> NDArray[np.float32]:
+        """Texture of unit rms at full resolution, averaged over pixels larger than its tile's; float32 (y, x)."""
+        level = max(0, min(8, math.floor(math.log2(pixel_nm / (_TILE_NM / _TILE_PIXELS)) + 1e-9)))
+        tile = self._pyramid[level]
+        size = tile.shape[0]
+        i0, i1, iw = _neighbours(y_nm, size)
+        j0, j1, jw = _neighbours(x_nm, size)
+        band = tile[i0] + (tile[i1] - tile[i0]) * iw[:, None]
+        left = band.take(j0, axis=1)
+        right = band.take(j1, axis=1)
+        right -= left
+        right *= jw
+        left += right
+        return left
+
+    def boundary_distance_nm(self, x_nm: float, y_nm: float) -> float:
+        """Distance to the nearest anti-phase boundary, in nm; exact near it, infinite without any."""
+        if not len(self._wave_k):
+            return math.inf
+        start = np.array([[x_nm, y_nm]])
+        foot, on_line = self.project_to_boundary(start)
+        return float(np.hypot(*(foot - start)[0])) if on_line[0] else math.inf
+
+    def project_to_boundary(self, points_nm: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Follow the gradient from points (n, 2) to the boundary; says where, and which arrived."""
+        if not len(self._wave_k):
+            return points_nm, np.zeros(len(points_nm), dtype=bool)
+        longest = self.settings.boundary_spacing_nm / 6
+        foot = points_nm.copy()
+        step = np.zeros_like(foot)
+        for _ in range(_NEWTON_STEPS):
+            value, slope = self._boundary_field(foot)
+            square = np.maximum(np.sum(slope**2, axis=1), 1e-12)
+            step = -(value / square)[:, None] * slope
+            length = np.hypot(step[:, 0], step[:, 1])
+            step *= np.minimum(1, longest / np.maximum(length, 1e-12))[:, None]
+            foot += step
+        return foot, np.hypot(step[:, 0], step[:, 1]) < 0.05
+
+    def _boundary_field(self, points_nm: Array) -> tuple[Array, Array]:
+        """A random field (n,) whose zero lines are the boundaries, and its gradient (n, 2)."""
+        phase = points_nm @ self._wave_k.T + self._wave_phase
+        return np.cos(phase).sum(axis=1), -np.sin(phase) @ self._wave_k
+
+    @cached_property
+    def _pyramid(self) -> list[NDArray[np.float32]]:
+        rng = generator(self._seed, "texture")
+        white = rng.standard_normal((_TILE_PIXELS, _TILE_PIXELS))
+        k = np.fft.fftfreq(_TILE_PIXELS, _TILE_NM / _TILE_PIXELS) * 2 * math.pi
+        half = k[: _TILE_PIXELS // 2 + 1]
+        length = self.settings.texture_length_nm
+        low_pass = np.exp(-0.5 * length**2 * (k[:, None] ** 2 + half[None, :] ** 2))
+        tile = np.fft.irfft2(np.fft.rfft2(white) * low_pass, s=white.shape)
+        tile -= tile.mean()
+        tile /= tile.std()
+        levels = [tile.astype(np.float32)]
+        while len(levels) < 9:
+            n = levels[-1].shape[0] // 2
+            levels.append(levels[-1].reshape(n, 2, n, 2).mean(axis=(1, 3)))
+        return levels
+
+
+def _boundary_waves(spacing_nm: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Wave vectors (n, 2) on the region's reciprocal lattice near one length, and phases (n,)."""
+    if spacing_nm <= 0:
+        return np.zeros((0, 2)), np.zeros(0)
+    # lines of a monochromatic Gaussian field of wavelength w have 2.22 / w of length per area
+    wanted = REGION_NM / spacing_nm
+    top = math.ceil(1.3 * wanted) + 1
+    m, n = np.meshgrid(np.arange(0, top + 1), np.arange(-top, top + 1))
+    radius = np.hypot(m, n)
+    near = (radius > 0.75 * wanted) & (radius < 1.25 * wanted) & (m > 0)
+    lattice = np.stack([m[near], n[near]], axis=1).astype(float)
+    chosen = rng.choice(len(lattice), size=min(_BOUNDARY_WAVES, len(lattice)), replace=False)
+    phases = rng.uniform(0, 2 * math.pi, len(chosen))
+    return lattice[np.sort(chosen)] * (2 * math.pi / REGION_NM), phases
+
+
+def _neighbours(
+    position_nm: Array, size: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Tile indices on both sides of positions, and the weight of the second."""
+    place = np.mod(position_nm * (size / _TILE_NM) - 0.5, size)
+    first = np.floor(place).astype(np.intp)
+    weight = (place - first).astype(np.float32)
+    return first % size, (first + 1) % size, weight

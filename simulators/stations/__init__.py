@@ -1,0 +1,1 @@
+"""Ready station files for simulated microscopes."""

@@ -1,0 +1,127 @@
+"""Remembers what really was in each of the newest frames, and tells it in full when asked."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from simulators.specimen import FOOTPRINT_PER_DIAMETER, Specimen, View, summarise, touches_border
+
+REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a scanned frame follows from, at mid-exposure."""
+
+    index: int
+    t_s: float
+    view: View
+    thermal_s: float
+    celsius: float
+    drift_nm: tuple[float, float]
+    dose_e_per_nm2: float
+    blanked: bool
+
+    def tell(self, specimen: Specimen) -> dict[str, Any]:
+        """The truth about the frame, JSON-ready; NaN where there is no particle to speak of.
+
+        Image coordinates have their origin at the image's top-left corner, x to the right and y
+        down, so that the centre of pixel j is at (j + ½) pixel sizes. Mean and count are over
+        particles of at least 2 nm that do not touch the border.
+        """
+        domes = specimen.domes(self.view, self.thermal_s)
+        summary = summarise(domes, self.view)
+        border = touches_border(domes, self.view)
+        particles = [
+            {
+                "id": int(domes.id[k]),
+                "x_nm": float(domes.x_nm[k]),
+                "y_nm": float(domes.y_nm[k]),
+                "diameter_nm": float(domes.diameter_nm[k]),
+                "footprint_diameter_nm": float(domes.diameter_nm[k]) * FOOTPRINT_PER_DIAMETER,
+                "touches_border": bool(border[k]),
+            }
+            for k in range(len(domes))
+        ]
+        return {
+            "t_s": self.t_s,
+            "mean_diameter_nm": summary.mean_diameter_nm,
+            "count": summary.count,
+            "areal_density_per_um2": summary.areal_density_per_um2,
+            "particles": particles,
+            "drift_nm": list(self.drift_nm),
+            "dose_e_per_nm2": self.dose_e_per_nm2,
+            "temperature_celsius": self.celsius,
+            "ni_reduced_fraction": specimen.ni_reduced_fraction(self.thermal_s),
+            "pixel_size_nm": self.view.pixel_nm,
+            "blanked": self.blanked,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrumFacts:
+    """What a spectrum was made from."""
+
+    index: int
+    t_s: float
+    position_nm: tuple[float, float]
+    """Of the probe in the scan's frame."""
+    boundary_distance_nm: float
+    ti3_fraction: float
+    thickness_nm: float
+    nickel_height_nm: float
+    shift_ev: float
+    celsius: float
+    drift_nm: tuple[float, float]
+    dose_electrons: float
+    dose_e_per_nm2: float
+    blanked: bool
+
+    def tell(self, specimen: Specimen) -> dict[str, Any]:
+        """The truth about the spectrum, JSON-ready; an infinite distance is told as None."""
+        far = not math.isfinite(self.boundary_distance_nm)
+        return {
+            "t_s": self.t_s,
+            "position_nm": list(self.position_nm),
+            "distance_to_boundary_nm": None if far else self.boundary_distance_nm,
+            "ti3_fraction": self.ti3_fraction,
+            "thickness_nm": self.thickness_nm,
+            "nickel_height_nm": self.nickel_height_nm,
+            "zlp_shift_ev": self.shift_ev,
+            "temperature_celsius": self.celsius,
+            "drift_nm": list(self.drift_nm),
+            "dose_electrons": self.dose_electrons,
+            "dose_e_per_nm2": self.dose_e_per_nm2,
+            "blanked": self.blanked,
+        }
+
+
+Facts = ImageFacts | SpectrumFacts
+
+
+class TruthLog:
+    """The newest facts of one stream, oldest dropped first. Safe for use by several threads."""
+
+    def __init__(self, stream: str, remembered: int = REMEMBERED) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._facts: deque[Facts] = deque(maxlen=remembered)
+
+    def add(self, facts: Facts) -> None:
+        """Remember a frame; a frame of the same index (it was cut before) is replaced."""
+        with self._lock:
+            if self._facts and self._facts[-1].index == facts.index:
+                self._facts.pop()
+            self._facts.append(facts)
+
+    def find(self, index: int) -> Facts:
+        """The facts of a frame; raises KeyError if it is not remembered."""
+        with self._lock:
+            place = index - self._facts[0].index if self._facts else -1
+            if 0 <= place < len(self._facts):
+                return self._facts[place]
+        raise KeyError(f"frame {index} of {self._stream!r} is not remembered.")
