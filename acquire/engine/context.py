@@ -44,6 +44,7 @@ class RunContext:
         self.frames: dict[str, int] = {}
         self.violations: list[str] = []
         self.warnings: list[str] = []
+        self._broken: set[str] = set()
         self._lock = threading.Lock()
         self._failure: HotstageError | None = None
         self._abort_reason: str | None = None
@@ -89,13 +90,14 @@ class RunContext:
         self.stop.set()
         self.wake.set()
 
-    def break_limit(self, text: str) -> None:
-        """A limit of the recipe is broken: abort, or in a preflight remember it."""
+    def break_limit(self, limit: str, text: str) -> None:
+        """A limit of the recipe is broken: abort, or in a preflight remember it, once."""
         if self.enforce:
             self.abort(text)
             return
         with self._lock:
-            if text not in self.violations:
+            if limit not in self._broken:
+                self._broken.add(limit)
                 self.violations.append(text)
 
     @property
@@ -129,8 +131,9 @@ class RunContext:
         if limit is None or not self.dose.total_e_per_nm2 + more_e_per_nm2 > limit:
             return True
         self.break_limit(
+            "dose",
             f"the dose would exceed the recipe's limit of {show(limit, 'e/nm²')} (limits.dose): "
-            f"{show(self.dose.total_e_per_nm2, 'e/nm²')} so far. Raise the limit, or take fewer or "
-            "shorter exposures."
+            f"{show(self.dose.total_e_per_nm2, 'e/nm²')} so far, and the next exposure adds "
+            f"{show(more_e_per_nm2, 'e/nm²')}. Raise the limit, or take fewer or shorter exposures.",
         )
         return not self.enforce

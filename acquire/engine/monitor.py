@@ -140,12 +140,14 @@ class HolderMonitor:
         if limit is not None and reading.measured_celsius > limit + 0.02 * abs(limit):
             # 2 %: noise and overshoot at the very limit are not a breach
             run.break_limit(
+                "temperature",
                 f"measured {show(reading.measured_celsius, '°C')} is above the recipe's limit of "
-                f"{show(limit, '°C')} (limits.temperature)."
+                f"{show(limit, '°C')} (limits.temperature).",
             )
         longest = run.recipe.limits.run_time
         if longest is not None and run.now_s() > longest:
             run.break_limit(
+                "run_time",
                 f"the run takes longer than the recipe's limit of {show(longest, 's')} "
-                "(limits.run_time)."
+                "(limits.run_time).",
             )

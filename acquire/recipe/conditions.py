@@ -20,7 +20,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _FORM = re.compile(
     r"""^\s*(?P<quantity>[A-Za-z_]\w*)\s*(?P<op>>=|<=|>|<)\s*
-        (?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[^\s].*?)??
+        (?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>(?!for\b|within\b)[^\s].*?)??
         (?:\s+for\s+(?P<frames>\d+)\s+frames?)?
         (?:\s+within\s+(?P<age>.+?))?\s*$""",
     re.VERBOSE,

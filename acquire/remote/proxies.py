@@ -172,8 +172,9 @@ class _RemoteFrames(_Remote):
                     timeout_s=FRAME_TIMEOUT_S,
                 )
                 break
-            except LinkError:
-                if time.monotonic() > give_up:
+            except LinkError as error:
+                # without a cause it is the server's own answer, and stays the same
+                if error.__cause__ is None or time.monotonic() > give_up:
                     raise
                 time.sleep(0.05)
         frames = [unpack_frame(head, buffer) for head in reply["frames"]]

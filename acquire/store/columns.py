@@ -12,7 +12,7 @@ import numpy as np
 
 from acquire.instruments import AnyArray
 from acquire.store.cf import cf_units, mask_attributes, word_attributes
-from acquire.store.layout import COLUMN_CHUNK_ROWS, ArrayLayout
+from acquire.store.layout import COLUMN_CHUNK_ROWS, ArrayLayout, check_name
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +137,9 @@ class Table:
             self.add(spec)
 
     def add(self, spec: ColumnSpec) -> None:
-        """Add a column; one that is there already stays as it is."""
+        """Add a column; one that is there already stays as it is. Raises StoreError for its name."""
         if spec.name not in self._columns:
+            check_name(spec.name, "a column")
             column = _Column(spec, self.dim)
             column.reserve(self.rows - self._first)
             self._columns[spec.name] = column

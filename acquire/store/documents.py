@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from acquire.errors import StoreError
 from acquire.stream.sink import RunHeader, RunReport
 
+_NOT_FINITE: Mapping[Any, float] = {str(x): x for x in (math.nan, math.inf, -math.inf)}
 _HEADER = TypeAdapter(RunHeader)
 _REPORT = TypeAdapter(RunReport)
 
@@ -53,7 +54,12 @@ def read_report(attributes: Mapping[str, Any], source: Path) -> RunReport | None
     """The report from the attributes of a run's root group; None before the end of the run."""
     if attributes.get("report") is None:
         return None
+    report = dict(attributes["report"])
+    report["steps"] = [
+        {key: _NOT_FINITE.get(value, value) for key, value in step.items()}
+        for step in report["steps"]
+    ]
     try:
-        return _REPORT.validate_python(attributes["report"])
+        return _REPORT.validate_python(report)
     except ValidationError as error:
         raise StoreError(f"{source} has a report that cannot be read: {error}") from error

@@ -58,7 +58,7 @@ LOSS_WINDOW_S = 0.5
 period, and as much again for a publication on a busy machine."""
 
 _CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 
 
 def check_name(name: str, what: str) -> str:
@@ -96,7 +96,7 @@ class ArrayLayout:
             },
             # flat keys: a folder per frame would be slower by a fifth
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-            "fill_value": "NaN" if np.isnan(self.fill) else self.fill,
+            "fill_value": self._fill_value(),
             "codecs": [
                 {"name": "bytes", "configuration": {"endian": "little"}},
                 {
@@ -114,6 +114,11 @@ class ArrayLayout:
             "dimension_names": list(self.dims),
             "storage_transformers": [],
         }
+
+    def _fill_value(self) -> float | str | bool:
+        if np.isnan(self.fill):
+            return "NaN"
+        return bool(self.fill) if self.dtype.kind == "b" else self.fill
 
     def chunk_name(self, number: int) -> str:
         """File name of chunk ``number`` along the first dimension."""

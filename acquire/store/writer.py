@@ -83,8 +83,13 @@ class RunWriter:
         self._header = plain(header)
         self._journal = Journal(self.path / JOURNAL_NAME)
         facts = {k: v for k, v in self._header.items() if k not in ("recipe_yaml", "station_toml")}
-        self.note(Note("run", 0.0, f"run {header.name!r} begins", facts))
-        self._publisher.publish(force=True, sync=True)
+        try:
+            self._journal.write(Note("run", 0.0, f"run {header.name!r} begins", facts))
+            self._publisher.publish(force=True, sync=True)
+        except StoreError:
+            self._journal.close()
+            self._journal = None
+            raise
         self._thread.start()
 
     def close(self, report: RunReport) -> None:
@@ -272,7 +277,7 @@ class RunWriter:
         group = self._tables.get(row.table)
         if group is None:
             raise StoreError(f"table {row.table!r} was not declared in {self.path}.")
-        group.append({"time": row.t_s, **row.values})
+        group.append({**row.values, "time": row.t_s})
 
     def gap(self, stream: str, index: int, reason: str) -> None:
         """Record that frame ``index`` of a stream is missing; raises StoreError."""

@@ -15,7 +15,7 @@ from scipy import ndimage
 from acquire.measure.particles.arrays import block_mean, negative_side_sigma
 from acquire.measure.particles.shapes import BlurredDome
 
-_SMOOTHINGS = (0.18, 0.26, 0.38, 0.55)
+_SMOOTHINGS = (0.2, 0.32, 0.5)
 """Smoothing tried, as standard deviation over the footprint radius expected."""
 _SURROUND = 3.0
 """A band-pass subtracts the mean over this many times the smoothing."""
@@ -189,9 +189,9 @@ def _best_filter(
 
 
 def _wide_mean(coarse: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """Three box means: a Gaussian of the same variance to a few percent, at a fixed cost."""
-    size = 2 * round((np.sqrt(4.0 * scale**2 + 1.0) - 1.0) / 2.0) + 1
-    for _ in range(3):
+    """Two box means: a triangle of the Gaussian's variance, at a cost that does not grow with scale."""
+    size = 2 * round((np.sqrt(6.0 * scale**2 + 1.0) - 1.0) / 2.0) + 1
+    for _ in range(2):
         coarse = ndimage.uniform_filter(coarse, size, mode="nearest")
     return coarse
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_ROW_STEP = 4
+_ROW_STEP = 8
 _ANGLES = 24
 
 

@@ -70,10 +70,11 @@ def fit_domes(
     rings = int(np.ceil(float(reach.max()) / width))
     windows = cut_windows(contrast, detection.labels, detection.factor, names, centres, reach)
     noise = film_noise(contrast, _free(detection, contrast.shape), int(reach.max()))
+    turn = _whitening(noise, rings, width)
     radius, origin = start, centres.copy()
     for round_number in range(_CENTRE_ROUNDS):
         profile = ring_means(windows, centres, rings, width)
-        data = _Data(profile, noise, width)
+        data = _Data(profile, turn, width)
         grid = _RADII if round_number == 0 else _NEAR_RADII
         radius, height, offset, _ = _best_radius(data, dome, blur, radius, grid)
         centres = _recentre(windows, profile, dome, blur, radius, height, offset, centres)
@@ -81,7 +82,7 @@ def fit_domes(
         far = np.maximum(np.hypot(shift[:, 0], shift[:, 1]) / (0.4 * start + 1.0), 1.0)
         centres = origin + shift / far[:, None]
     profile = ring_means(windows, centres, rings, width)
-    data = _Data(profile, noise, width)
+    data = _Data(profile, turn, width)
     steepness = _common_steepness(radius, height, _sigmas(data, dome, blur, radius, height, 0.0)[0])
     if steepness > 0.0:
         radius, *_ = _best_radius(data, dome, blur, radius, _RADII, steepness)
@@ -133,19 +134,29 @@ def _free(detection: Detection, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.asarray(~covered[rows[:, None], columns], dtype=bool)
 
 
+def _whitening(noise: FilmNoise, rings: int, width: float) -> NDArray[np.float64]:
+    """Matrix (ring, combination) after which the noise of profiles is white, of unit variance."""
+    radius = (np.arange(rings, dtype=np.float64) + 0.5) * width
+    covariance = noise.covariance(radius, _ring_area(rings, width))
+    # the sampled texture is not exactly a covariance: keep it positive
+    covariance += np.diag(1e-3 * np.diag(covariance))
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 1e-4 * np.diag(covariance).min())
+    return np.asarray(vectors / np.sqrt(values))
+
+
+def _ring_area(rings: int, width: float) -> NDArray[np.float64]:
+    """Pixels of a whole ring."""
+    radius = (np.arange(rings, dtype=np.float64) + 0.5) * width
+    return np.asarray(2.0 * np.pi * width * radius)
+
+
 class _Data:
     """Profiles (particle, ring) turned so that their noise is white, of unit variance."""
 
-    def __init__(self, profile: Rings, noise: FilmNoise, width: float) -> None:
-        rings = profile.mean.shape[1]
-        radius = (np.arange(rings, dtype=np.float64) + 0.5) * width
-        full = np.asarray(2.0 * np.pi * width * radius, dtype=np.float64)
-        covariance = noise.covariance(radius, full)
-        # the sampled texture is not exactly a covariance: keep it positive
-        covariance += np.diag(1e-3 * np.diag(covariance))
-        values, vectors = np.linalg.eigh(covariance)
-        values = np.maximum(values, 1e-4 * np.diag(covariance).min())
-        self._turn = vectors / np.sqrt(values)
+    def __init__(self, profile: Rings, turn: NDArray[np.float64], width: float) -> None:
+        self._turn = turn
+        full = _ring_area(profile.mean.shape[1], width)
         # a ring that others have cut, or that lies outside of the window, counts as much less
         self._scale = np.sqrt(np.minimum(profile.count / full, 1.5))
         self.radius_px = profile.radius_px
