@@ -45,7 +45,13 @@ _SPELLINGS = (
 )
 
 
+# pint's tokenizer passes over characters that it does not know
+_FOREIGN = re.compile(r"[^\w\s°℃ÅµμΩ²³⁻·%Δ*/^.()+-]")
+
+
 def _pint_units(text: str) -> str:
+    if _FOREIGN.search(text):
+        raise UnitError(f"{text!r} is not a unit.")
     for written, name in _SPELLINGS:
         text = text.replace(written, name)
     if "/" in text or "*" in text:

@@ -160,7 +160,7 @@ class Actions:
             run.note(
                 "condition",
                 f"{step.until}: met by frame {watch.met_by.frame_index}, "
-                f"{value.value:.3f} ± {value.sigma:.3f} {unit}",
+                f"{value.value:.3f} ± {value.sigma:.3f} {'' if unit == '1' else unit}".rstrip(),
                 {
                     "condition": str(step.until),
                     "stream": watch.met_by.stream,

@@ -279,7 +279,7 @@ class HardDaemon:
                     parts = [[]]
                     payload = encode(pack(result))
             except BaseException as error:
-                if not isinstance(error, HotstageError):
+                if not isinstance(error, HotstageError | KeyError):
                     logger.exception("a served method failed")
                 flags, parts = protocol.FLAGS_EXCEPTION, [[]]
                 payload = encode(pack_error(error))

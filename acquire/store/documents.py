@@ -56,7 +56,7 @@ def read_report(attributes: Mapping[str, Any], source: Path) -> RunReport | None
         return None
     report = dict(attributes["report"])
     report["steps"] = [
-        {key: _NOT_FINITE.get(value, value) for key, value in step.items()}
+        {k: _NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in step.items()}
         for step in report["steps"]
     ]
     try:

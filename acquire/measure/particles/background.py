@@ -47,7 +47,9 @@ def film_level(
         if np.array_equal(wanted, free) and smooth_it:
             break
         free = wanted
-    film = np.maximum(film, np.finfo(np.float32).tiny)
+    # a film that is nearly dark somewhere would turn noise into any contrast
+    floor = 0.02 * float(np.mean(np.abs(coarse)))
+    film = np.maximum(film, np.float32(max(floor, np.finfo(np.float32).tiny)))
     return _spread(film, image.shape, factor)
 
 

@@ -174,12 +174,14 @@ def _best_filter(
     best_score = 0.0
     for share in _SMOOTHINGS:
         scale = max(share * radius, 0.6)
-        smooth = ndimage.gaussian_filter(coarse, scale, mode="nearest", truncate=3.0)
+        smooth = ndimage.gaussian_filter(coarse, scale, mode="constant", truncate=3.0)
+        even = _border_gain(coarse.shape, scale)
         wide = _wide_mean(coarse, _SURROUND * scale)
         centre = [
             float(dome(np.zeros(1), np.array([radius]), s)[0]) for s in (scale, _SURROUND * scale)
         ]
         for filtered, height in ((smooth, centre[0]), (smooth - wide, centre[0] - centre[1])):
+            filtered = filtered * even
             sigma = negative_side_sigma(filtered[::2, ::2])
             if best is None or (sigma > 0 and height / sigma > best_score):
                 best = (filtered, scale, sigma)
@@ -192,8 +194,22 @@ def _wide_mean(coarse: NDArray[np.float32], scale: float) -> NDArray[np.float32]
     """Two box means: a triangle of the Gaussian's variance, at a cost that does not grow with scale."""
     size = 2 * round((np.sqrt(6.0 * scale**2 + 1.0) - 1.0) / 2.0) + 1
     for _ in range(2):
-        coarse = ndimage.uniform_filter(coarse, size, mode="nearest")
+        coarse = ndimage.uniform_filter(coarse, size, mode="constant")
     return coarse
+
+
+def _border_gain(shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
+    """What makes filtered white noise equally strong up to the border, beyond which film goes on.
+
+    Repeating or mirroring pixels instead would double the noise there and find islands.
+    """
+    gain = []
+    for length in shape:
+        kept = ndimage.gaussian_filter1d(
+            np.ones(length, np.float32), scale / np.sqrt(2.0), mode="constant"
+        )
+        gain.append(1.0 / np.sqrt(kept))
+    return np.asarray(gain[0][:, None] * gain[1], dtype=np.float32)
 
 
 def _split(

@@ -141,7 +141,7 @@ def _whitening(noise: FilmNoise, rings: int, width: float) -> NDArray[np.float64
     # the sampled texture is not exactly a covariance: keep it positive
     covariance += np.diag(1e-3 * np.diag(covariance))
     values, vectors = np.linalg.eigh(covariance)
-    values = np.maximum(values, 1e-4 * np.diag(covariance).min())
+    values = np.maximum(values, max(1e-4 * np.diag(covariance).min(), 1e-15))
     return np.asarray(vectors / np.sqrt(values))
 
 

@@ -1,0 +1,342 @@
+"""A small engine host in this process, and windows that are attached to it."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"  # before Qt is imported
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+
+from acquire.engine.status import (
+    EngineState,
+    EngineStatus,
+    EstimateView,
+    LiveImage,
+    LiveNote,
+    LiveSeries,
+    LiveSpectrum,
+    PlannedStep,
+    PlanView,
+)
+from acquire.errors import HotstageError, LinkError
+from gui.app import Folders, application_with_theme
+from gui.session import Session
+from gui.window import OperatorWindow
+
+RECIPE = """hotstage: 1
+name: window test
+record:
+  overview: {scan: {detectors: [haadf, abf], size: 512, field_of_view: 120 nm, dwell_time: 1 µs}, every: 1 s}
+estimate:
+  particles: {from: overview.haadf}
+steps:
+  - ramp: {to: 700 °C, rate: 5 °C/s}
+  - hold: {for: 20 min}
+  - ramp: {to: 25 °C, rate: 50 °C/s}
+"""
+
+
+@dataclass
+class FakeHost:
+    """A host that runs no experiment but answers like one, and remembers what it was told."""
+
+    rate: float = 10.0
+    frame_period_s: float = 0.05
+    size: int = 256
+    delay_s: float = 0.0
+    dead: bool = False
+    refusal: str = ""
+    state: EngineState = EngineState.IDLE
+    changes: dict[str, object] = field(default_factory=dict)
+    commands: list[tuple[object, ...]] = field(default_factory=list)
+    begun_s: float = field(default_factory=time.monotonic)
+    run: int = 1
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(7)
+        n = 60
+        self._x, self._y = self._rng.uniform(4, 116, (2, n))
+        self._d0 = self._rng.lognormal(np.log(5.0), 0.25, n)
+        self._noise = self._rng.poisson(40, (8, self.size, self.size)).astype(np.uint16)
+        axis = (np.arange(self.size) + 0.5) * 120 / self.size
+        self._grid = np.meshgrid(axis, axis)
+        self._drawn: dict[float, np.ndarray] = {}
+
+    # what the engine is doing
+
+    def now_s(self) -> float:
+        return (time.monotonic() - self.begun_s) * self.rate
+
+    def temperature(self, t_s: np.ndarray) -> np.ndarray:
+        return np.minimum(25 + 5 * t_s, 700.0)
+
+    def diameters(self, t_s: float) -> np.ndarray:
+        return self._d0 * (0.6 + 0.8 * (1 - np.exp(-t_s / 120)))
+
+    def _call(self) -> None:
+        if self.delay_s:
+            time.sleep(self.delay_s)  # what is being simulated is a host that takes its time
+        if self.dead:
+            raise LinkError("the engine host does not answer. Start it, or wait.")
+
+    def _command(self, name: str, *arguments: object) -> None:
+        self._call()
+        self.commands.append((name, *arguments))
+        if self.refusal:
+            raise HotstageError(self.refusal)
+
+    def _domes(self, t_s: float) -> np.ndarray:
+        if t_s not in self._drawn:
+            xx, yy = self._grid
+            domes = np.zeros(xx.shape, np.float32)
+            for x, y, size in zip(self._x, self._y, self.diameters(t_s), strict=True):
+                r2 = ((xx - x) ** 2 + (yy - y) ** 2) / (size / 2) ** 2
+                domes += np.sqrt(np.clip(1 - r2, 0, None)) * size * 12
+            self._drawn[t_s] = domes.astype(np.uint16)
+        return self._drawn[t_s]
+
+    # HostApi
+
+    def status(self) -> EngineStatus:
+        self._call()
+        t_s = self.now_s()
+        measured = float(self.temperature(np.array(t_s)))
+        diameters = self.diameters(t_s)
+        base = EngineStatus(
+            state=self.state,
+            run_name="Ni exsolution, first look",
+            folder="/data/runs/ni-exsolution-0042",
+            station="simulated",
+            simulated=True,
+            clock_rate=self.rate,
+            server_address="127.0.0.1:49000",
+            t_s=t_s,
+            step_index=(0 if measured < 699 else 1) if self.state is not EngineState.IDLE else -1,
+            step_count=4,
+            step_text="hold at 700 °C until mean_diameter >= 8 nm"
+            if measured > 699
+            else "ramp to 700 °C",
+            step_progress=min(1.0, t_s / 600),
+            eta_s=max(0.0, 1500 - t_s),
+            measured_celsius=measured + 0.6,
+            setpoint_celsius=measured,
+            planned_celsius=measured,
+            reading_t_s=t_s,
+            holder_state="ramping" if measured < 699 else "holding",
+            blanked=False,
+            frames={"overview": int(t_s / self.rate / self.frame_period_s), "line": 0},
+            estimates={
+                "mean_diameter": EstimateView(float(diameters.mean()), 0.04, "nm", t_s),
+                "count": EstimateView(60.0, 2.0, "1", t_s),
+            },
+            dose_e_per_nm2=1.9e5 * t_s,
+            dose_limit_e_per_nm2=2e8,
+            bytes_written=int(1e6 * t_s),
+            disk_free_bytes=412_000_000_000,
+        )
+        return replace(base, **self.changes)  # type: ignore[arg-type]
+
+    def plan(self) -> PlanView:
+        self._call()
+        return PlanView(
+            "Ni exsolution, first look",
+            (
+                PlannedStep(0, "ramp to 700 °C at 5 °C/s", 0.0, 135.0),
+                PlannedStep(1, "hold for 20 min until mean_diameter >= 8 nm", 135.0, 1200.0),
+                PlannedStep(2, "line scan, 50 points, 400 to 600 eV", 1335.0, 27.0),
+                PlannedStep(3, "ramp to 25 °C at 50 °C/s", 1362.0, 13.5),
+            ),
+            (0.0, 135.0, 1362.0, 1375.5),
+            (25.0, 700.0, 700.0, 25.0),
+        )
+
+    def image(self, stream: str, after: int = -1, wait_s: float = 0.0) -> LiveImage | None:
+        self._call()
+        if self.state is EngineState.IDLE or stream not in ("", "overview"):
+            time.sleep(wait_s)
+            return None
+        deadline = time.monotonic() + wait_s
+        while True:
+            index = int((time.monotonic() - self.begun_s) / self.frame_period_s)
+            if index > after:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(left, self.frame_period_s / 4))
+        t_s = index * self.frame_period_s * self.rate
+        d = self.diameters(t_s)
+        domes = self._domes(round(t_s, -1))
+        haadf = self._noise[index % 8] + domes
+        border = (self._x - d / 2 < 0) | (self._x + d / 2 > 120)
+        return LiveImage(
+            index,
+            "overview",
+            index,
+            t_s,
+            120 / self.size,
+            {"haadf": haadf, "abf": (400 - np.minimum(haadf, 400)).astype(np.uint16)},
+            index - 1,
+            {"x_nm": self._x, "y_nm": self._y, "diameter_nm": d, "border": border.astype(np.int64)},
+        )
+
+    def spectrum(self, after: int = -1, wait_s: float = 0.0) -> LiveSpectrum | None:
+        self._call()
+        serial = int(self.now_s() / self.rate / 0.3)
+        if self.state is EngineState.IDLE or serial <= after:
+            time.sleep(wait_s)
+            return None
+        energy = 400 + 0.1 * np.arange(2048)
+        mean = 4e3 * (energy / 400) ** -2.5
+        for onset, height in ((456.0, 900.0), (462.0, 500.0), (532.0, 500.0)):
+            mean = mean + height * (0.4 + np.exp(-((energy - onset - 1.5) ** 2) / 2)) / (
+                1 + np.exp(-(energy - onset) * 3)
+            )
+        low_axis = -20 + 0.1 * np.arange(2048)
+        low = 1e5 * np.exp(-(low_axis**2) / 0.15) + 300 * np.exp(-((low_axis - 30) ** 2) / 60)
+        rng = np.random.default_rng(serial)
+        return LiveSpectrum(
+            serial,
+            "line",
+            serial,
+            self.now_s(),
+            {"core_loss": rng.poisson(mean), "low_loss": rng.poisson(low)},
+            {"core_loss": energy, "low_loss": low_axis},
+        )
+
+    def series(self, cursor: tuple[int, int, int] = (0, 0, 0)) -> LiveSeries:
+        self._call()
+        readings = int(self.now_s() / 0.5) if self.state is not EngineState.IDLE else 0
+        estimates = readings // 4
+        t_s = 0.5 * np.arange(cursor[0], readings)
+        e_t = 2.0 * np.arange(cursor[1], estimates)
+        measured = self.temperature(t_s) + np.random.default_rng(1).normal(0, 0.7, len(t_s))
+        notes = (
+            LiveNote(0.0, "state", "running"),
+            LiveNote(2.0, "action", "ramp to 700 °C at 5 °C/s"),
+            LiveNote(40.0, "mark", "first particles at the boundary"),
+        )
+        return LiveSeries(
+            (readings, estimates, len(notes)),
+            self.run,
+            t_s,
+            measured,
+            self.temperature(t_s),
+            e_t,
+            {
+                "mean_diameter": np.array([self.diameters(t).mean() for t in e_t]),
+                "mean_diameter_sigma": np.full(len(e_t), 0.12),
+                "count": 60 * (1 - np.exp(-e_t / 60)),
+            },
+            notes[cursor[2] :],
+        )
+
+    def start(self, recipe_yaml: str, folder: str) -> None:
+        self._command("start", recipe_yaml, folder)
+        self.state, self.begun_s, self.run = EngineState.RUNNING, time.monotonic(), self.run + 1
+
+    def pause(self) -> None:
+        self._command("pause")
+        self.state = EngineState.PAUSED
+
+    def resume(self) -> None:
+        self._command("resume")
+        self.state = EngineState.RUNNING
+
+    def hold(self) -> None:
+        self._command("hold")
+        self.state = EngineState.PAUSED
+
+    def abort(self, reason: str) -> None:
+        self._command("abort", reason)
+        self.state = EngineState.ABORTED
+
+    def mark(self, text: str) -> None:
+        self._command("mark", text)
+
+    def confirm(self) -> None:
+        self._command("confirm")
+
+    def heater_off(self, reason: str) -> None:
+        self._command("heater_off", reason)
+        self.state = EngineState.ABORTED
+
+    def clear_fault(self) -> None:
+        self._command("clear_fault")
+
+    def close(self) -> None:
+        """Every connection is this same object: there is nothing to hang up."""
+
+    def connect(self) -> FakeHost:
+        self._call()
+        return self
+
+
+@dataclass
+class FakeServer:
+    """The direct line to an instrument server."""
+
+    offs: list[tuple[str, str]] = field(default_factory=list)
+    dead: bool = False
+
+    def emergency(self, address: str, reason: str) -> None:
+        if self.dead:
+            raise LinkError("the instrument server does not answer")
+        self.offs.append((address, reason))
+
+
+Open = Callable[..., OperatorWindow]
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "first_light.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def open_window(qtbot: QtBot, host: FakeHost, server: FakeServer, tmp_path: Path) -> Iterator[Open]:
+    """Open a window on the fake host, by default when its first status is there."""
+    opened: list[OperatorWindow] = []
+
+    def open_it(size: tuple[int, int] = (1280, 720), wait: bool = True) -> OperatorWindow:
+        application_with_theme()
+        session = Session(host.connect, server.emergency)
+        window = OperatorWindow(session, Folders(tmp_path / "out"))
+        opened.append(window)
+        window.resize(*size)
+        window.show()
+        if wait:
+            qtbot.waitUntil(lambda: "LIVE" in window.facts.link.text(), timeout=5000)
+        return window
+
+    yield open_it
+    for window in opened:
+        window.close()
+        window.deleteLater()
+    leftover = [t.name for t in threading.enumerate() if t.name.startswith("window-")]
+    deadline = time.monotonic() + 3
+    while leftover and time.monotonic() < deadline:
+        qtbot.wait(20)
+        leftover = [t.name for t in threading.enumerate() if t.name.startswith("window-")]
+    assert leftover == []

@@ -1,0 +1,514 @@
+"""The window against a host in this process: controls, pictures, refusals, loss of contact."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PySide6 import QtCore, QtGui, QtWidgets
+from pytestqt.qtbot import QtBot
+
+from acquire.engine.status import EngineState
+from gui import session
+from gui.app import grab, show
+from gui.window import OperatorWindow
+
+Key = QtCore.Qt.Key
+LEFT = QtCore.Qt.MouseButton.LeftButton
+
+
+def state_shown(window: OperatorWindow) -> str:
+    return window.topbar.state.text()
+
+
+def run_to(qtbot: QtBot, window: OperatorWindow, host, state: EngineState) -> None:
+    host.state = state
+    word = state.value.upper()
+    qtbot.waitUntil(lambda: word in state_shown(window), timeout=3000)
+
+
+# ------------------------------------------------------------------------------ controls
+
+
+def test_run_starts_the_recipe_that_is_shown_into_the_folder_asked_for(
+    qtbot: QtBot, host, open_window, recipe_file: Path, tmp_path: Path
+) -> None:
+    window = open_window()
+    assert not window.topbar.run.isEnabled()
+    window.open_recipe(recipe_file)
+    qtbot.waitUntil(window.topbar.run.isEnabled, timeout=3000)
+    assert window.recipe.model.rows[0].words.startswith("ramp")
+    recipe_file.write_text("changed behind the window's back", encoding="utf-8")
+    qtbot.keyClick(window, Key.Key_F5)
+    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=3000)
+    [(name, text, folder)] = host.commands
+    assert name == "start"
+    assert "name: window test" in text
+    assert folder == str(tmp_path / "out")
+    assert not window.topbar.run.isEnabled()
+
+
+@pytest.mark.parametrize(
+    ("state", "key", "button", "command", "then"),
+    [
+        (EngineState.RUNNING, Key.Key_Space, "pause", ("pause",), EngineState.PAUSED),
+        (EngineState.PAUSED, Key.Key_Space, "pause", ("resume",), EngineState.RUNNING),
+        (EngineState.RUNNING, Key.Key_H, "hold", ("hold",), EngineState.PAUSED),
+    ],
+)
+@pytest.mark.parametrize("by", ["key", "button"])
+def test_a_control_calls_its_method_and_nothing_else(
+    qtbot: QtBot, host, open_window, state, key, button, command, then, by
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, state)
+    qtbot.waitUntil(getattr(window.topbar, button).isEnabled, timeout=2000)
+    if by == "key":
+        qtbot.keyClick(window, key)
+    else:
+        qtbot.mouseClick(getattr(window.topbar, button), LEFT)
+    qtbot.waitUntil(lambda: then.value.upper() in state_shown(window), timeout=2000)
+    assert host.commands == [command]
+
+
+def test_a_click_on_abort_does_nothing_but_holding_it_aborts(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    abort = window.topbar.abort
+    qtbot.mouseClick(abort, LEFT)
+    assert window.notices.kind == "error"
+    assert abort.fraction == 0
+    qtbot.mousePress(abort, LEFT)
+    qtbot.waitUntil(lambda: 0 < abort.fraction < 1, timeout=1000)
+    assert host.commands == []
+    qtbot.waitUntil(lambda: "ABORTED" in state_shown(window), timeout=3000)
+    qtbot.mouseRelease(abort, LEFT)
+    assert host.commands == [("abort", "aborted by the operator")]
+
+
+def test_abort_by_holding_its_key(qtbot: QtBot, host, open_window) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.keyPress(window, Key.Key_F9)
+    qtbot.waitUntil(lambda: "ABORTED" in state_shown(window), timeout=3000)
+    qtbot.keyRelease(window, Key.Key_F9)
+    assert [name for name, *_ in host.commands] == ["abort"]
+
+
+def test_controls_are_offered_only_where_they_make_sense(
+    qtbot: QtBot, host, open_window, recipe_file: Path
+) -> None:
+    window = open_window()
+    window.open_recipe(recipe_file)
+    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=3000)
+    offered = {}
+    for state in EngineState:
+        run_to(qtbot, window, host, state)
+        bar = window.topbar
+        buttons = {"run": bar.run, "pause": bar.pause, "hold": bar.hold, "abort": bar.abort}
+        offered[state.value] = {name for name, button in buttons.items() if button.isEnabled()}
+        assert bar.heater_off.isEnabled()
+        assert window.log.field.isEnabled() == state.active
+    assert offered == {
+        "idle": {"run"},
+        "preparing": {"abort"},
+        "running": {"pause", "hold", "abort"},
+        "pausing": {"hold", "abort"},
+        "paused": {"pause", "hold", "abort"},
+        "finishing": set(),
+        "completed": {"run"},
+        "aborted": {"run"},
+        "failed": {"run"},
+    }
+
+
+def test_marks_are_sent_as_written_and_letters_in_the_field_command_nothing(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.waitUntil(window.log.field.isEnabled, timeout=2000)
+    qtbot.keyClicks(window.log.field, "H h <b>&")
+    assert host.commands == []
+    qtbot.mouseClick(window.log.button, LEFT)
+    qtbot.waitUntil(lambda: host.commands == [("mark", "H h <b>&")], timeout=2000)
+    assert window.log.field.text() == ""
+
+
+def test_a_prompt_is_shown_and_continue_confirms_it(qtbot: QtBot, host, open_window) -> None:
+    window = open_window()
+    host.state = EngineState.RUNNING
+    host.changes["prompt"] = "Focus, then continue"
+    qtbot.waitUntil(window.notices.prompt.isVisible, timeout=2000)
+    assert "Focus, then continue" in window.notices.prompt_text.text()
+    qtbot.mouseClick(window.notices.continue_button, LEFT)
+    qtbot.waitUntil(lambda: host.commands == [("confirm",)], timeout=2000)
+
+
+def test_a_fault_is_shown_and_cleared_only_by_holding_and_only_without_a_run(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    host.changes["fault"] = "over-temperature: 912 °C"
+    host.state = EngineState.RUNNING
+    qtbot.waitUntil(window.notices.fault.isVisible, timeout=2000)
+    qtbot.waitUntil(lambda: not window.notices.clear_button.isEnabled(), timeout=2000)
+    run_to(qtbot, window, host, EngineState.FAILED)
+    qtbot.mouseClick(window.notices.clear_button, LEFT)
+    assert host.commands == []
+    qtbot.mousePress(window.notices.clear_button, LEFT)
+    qtbot.waitUntil(lambda: host.commands == [("clear_fault",)], timeout=3000)
+    qtbot.mouseRelease(window.notices.clear_button, LEFT)
+
+
+def test_a_refusal_is_shown_in_its_own_words_until_dismissed(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    host.refusal = "hold refused: the heater is off. Ramp first."
+    qtbot.mouseClick(window.topbar.hold, LEFT)
+    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=2000)
+    assert host.refusal in window.notices.message.text()
+    assert host.refusal in window.log.lines.toPlainText()
+    qtbot.mouseClick(window.notices.dismiss, LEFT)
+    assert host.refusal not in window.notices.message.text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("hotstage: 1\nname: x\nstepz: []\n", "stepz"), (None, "cannot be read")],
+)
+def test_a_recipe_that_cannot_be_run_is_refused_and_the_old_one_stays(
+    qtbot: QtBot, host, open_window, recipe_file: Path, tmp_path: Path, content, said
+) -> None:
+    window = open_window()
+    window.open_recipe(recipe_file)
+    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=3000)
+    bad = tmp_path / "bad.yaml"
+    if content is not None:
+        bad.write_text(content, encoding="utf-8")
+    window.open_recipe(bad, start=True)
+    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=3000)
+    assert said in window.notices.message.text()
+    assert window.recipe.recipe.path == recipe_file
+    assert host.commands == []
+
+
+def test_a_wheel_over_a_choice_changes_nothing(qtbot: QtBot, host, open_window) -> None:
+    window = open_window()
+    choice = window.image.colours
+    at = QtCore.QPointF(5, 5)
+    wheel = QtGui.QWheelEvent(
+        at,
+        choice.mapToGlobal(at),
+        QtCore.QPoint(0, -120),
+        QtCore.QPoint(0, -120),
+        QtCore.Qt.MouseButton.NoButton,
+        QtCore.Qt.KeyboardModifier.NoModifier,
+        QtCore.Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QtWidgets.QApplication.sendEvent(choice, wheel)
+    assert choice.currentText() == "viridis"
+    assert not window.findChildren(QtWidgets.QAbstractSpinBox)
+
+
+# ---------------------------------------------------------------------------- heater off
+
+
+def test_f12_over_a_modal_dialog_reaches_server_and_engine(
+    qtbot: QtBot, host, server, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    box = QtWidgets.QDialog(window)
+    box.setModal(True)
+    box.open()
+    qtbot.waitUntil(box.isVisible, timeout=2000)
+    begun = time.monotonic()
+    qtbot.keyClick(box, Key.Key_F12)
+    qtbot.waitUntil(lambda: bool(server.offs and host.commands), timeout=2000)
+    assert time.monotonic() - begun < 0.5
+    reason = "heater off pressed by the operator"
+    assert server.offs == [("127.0.0.1:49000", reason)]
+    assert host.commands == [("heater_off", reason)]
+    qtbot.waitUntil(lambda: "ack." in window.topbar.heater_off.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "engine ack" in window.notices.message.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "server ack" in window.notices.message.text(), timeout=2000)
+    box.close()
+
+
+def test_heater_off_reaches_the_server_when_the_engine_hangs(
+    qtbot: QtBot, host, server, open_window
+) -> None:
+    window = open_window()
+    host.delay_s = 1.5
+    qtbot.mousePress(window.topbar.heater_off, LEFT)
+    qtbot.waitUntil(lambda: bool(server.offs), timeout=1000)
+    qtbot.waitUntil(lambda: "ack." in window.topbar.heater_off.text(), timeout=1000)
+    qtbot.mouseRelease(window.topbar.heater_off, LEFT)
+    assert host.commands == []
+    host.delay_s = 0.0
+    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=5000)
+
+
+def test_heater_off_that_cannot_arrive_is_tried_again_and_says_so(
+    qtbot: QtBot, host, server, open_window
+) -> None:
+    window = open_window()
+    server.dead, host.dead = True, True
+    qtbot.mousePress(window.topbar.heater_off, LEFT)
+    qtbot.waitUntil(lambda: "trying" in window.topbar.heater_off.text(), timeout=2000)
+    qtbot.mouseRelease(window.topbar.heater_off, LEFT)
+    server.dead = False
+    qtbot.waitUntil(lambda: len(server.offs) == 1, timeout=2000)
+    qtbot.waitUntil(lambda: "NOT SENT" not in window.topbar.heater_off.text(), timeout=100)
+    host.dead = False
+    qtbot.waitUntil(lambda: bool(host.commands), timeout=3000)
+
+
+# ------------------------------------------------------------------------------- picture
+
+
+def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_window) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.waitUntil(lambda: window.image.shown >= 3, timeout=5000)
+    assert window.image.item.image.shape == (host.size, host.size)
+    x, y = window.image.whole.getData()
+    circles = np.isnan(x).sum() + np.isnan(window.image.cut.getData()[0]).sum()
+    assert circles == 60
+    first = np.stack([x[:24], y[:24]]).mean(axis=1)
+    inside = (host._x, host._y)
+    assert np.min(np.hypot(inside[0] - first[0], inside[1] - first[1])) < 0.1
+    assert "1 frame before" in window.image.measured.text()
+    qtbot.waitUntil(lambda: window.temperature.measured.xData is not None, timeout=3000)
+    before = len(window.temperature._curve.x)
+    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > before, timeout=3000)
+    t_s = window.temperature._curve.x
+    assert np.all(np.diff(t_s) > 0.49)  # no reading twice, none left out
+    assert np.all(np.diff(t_s) < 0.51)
+    qtbot.waitUntil(lambda: window.spectrum.curve.xData is not None, timeout=3000)
+    assert "SIMULATED  ×10" in window.notices.simulated.text()
+    assert 0 < window.image.scale.length_nm < 120
+
+
+def test_detector_and_logarithm_can_be_chosen(qtbot: QtBot, host, open_window) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.waitUntil(lambda: window.image.detector.count() == 2, timeout=5000)
+    window.image.detector.setCurrentText("abf")
+    assert window.image.item.image.max() <= 400
+    window.image.outline_button.setChecked(False)
+    assert len(window.image.whole.getData()[0]) == 0
+    qtbot.waitUntil(lambda: window.spectrum.channel.count() == 2, timeout=5000)
+    window.spectrum.channel.setCurrentIndex(1)
+    window.spectrum.log.setChecked(True)
+    assert np.nanmax(window.spectrum.curve.getData()[1]) == pytest.approx(5.0, abs=0.1)
+
+
+def test_a_new_run_replaces_the_curves_of_the_old_one(
+    qtbot: QtBot, host, open_window, recipe_file: Path
+) -> None:
+    window = open_window()
+    host.begun_s -= 30
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > 500, timeout=3000)
+    run_to(qtbot, window, host, EngineState.COMPLETED)
+    window.open_recipe(recipe_file, start=True)
+    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=3000)
+    qtbot.waitUntil(lambda: 0 < len(window.temperature._curve.x) < 100, timeout=3000)
+    assert window.temperature._curve.x[0] == 0.0
+    qtbot.waitUntil(lambda: window.image.shown > 2, timeout=5000)
+
+
+def test_a_screenshot_shows_something(qtbot: QtBot, host, open_window, tmp_path: Path) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.waitUntil(lambda: window.image.shown > 0, timeout=5000)
+    assert (window.width(), window.height()) == (1280, 720)
+    path = tmp_path / "window.png"
+    grab(window, path)
+    picture = QtGui.QImage(str(path)).convertToFormat(QtGui.QImage.Format.Format_RGB32)
+    pixels = np.frombuffer(picture.constBits(), np.uint8).reshape(720, 1280, 4)
+    assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 500
+    red = pixels[:70, -150:, 2].astype(int) - pixels[:70, -150:, 0]
+    assert (red > 80).mean() > 0.4  # heater off lies in its corner
+
+
+def test_show_runs_a_recipe_takes_its_picture_and_ends(
+    qtbot: QtBot, host, server, recipe_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.png"
+    status = show(
+        host.connect,
+        server.emergency,
+        recipe=recipe_file,
+        folder=tmp_path / "run",
+        screenshot=path,
+        start=True,
+        screenshot_after_s=1.5,
+    )
+    assert status == 0
+    assert path.stat().st_size > 20_000
+    assert [command[0] for command in host.commands] == ["start"]
+    assert host.state is EngineState.RUNNING  # the window's end left the run alone
+
+
+# ----------------------------------------------------------------- slowness, loss, errors
+
+
+class Heartbeat:
+    """How late a 10 ms timer of the UI thread comes at worst."""
+
+    def __init__(self) -> None:
+        self.late_s: list[float] = []
+        self._last_s = time.monotonic()
+        self.timer = QtCore.QTimer()
+        self.timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
+        self.timer.timeout.connect(self._beat)
+        self.timer.start(10)
+
+    def _beat(self) -> None:
+        now_s = time.monotonic()
+        self.late_s.append(now_s - self._last_s - 0.01)
+        self._last_s = now_s
+
+
+def test_a_host_whose_calls_take_half_a_second_never_holds_up_the_window(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    host.delay_s = 0.5
+    heart = Heartbeat()
+    for _ in range(2):
+        window._hold()
+        window.session.mark("slow")
+        qtbot.wait(700)
+    heart.timer.stop()
+    assert len(heart.late_s) > 30
+    assert max(heart.late_s) < 0.45  # a call that blocked would show as half a second
+    assert np.percentile(heart.late_s, 90) < 0.1
+    assert "LIVE" in window.facts.link.text()  # slow is not lost
+
+
+def test_three_hundred_fast_frames_leave_the_window_responsive(
+    qtbot: QtBot, host, open_window
+) -> None:
+    host.frame_period_s, host.size = 0.01, 128
+    host.__post_init__()
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    heart = Heartbeat()
+    qtbot.waitUntil(
+        lambda: window.image.shown > 10 and window.image.shown + window.image.not_shown >= 300,
+        timeout=20_000,
+    )
+    heart.timer.stop()
+    assert np.percentile(heart.late_s, 90) < 0.1
+    assert window.image.not_shown > 0  # newest wins, and the others are counted
+
+
+def test_a_host_that_dies_makes_everything_stale_and_comes_back_by_itself(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.waitUntil(lambda: window.image.shown > 0, timeout=5000)
+    host.dead = True
+    begun = time.monotonic()
+    qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=4000)
+    assert time.monotonic() - begun < 2.0
+    assert all(panel.property("stale") for panel in window.panels)
+    assert "STALE" in window.facts.link.text()
+    assert "does not answer" in window.notices.message.text()
+    assert not window.topbar.pause.isEnabled()
+    assert window.topbar.heater_off.isEnabled()
+    points = len(window.temperature._curve.x)
+    host.dead = False
+    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=3000)
+    assert not any(panel.property("stale") for panel in window.panels)
+    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > points, timeout=3000)
+    shown = window.image.shown
+    qtbot.waitUntil(lambda: window.image.shown != shown, timeout=3000)
+
+
+def test_a_window_without_a_host_says_so(qtbot: QtBot, host, open_window) -> None:
+    host.dead = True
+    window = open_window(wait=False)
+    qtbot.waitUntil(lambda: "does not answer" in window.notices.message.text(), timeout=3000)
+    assert "NO CONTACT" in state_shown(window)
+    assert not window.topbar.run.isEnabled()
+
+
+def test_a_temperature_that_is_not_read_any_more_is_marked_old(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    host.changes["reading_t_s"] = host.now_s() - 50 * host.rate
+    qtbot.waitUntil(lambda: "ago" in window.topbar.setpoint.text(), timeout=2000)
+
+
+def test_closing_ends_every_thread_within_half_a_second_and_tells_the_host_nothing(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window: OperatorWindow = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    begun = time.monotonic()
+    window.close()
+    assert time.monotonic() - begun < 0.6
+    assert [t.name for t in threading.enumerate() if t.name.startswith("window-")] == []
+    assert host.commands == []
+    assert host.state is EngineState.RUNNING
+
+
+def test_an_error_in_the_window_is_shown_and_ends_nothing(
+    qtbot: QtBot, host, server, capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path
+) -> None:
+    import gui.app as app
+
+    seen: list[str] = []
+    complain: Callable[[OperatorWindow, str], None] = OperatorWindow.complain
+
+    def remember(window: OperatorWindow, words: str) -> None:
+        seen.append(words)
+        complain(window, words)
+
+    monkeypatch.setattr(OperatorWindow, "complain", remember)
+
+    class Clumsy(OperatorWindow):
+        def _take_image(self) -> None:
+            if not seen:
+                raise ValueError("a fault of the window")
+
+    monkeypatch.setattr(app, "OperatorWindow", Clumsy)
+    with qtbot.captureExceptions():  # pytest-qt's own hook is put back afterwards
+        status = show(
+            host.connect, server.emergency, screenshot=tmp_path / "a.png", screenshot_after_s=0.6
+        )
+    assert status == 0
+    assert "a fault of the window" in seen[0]
+
+
+def test_orders_that_waited_too_long_are_not_sent(
+    qtbot: QtBot, host, open_window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "COMMAND_TOO_OLD_S", 0.5)
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    host.delay_s = 0.4  # connecting and calling: 0.8 s
+    window.session.mark("first")
+    window.session.mark("second")
+    qtbot.waitUntil(lambda: host.commands == [("mark", "first")], timeout=5000)
+    host.delay_s = 0.0
+    qtbot.waitUntil(lambda: "not sent" in window.notices.message.text(), timeout=5000)
+    assert host.commands == [("mark", "first")]

@@ -1,0 +1,132 @@
+"""Recipes are strict, say where a mistake is, and survive being written and read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acquire.errors import RecipeError
+from acquire.recipe import (
+    Condition,
+    Hold,
+    LineScan,
+    Mark,
+    Ramp,
+    Recipe,
+    Repeat,
+    hold,
+    line_scan,
+    mark,
+    ramp,
+    spectrum,
+)
+
+
+@pytest.fixture
+def text(examples: Path) -> str:
+    return (examples / "recipes" / "first_light.yaml").read_text(encoding="utf-8")
+
+
+def test_the_example_reads_as_it_is_meant(text: str) -> None:
+    recipe = Recipe.parse(text)
+    assert recipe.limits.temperature == 900.0
+    assert recipe.record["overview"].scan is not None
+    assert recipe.record["overview"].scan.exposure(1.0).pixel_size_nm == pytest.approx(160 / 512)
+    kinds = [type(step) for step in recipe.steps]
+    assert kinds == [Mark, Ramp, Hold, LineScan, Ramp, Hold]
+    first_hold = recipe.steps[2]
+    assert isinstance(first_hold, Hold)
+    assert first_hold.until == Condition("mean_diameter", ">=", 3.83, "nm", 3)
+
+
+def test_a_recipe_survives_writing_and_reading(text: str) -> None:
+    recipe = Recipe.parse(text)
+    assert Recipe.parse(recipe.dump()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "words"),
+    [
+        ("rate: 5 °C/s", "rat: 5 °C/s", r"recipe:21: unknown key 'steps\[1\].ramp.rat'"),
+        ("to: 700 °C", "to: 700", r"recipe:21: steps\[1\].ramp.to = 700: 700 has no unit"),
+        ("to: 700 °C", "to: 700 nm", "not of the right kind"),
+        ("- ramp: {to: 700", "- rmp: {to: 700", "unknown step 'rmp'; did you mean 'ramp'"),
+        (">= 3.83 nm", "== 3.83 nm", "is not a condition; write QUANTITY >= VALUE"),
+        ("overview.haadf", "overview.bf", "no detector 'bf', only haadf, abf"),
+        ("overview.haadf", "live.haadf", "no scan called 'live'"),
+        ("{temperature: 900", "{temprature: 900", "did you mean 'temperature'"),
+        ("points: 50", "points: 1", "greater than or equal to 2"),
+        ("hotstage: 1", "hotstage: 2", "hotstage = 2"),
+        ("hotstage: 1\n", "", "begin with 'hotstage: 1'"),
+        ("{id: LSNT-01", "{id: LSNT-01, id: x", "recipe:5: not valid YAML: .*duplicate key"),
+        ("size: 512", "size: 0", "at least 1 pixel"),
+        ("range: [400 eV, 600 eV]", "range: [600 eV, 400 eV]", "must rise"),
+        ("every: 1 s\n", "every: -1 s\n", "greater than or equal to 0"),
+        ("[haadf, abf]", "[haadf, haadf]", "names a detector twice"),
+        (
+            "chip: {holder: {every: 200 ms}}",
+            "chip: {holder: {every: 1 s}}\n  other: {holder: {every: 1 s}}",
+            "both record the one holder",
+        ),
+    ],
+)
+def test_every_mistake_names_line_key_value_and_mend(
+    text: str, change: str, to: str, words: str
+) -> None:
+    assert change in text
+    with pytest.raises(RecipeError, match=words):
+        Recipe.parse(text.replace(change, to, 1))
+
+
+@given(st.text(max_size=200))
+def test_no_text_whatever_raises_anything_but_a_recipe_error(garbage: str) -> None:
+    with pytest.raises(RecipeError):
+        Recipe.parse(garbage)
+
+
+def test_repeats_are_written_out_in_order() -> None:
+    recipe = Recipe.parse(
+        "hotstage: 1\nname: x\nsteps:\n  - repeat: {times: 2, steps: "
+        "[{ramp: {to: 100 °C, rate: 1 °C/s}}, {repeat: {times: 2, steps: [{mark: a}]}}]}\n"
+    )
+    assert isinstance(recipe.steps[0], Repeat)
+    words = [step.kind for step in recipe.flat_steps()]
+    assert words == ["ramp", "mark", "mark"] * 2
+    assert Recipe.parse(recipe.dump()) == recipe
+
+
+def test_a_script_writes_the_very_same_steps(text: str) -> None:
+    steps = (
+        mark("fresh film, before heating"),
+        ramp(to="700 °C", rate="5 °C/s"),
+        hold("15 min", until="mean_diameter >= 3.83 nm for 3 frames"),
+        line_scan(
+            ("40 nm", "80 nm"),
+            ("120 nm", "80 nm"),
+            50,
+            {"range": ["400 eV", "600 eV"], "dispersion": "0.1 eV", "dwell_time": "0.5 s"},
+        ),
+        ramp(to="25 °C", rate="50 °C/s"),
+        hold("10 s"),
+    )
+    assert steps == Recipe.parse(text).steps
+    with pytest.raises(RecipeError, match="ramp: rate = '5': .*has no unit"):
+        ramp(to="700 °C", rate="5")
+    with pytest.raises(RecipeError, match="'dwell_time' is missing|dwell_time"):
+        spectrum(("1 nm", "1 nm"), {"range": ["400 eV", "600 eV"], "dispersion": "0.1 eV"})
+
+
+def test_points_of_a_line_scan_run_from_end_to_end() -> None:
+    scan = line_scan(
+        ("10 nm", "60 nm"),
+        ("60 nm", "10 nm"),
+        6,
+        {"range": ["0 eV", "10 eV"], "dispersion": "0.1 eV", "dwell_time": "1 s"},
+    )
+    points = scan.positions_nm()
+    assert points[0] == (10.0, 60.0)
+    assert points[-1] == (60.0, 10.0)
+    assert points[1] == pytest.approx((20.0, 50.0))
