@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from acquire._version import __version__
@@ -39,14 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         result = app(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         say_error("interrupted.")
         return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.exceptions.Exit as end:
+    except typer.Exit as end:
         return int(end.exit_code)
+    except typer.TyperException as error:
+        say_error(f"{error.format_message()} Try `hotstage --help`.")
+        return int(error.exit_code)
     except HotstageError as error:
         say_error(str(error))
         return 1

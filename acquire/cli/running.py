@@ -104,7 +104,9 @@ def _introduce(experiment: Experiment, opened: OpenStation, *, virtual: bool) ->
             "yellow",
         )
     else:
-        say(f"Station {station.name}, instrument server at {opened.address}.")
+        say(f"Station {station.name}.")
+    if opened.address:
+        say(f"Instrument server at {opened.address}; it makes safe when this program dies.")
     say(
         f"About {show_duration(expected.duration_s)} of run time"
         + ("" if virtual else f", {show_duration(expected.wall_s)} on the wall")

@@ -52,7 +52,7 @@ class ColumnSpec:
 
 
 class _Column:
-    """One column: rows ``first`` … ``Table.rows`` of it, and the words it has met."""
+    """One column: those of its rows that are not on disk, and the words it has met."""
 
     def __init__(self, spec: ColumnSpec, dim: str) -> None:
         self.spec = spec
@@ -106,6 +106,7 @@ class _Column:
             (self.dim,),
             chunk_rows=COLUMN_CHUNK_ROWS,
             fill=spec.kind.fill,
+            compressed=False,
             attributes=attributes | dict(spec.attributes),
         )
 
@@ -116,7 +117,7 @@ class Snapshot:
 
     rows: int
     first: int
-    """Row of the first entry of ``columns``: a multiple of the chunk."""
+    """Row of the first entry of ``columns``: all before are on disk."""
     columns: Mapping[str, tuple[ArrayLayout, AnyArray]]
     """Layout and a copy of the rows from ``first`` on."""
 
@@ -168,7 +169,7 @@ class Table:
         self.rows += rows
 
     def snapshot(self) -> Snapshot:
-        """Copies of all rows that are not in full chunks on disk yet."""
+        """Copies of all rows that are not on disk yet."""
         held = self.rows - self._first
         return Snapshot(
             self.rows,
@@ -177,12 +178,10 @@ class Table:
         )
 
     def written(self, snapshot: Snapshot) -> None:
-        """Forget the full chunks of a snapshot that is on disk now."""
-        first = snapshot.rows // COLUMN_CHUNK_ROWS * COLUMN_CHUNK_ROWS
-        if first > self._first:
-            for column in self._columns.values():
-                column.drop(first - self._first)
-            self._first = first
+        """Forget the rows of a snapshot that is on disk now."""
+        for column in self._columns.values():
+            column.drop(snapshot.rows - self._first)
+        self._first = snapshot.rows
 
     def _known(self, name: str, cell: Cell) -> _Column:
         if name not in self._columns:

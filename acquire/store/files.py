@@ -45,6 +45,18 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
         raise store_error(path, error) from error
 
 
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    """Overwrite part of a file that is long enough; raises StoreError."""
+    try:
+        with path.open("r+b", buffering=0) as file:
+            file.seek(offset)
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+    except OSError as error:
+        raise store_error(path, error) from error
+
+
 def _replace(source: Path, target: Path) -> None:
     """Rename over ``target``, again and again while a reader of it forbids that (Windows only)."""
     patience_ends = time.monotonic() + RETRY_FOR_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,8 +12,14 @@ import numpy as np
 
 from acquire.instruments import AnyArray
 from acquire.store.columns import Cell, ColumnSpec, Table
-from acquire.store.files import make_folder, write_whole
-from acquire.store.layout import METADATA_NAME, ArrayLayout, group_metadata, to_json
+from acquire.store.files import make_folder, write_at, write_whole
+from acquire.store.layout import (
+    ARRAYS_PERIOD_S,
+    METADATA_NAME,
+    ArrayLayout,
+    group_metadata,
+    to_json,
+)
 
 Document = dict[str, Any]
 
@@ -40,6 +47,8 @@ class GrowingGroup:
         self._axes: dict[str, tuple[ArrayLayout, AnyArray]] = {}
         self._blocks: dict[str, ArrayLayout] = {}
         self._folders: set[str] = set()
+        self._newest_chunk: dict[str, int] = {}
+        self._array_documents: dict[str, Document] = {}
         self._changed = True
         self.documents: dict[str, Document] = {}
         """Metadata by array name, as last flushed."""
@@ -98,11 +107,10 @@ class GrowingGroup:
             self.attributes.update(attributes)
             self._changed = True
 
-    def flush(self, *, sync: bool = False) -> bool:
-        """Write what is buffered, then the arrays' metadata; False if there was nothing new.
+    def flush(self) -> bool:
+        """Write what is buffered and note how long everything is now; False if nothing was new.
 
-        Only the publisher calls this. Data comes before shapes, so that at every moment every
-        array has at least what its metadata promises.
+        Only the publisher calls this.
         """
         with self._lock:
             if not self._changed:
@@ -111,35 +119,49 @@ class GrowingGroup:
             attributes = dict(self.attributes)
             self._changed = False
         try:
-            documents = self._flush(snapshot.rows, snapshot.first, snapshot.columns, sync=sync)
+            for name, (layout, rows) in snapshot.columns.items():
+                self._write_rows(name, layout, snapshot.first, rows)
         except BaseException:
             self._changed = True
             raise
         with self._lock:
             self._table.written(snapshot)
+        documents = {name: layout.metadata(len(v)) for name, (layout, v) in self._axes.items()}
+        lengthening = self._blocks | {
+            name: layout for name, (layout, _) in snapshot.columns.items()
+        }
+        documents |= {name: layout.metadata(snapshot.rows) for name, layout in lengthening.items()}
         self.documents = documents
         self.published_attributes = attributes
         return True
 
-    def _flush(
-        self,
-        rows: int,
-        first: int,
-        columns: Mapping[str, tuple[ArrayLayout, AnyArray]],
-        *,
-        sync: bool,
-    ) -> dict[str, Document]:
-        for name, (layout, held) in columns.items():
-            step = layout.chunk_rows
-            for start in range(0, len(held), step):
-                self._write(name, layout, (first + start) // step, held[start : start + step])
-        documents = {name: layout.metadata(len(v)) for name, (layout, v) in self._axes.items()}
-        documents |= {name: layout.metadata(rows) for name, layout in self._blocks.items()}
-        documents |= {name: layout.metadata(rows) for name, (layout, _) in columns.items()}
-        for name, document in documents.items():
-            if self.documents.get(name) != document or sync:
+    def write_arrays(self, *, sync: bool = False) -> None:
+        """Let the metadata of the single arrays follow what was flushed; raises StoreError."""
+        for name, document in self.documents.items():
+            if self._array_documents.get(name) != document or sync:
                 write_whole(self._folder(name) / METADATA_NAME, to_json(document), sync=sync)
-        return documents
+                self._array_documents[name] = document
+
+    def _write_rows(self, name: str, layout: ArrayLayout, first: int, rows: AnyArray) -> None:
+        """Write rows of a column where they belong in its chunks.
+
+        A chunk is made whole, and then filled in place: its older rows never change, so that a
+        reader may read them at any moment, and the disk cannot be too full for the newer ones.
+        """
+        step = layout.chunk_rows
+        done = 0
+        while done < len(rows):
+            number, within = divmod(first + done, step)
+            part = rows[done : done + step - within]
+            if number > self._newest_chunk.get(name, -1):
+                chunk = np.full(step, layout.fill, rows.dtype)
+                chunk[within : within + len(part)] = part
+                self._write(name, layout, number, chunk)
+                self._newest_chunk[name] = number
+            else:
+                path = self._folder(name) / layout.chunk_name(number)
+                write_at(path, within * rows.itemsize, layout.encode(part))
+            done += len(part)
 
     def _write(self, name: str, layout: ArrayLayout, number: int, data: AnyArray) -> None:
         write_whole(self._folder(name) / layout.chunk_name(number), layout.encode(data))
@@ -155,8 +177,10 @@ class GrowingGroup:
 class Publisher:
     """Makes what was appended visible to readers, all arrays of a run at once.
 
-    The order is: chunks, arrays, their group, the groups above it, and last the root, whose
-    consolidated metadata is what xarray and zarr-python read first. Each file is replaced whole.
+    The order is: data, the arrays' own metadata if it is due, the groups', and last the root's,
+    whose consolidated metadata is what xarray and zarr-python read first. Each of these files is
+    replaced whole. What is read by group never lags behind the data longer than a publication;
+    arrays opened alone, and the groups of groups, lag by up to a second more.
     """
 
     def __init__(self, root: Path, attributes: Callable[[], Mapping[str, Any]]) -> None:
@@ -165,7 +189,10 @@ class Publisher:
         self._lock = threading.Lock()
         self._groups: dict[str, GrowingGroup] = {}
         self._flushed: set[str] = set()
-        """Groups whose arrays are ahead of what the groups say."""
+        """Groups whose own metadata is behind."""
+        self._behind: set[str] = set()
+        """Groups whose arrays' metadata is behind."""
+        self._arrays_at = -ARRAYS_PERIOD_S
 
     def add(self, group: GrowingGroup) -> None:
         """Publish this group, too, from now on."""
@@ -175,22 +202,34 @@ class Publisher:
     def publish(self, *, force: bool = False, sync: bool = False) -> bool:
         """Write everything that is new; False if nothing was.
 
+        Args:
+            force: let everything catch up, the root's attributes and the single arrays, too.
+            sync: wait until the disk has the metadata.
+
         Raises:
             StoreError: something could not be written; readers see a run as it was before.
         """
         with self._lock:
             for group in self._groups.values():
-                if group.flush(sync=sync):
+                if group.flush():
                     self._flushed.add(group.path)
-            if not (self._flushed or force):
+                    self._behind.add(group.path)
+            now = time.monotonic()
+            arrays_too = self._behind and (force or now - self._arrays_at >= ARRAYS_PERIOD_S)
+            if not (self._flushed or arrays_too or force):
                 return False
-            above: set[str] = set()
+            if arrays_too:
+                for path in self._behind:
+                    self._groups[path].write_arrays(sync=sync)
             for path in self._flushed:
                 group = self._groups[path]
                 self._write(path, group.published_attributes, group.documents, sync)
-                above.update(str(p) for p in PurePosixPath(path).parents if str(p) != ".")
-            for path in sorted(above, key=len, reverse=True):
-                self._write(path, {}, self._below(path), sync)
+            if arrays_too:
+                above = {str(p) for path in self._behind for p in PurePosixPath(path).parents}
+                for path in sorted(above - {"."}, key=len, reverse=True):
+                    self._write(path, {}, self._below(path), sync)
+                self._behind.clear()
+                self._arrays_at = now
             self._write("", self._attributes(), self._below(""), sync)
             self._flushed.clear()
             return True

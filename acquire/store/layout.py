@@ -13,6 +13,8 @@ A run folder holds ``run.zarr`` (one Zarr v3 group), ``journal.jsonl``, ``recipe
 
 Every group carries the consolidated metadata of what is below it, so that a reader gets the shapes
 of all arrays of a run, or of one group, from one file, which is replaced whole: they always agree.
+Data comes before shapes: columns are written in place, in rows that no reader knows of yet; then
+follow the metadata of the arrays (once a second), of their group, and of the root.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from typing import Any
 
 import numpy as np
 from numcodecs.blosc import Blosc
-from numpy.typing import NDArray
 
 from acquire.errors import StoreError
 from acquire.instruments import AnyArray
@@ -48,10 +49,14 @@ GAPS = "gaps"
 RESERVED = frozenset({IMAGES, SPECTRA, ESTIMATES, PARTICLES, GAPS})
 
 COLUMN_CHUNK_ROWS = 1024
-"""Rows per chunk of coordinates and tables: 8 kB, cheap to rewrite while it fills."""
+"""Rows per chunk of coordinates and tables: 8 kB, made whole and filled row by row."""
 
 PUBLISH_PERIOD_S = 0.2
 """Wall time between publications."""
+
+ARRAYS_PERIOD_S = 1.0
+"""Wall time within which the metadata of single arrays follows that of the groups: replacing a file
+costs a file system up to a millisecond, and there are many arrays."""
 
 LOSS_WINDOW_S = 0.5
 """What was appended longer ago than this, in wall time, survives the death of the process: the
@@ -81,6 +86,8 @@ class ArrayLayout:
     chunk_rows: int = 1
     """Length of a chunk along the first dimension; it spans all others."""
     fill: float = 0
+    compressed: bool = True
+    """Columns are not: their rows are written in place, beyond what readers know of."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self, length: int) -> dict[str, Any]:
@@ -99,21 +106,22 @@ class ArrayLayout:
             "fill_value": self._fill_value(),
             "codecs": [
                 {"name": "bytes", "configuration": {"endian": "little"}},
-                {
-                    "name": "blosc",
-                    "configuration": {
-                        "typesize": self.dtype.itemsize,
-                        "cname": "lz4",
-                        "clevel": 5,
-                        "shuffle": "bitshuffle",
-                        "blocksize": 0,
-                    },
-                },
+                *([self._codec()] if self.compressed else []),
             ],
             "attributes": dict(self.attributes),
             "dimension_names": list(self.dims),
             "storage_transformers": [],
         }
+
+    def _codec(self) -> dict[str, Any]:
+        configuration = {
+            "typesize": self.dtype.itemsize,
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "bitshuffle",
+            "blocksize": 0,
+        }
+        return {"name": "blosc", "configuration": configuration}
 
     def _fill_value(self) -> float | str | bool:
         if np.isnan(self.fill):
@@ -125,13 +133,9 @@ class ArrayLayout:
         return ".".join(["c", str(number), *("0" for _ in self.inner_shape)])
 
     def encode(self, chunk: AnyArray) -> bytes:
-        """The bytes of one chunk; rows that it lacks at its end become fill values."""
+        """The bytes of one whole chunk."""
         stored = np.ascontiguousarray(chunk, dtype=self.dtype.newbyteorder("<"))
-        missing = self.chunk_rows - stored.shape[0]
-        if missing > 0:
-            filler: NDArray[Any] = np.full((missing, *self.inner_shape), self.fill, stored.dtype)
-            stored = np.concatenate([stored, filler])
-        return bytes(_CODEC.encode(stored))
+        return bytes(_CODEC.encode(stored)) if self.compressed else stored.tobytes()
 
 
 def group_metadata(

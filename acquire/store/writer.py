@@ -163,10 +163,10 @@ class RunWriter:
                 logger.warning("the disk is slow: publishing %s took %.2f s", self.path, took)
 
     def publish(self) -> None:
-        """Show readers everything that was appended, now; raises StoreError."""
+        """Show all readers everything that was appended, now; raises StoreError."""
         self._check()
         try:
-            self._publisher.publish()
+            self._publisher.publish(force=True)
         except StoreError as error:
             self._fail(error)
             raise

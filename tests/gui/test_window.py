@@ -12,8 +12,8 @@ import pytest
 from PySide6 import QtCore, QtGui, QtWidgets
 from pytestqt.qtbot import QtBot
 
-from acquire.engine.status import EngineState
-from gui import session
+from acquire.engine.status import EngineState, LiveImage
+from gui import orders
 from gui.app import grab, show
 from gui.window import OperatorWindow
 
@@ -278,9 +278,19 @@ def test_heater_off_that_cannot_arrive_is_tried_again_and_says_so(
 
 
 def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_window) -> None:
+    host.frame_period_s = 0.2
     window = open_window()
+    indices: list[int] = []
+    show_image = window.image.show_image
+
+    def remember(image: LiveImage) -> None:
+        indices.append(image.index)
+        show_image(image)
+
+    window.image.show_image = remember
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: window.image.shown >= 3, timeout=5000)
+    qtbot.waitUntil(lambda: len(indices) >= 4, timeout=5000)
+    assert indices == sorted(set(indices))  # no frame twice
     assert window.image.item.image.shape == (host.size, host.size)
     x, y = window.image.whole.getData()
     circles = np.isnan(x).sum() + np.isnan(window.image.cut.getData()[0]).sum()
@@ -288,7 +298,7 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
     first = np.stack([x[:24], y[:24]]).mean(axis=1)
     inside = (host._x, host._y)
     assert np.min(np.hypot(inside[0] - first[0], inside[1] - first[1])) < 0.1
-    assert "1 frame before" in window.image.measured.text()
+    assert "measured 1 frame before" in window.image.measured.text()
     qtbot.waitUntil(lambda: window.temperature.measured.xData is not None, timeout=3000)
     before = len(window.temperature._curve.x)
     qtbot.waitUntil(lambda: len(window.temperature._curve.x) > before, timeout=3000)
@@ -502,7 +512,7 @@ def test_an_error_in_the_window_is_shown_and_ends_nothing(
 def test_orders_that_waited_too_long_are_not_sent(
     qtbot: QtBot, host, open_window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "COMMAND_TOO_OLD_S", 0.5)
+    monkeypatch.setattr(orders, "COMMAND_TOO_OLD_S", 0.5)
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
     host.delay_s = 0.4  # connecting and calling: 0.8 s

@@ -72,7 +72,9 @@ def test_frames_must_agree_in_succession() -> None:
 
 
 def test_frames_from_before_the_step_stale_ones_and_repeats_do_not_count() -> None:
-    watch = ConditionWatch(Condition.parse("mean_diameter >= 3 nm for 2 frames within 5 s"), "nm", 10)
+    watch = ConditionWatch(
+        Condition.parse("mean_diameter >= 3 nm for 2 frames within 5 s"), "nm", 10
+    )
     assert not watch.judge(_estimate(0, 9.0, 10.2), 9.9, 10.3), "exposed before the step"
     assert not watch.judge(_estimate(1, 9.0, 11.0), 10.5, 16.5), "older than 5 s"
     assert not watch.judge(_estimate(2, 9.0, 12.0), 11.5, 12.1)

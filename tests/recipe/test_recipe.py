@@ -113,9 +113,9 @@ def test_a_script_writes_the_very_same_steps(text: str) -> None:
         hold("10 s"),
     )
     assert steps == Recipe.parse(text).steps
-    with pytest.raises(RecipeError, match="ramp: rate = '5': .*has no unit"):
+    with pytest.raises(RecipeError, match=r"ramp: rate = '5': .*has no unit"):
         ramp(to="700 °C", rate="5")
-    with pytest.raises(RecipeError, match="'dwell_time' is missing|dwell_time"):
+    with pytest.raises(RecipeError, match="dwell_time"):
         spectrum(("1 nm", "1 nm"), {"range": ["400 eV", "600 eV"], "dispersion": "0.1 eV"})
 
 

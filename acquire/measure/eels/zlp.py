@@ -91,7 +91,8 @@ def _first_position(electrons: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _measured_fwhm(electrons: NDArray[np.float64], first: NDArray[np.intp]) -> float:
     """Full width at half maximum, in channels, of the sum of all spectra laid peak on peak."""
-    reach = min(40, electrons.shape[1] // 2 - 1)
+    typical = int(np.median(first))
+    reach = max(3, min(40, typical - 2, electrons.shape[1] - 3 - typical))
     middle = np.clip(first, reach, electrons.shape[1] - 1 - reach)
     window = middle[:, None] + np.arange(-reach, reach + 1)
     cut = np.take_along_axis(electrons, window, axis=1)

@@ -49,7 +49,7 @@ def film_level(
         free = wanted
     # a film that is nearly dark somewhere would turn noise into any contrast
     floor = 0.02 * float(np.mean(np.abs(coarse)))
-    film = np.maximum(film, np.float32(max(floor, np.finfo(np.float32).tiny)))
+    film = np.maximum(film, np.float32(max(floor, 1e-30)))
     return _spread(film, image.shape, factor)
 
 

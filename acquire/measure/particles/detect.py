@@ -6,7 +6,7 @@ above a threshold that follows the noise grows with dose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ _SURROUND = 3.0
 """A band-pass subtracts the mean over this many times the smoothing."""
 _GROW_SNR = 2.5
 _KNOWN_SNR = 3.2
+_CANDIDATE_SNR = 4.3
 _VALLEY = 0.25
 """A dip between two peaks of this share of the lower one is a neck."""
 
@@ -66,6 +67,8 @@ class Detection:
     rises: int
     known_snr: NDArray[np.float64]
     """Highest filtered contrast over its noise at every known place."""
+    candidates_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """Places (n, 2) as (y, x) worth another look: too faint for one frame."""
 
     def __len__(self) -> int:
         return len(self.peak)
@@ -75,13 +78,16 @@ def detect(
     contrast: NDArray[np.float32],
     dome: BlurredDome,
     *,
+    film: NDArray[np.float32] | None = None,
     expected_px: float,
     smallest_px: float,
-    false_islands: float = 0.005,
+    false_islands: float = 0.002,
     known: Known | None = None,
 ) -> Detection:
     """Find the particles of a contrast image (y, x): film 0, particles positive.
 
+    ``film`` is the level that the contrast is relative to: where it is low, shot noise is high, and
+    the filtered image is weighted by the power of the film that makes its noise even.
     ``smallest_px`` is the footprint radius of the smallest particle wanted; it sets the coarse
     grid (at least four cells across its diameter). The filter is the one, of several smoothings
     with and without a subtracted surround, in which a dome of footprint radius ``expected_px``
@@ -94,6 +100,9 @@ def detect(
     factor = max(1, int(smallest_px / 2.0))
     coarse = block_mean(contrast, factor)
     smoothed, scale, sigma = _best_filter(coarse, dome, expected_px / factor)
+    if film is not None:
+        smoothed = _even_noise(smoothed, block_mean(film, factor))
+        sigma = negative_side_sigma(smoothed[::2, ::2])
     seed_snr = seed_threshold(smoothed, sigma, false_islands)
     high, low = seed_snr * sigma, _GROW_SNR * sigma
     seeds = smoothed > high
@@ -111,7 +120,8 @@ def detect(
         ndimage.label(smoothed > low, output=islands)
         labels = _split(smoothed, islands, scale, seeds, 3.0 * sigma)
     rises = int(np.count_nonzero(smoothed > high))
-    return _describe(smoothed, labels, factor, scale, sigma, seed_snr, dips, rises, seen)
+    found = _describe(smoothed, labels, factor, scale, sigma, seed_snr, dips, rises, seen)
+    return replace(found, candidates_px=_candidates(smoothed, labels, scale, sigma) * factor)
 
 
 def _near(places: NDArray[np.float64], reach: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -121,6 +131,18 @@ def _near(places: NDArray[np.float64], reach: float, shape: tuple[int, ...]) -> 
         box, disc = _disc(y, x, reach, shape)
         near[box] |= disc
     return near
+
+
+def _candidates(
+    smoothed: NDArray[np.float32], labels: NDArray[np.int32], scale: float, sigma: float
+) -> NDArray[np.float64]:
+    """Peaks (n, 2) outside of the particles that are nearly high enough."""
+    high = (smoothed > _CANDIDATE_SNR * sigma) & (labels == 0)
+    if sigma == 0.0 or not high.any():
+        return np.zeros((0, 2))
+    size = 2 * max(1, round(scale)) + 1
+    top = high & (smoothed == ndimage.maximum_filter(smoothed, size, mode="nearest"))
+    return np.argwhere(top) + 0.5
 
 
 def _highest(
@@ -174,12 +196,10 @@ def _best_filter(
     best_score = 0.0
     for share in _SMOOTHINGS:
         scale = max(share * radius, 0.6)
-        smooth = ndimage.gaussian_filter(coarse, scale, mode="constant", truncate=3.0)
-        even = _border_gain(coarse.shape, scale)
-        wide = _wide_mean(coarse, _SURROUND * scale)
-        centre = [
-            float(dome(np.zeros(1), np.array([radius]), s)[0]) for s in (scale, _SURROUND * scale)
-        ]
+        surround = _SURROUND * scale
+        smooth, even = _smooth(coarse, scale)
+        wide = _wide_mean(coarse, surround)
+        centre = [float(dome(np.zeros(1), np.array([radius]), s)[0]) for s in (scale, surround)]
         for filtered, height in ((smooth, centre[0]), (smooth - wide, centre[0] - centre[1])):
             filtered = filtered * even
             sigma = negative_side_sigma(filtered[::2, ::2])
@@ -190,26 +210,57 @@ def _best_filter(
     return best
 
 
+def _even_noise(filtered: NDArray[np.float32], film: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weight by film^p, p from the noise of four parts of the image ordered by the film's level.
+
+    p is 1/2 for shot noise and 0 for texture; a film within 5 % is left as it is.
+    """
+    level = np.log(film)
+    level -= level.mean()
+    sample, at = filtered[::2, ::2].ravel(), level[::2, ::2].ravel()
+    ends = np.quantile(at[::4], [0.25, 0.5, 0.75])
+    part = np.searchsorted(ends, at)
+    middle = np.array([at[part == k].mean() if (part == k).any() else 0.0 for k in range(4)])
+    noise = np.array([negative_side_sigma(sample[part == k]) for k in range(4)])
+    if np.ptp(middle) < 0.05 or noise.min() <= 0:
+        return filtered
+    power = float(np.clip(-np.polyfit(middle, np.log(noise), 1)[0], 0.0, 0.5))
+    return np.asarray(filtered * np.exp(power * level), dtype=np.float32)
+
+
+def _smooth(
+    coarse: NDArray[np.float32], scale: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Gaussian mean over the pixels that there are, and what makes its noise even up to the border.
+
+    Repeating or mirroring pixels beyond the border instead would double the noise there.
+    """
+    total = ndimage.gaussian_filter(coarse, scale, mode="constant", truncate=3.0)
+    share, even = [], []
+    for length in coarse.shape:
+        ones = np.ones(length, np.float32)
+        inside = ndimage.gaussian_filter1d(ones, scale, mode="constant", truncate=3.0)
+        squared = ndimage.gaussian_filter1d(ones, scale / np.sqrt(2.0), mode="constant")
+        share.append(inside)
+        even.append(inside / np.sqrt(squared))
+    return (
+        np.asarray(total / (share[0][:, None] * share[1]), dtype=np.float32),
+        np.asarray(even[0][:, None] * even[1], dtype=np.float32),
+    )
+
+
 def _wide_mean(coarse: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """Two box means: a triangle of the Gaussian's variance, at a cost that does not grow with scale."""
     size = 2 * round((np.sqrt(6.0 * scale**2 + 1.0) - 1.0) / 2.0) + 1
+    share = []
+    for length in coarse.shape:
+        ones = np.ones(length, np.float32)
+        for _ in range(2):
+            ones = ndimage.uniform_filter1d(ones, size, mode="constant")
+        share.append(ones)
     for _ in range(2):
         coarse = ndimage.uniform_filter(coarse, size, mode="constant")
-    return coarse
-
-
-def _border_gain(shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
-    """What makes filtered white noise equally strong up to the border, beyond which film goes on.
-
-    Repeating or mirroring pixels instead would double the noise there and find islands.
-    """
-    gain = []
-    for length in shape:
-        kept = ndimage.gaussian_filter1d(
-            np.ones(length, np.float32), scale / np.sqrt(2.0), mode="constant"
-        )
-        gain.append(1.0 / np.sqrt(kept))
-    return np.asarray(gain[0][:, None] * gain[1], dtype=np.float32)
+    return np.asarray(coarse / (share[0][:, None] * share[1]), dtype=np.float32)
 
 
 def _split(

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from scipy.spatial import KDTree
 
 from acquire.config import explain
 from acquire.errors import ConfigError, MeasureError, UnitError
@@ -27,7 +28,7 @@ from acquire.units import Nanometres, convert, show
 
 _FORGET_AFTER = 5
 """Frames for which a particle that is not seen keeps its id."""
-_TRUST = 0.85
+_TRUST = 0.8
 """Mean SNR over the finding threshold from which a particle may be fainter in single frames."""
 _LONGEST_MEMORY = 10
 _BLANK_SHARE = 0.02
@@ -49,7 +50,7 @@ class EstimatorOptions(BaseModel):
     expected_diameter: _Positive = 4.0
     smallest_diameter: _Positive = 2.0
     largest_diameter: _Positive = 20.0
-    false_islands: Annotated[float, Field(gt=0, le=1)] = 0.005
+    false_islands: Annotated[float, Field(gt=0, le=1)] = 0.002
     dark_level: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     link_distance: _Positive = 3.0
 
@@ -95,7 +96,7 @@ class _Known:
     @property
     def trusted(self) -> NDArray[np.bool_]:
         """Where repeated looks, not one lucky frame, say that there is a particle."""
-        return np.asarray((self.looks >= 2) & (self.share > _TRUST))
+        return np.asarray((self.looks >= 3) & (self.share > _TRUST))
 
 
 _NOTHING = _Known(
@@ -139,6 +140,7 @@ class ParticleEstimator:
                 "Scan a smaller field of view or more pixels, or raise smallest_diameter."
             )
         self._link_nm = chosen.link_distance
+        self._faint_nm = math.sqrt(chosen.smallest_diameter * chosen.expected_diameter)
         self._known = _NOTHING
         self._shift = np.zeros(2)
         self._next_id = 0
@@ -193,14 +195,19 @@ class ParticleEstimator:
         looks[old], share[old] = known.looks[found[old]], known.share[found[old]]
         lost = np.setdiff1d(np.arange(len(known.ids)), found)
         lost = lost[known.unseen[lost] < _FORGET_AFTER]
+        fresh = measured.candidates_nm
+        if len(expected) and len(fresh):
+            fresh = fresh[KDTree(expected).query(fresh)[0] > self._link_nm]
+        zero = np.zeros(len(fresh), np.int64)
         self._known = _Known(
-            np.concatenate([places, expected[lost]]),
-            np.concatenate([sizes, known.sizes[lost]]),
-            np.concatenate([ids, known.ids[lost]]),
-            np.concatenate([np.zeros(len(ids), np.int64), known.unseen[lost] + 1]),
-            np.concatenate([looks, known.looks[lost]]),
-            np.concatenate([share, known.share[lost]]),
+            np.concatenate([places, expected[lost], fresh]),
+            np.concatenate([sizes, known.sizes[lost], np.full(len(fresh), self._faint_nm)]),
+            np.concatenate([ids, known.ids[lost], self._next_id + np.arange(len(fresh))]),
+            np.concatenate([np.zeros(len(ids), np.int64), known.unseen[lost] + 1, zero + 1]),
+            np.concatenate([looks, known.looks[lost], zero]),
+            np.concatenate([share, known.share[lost], zero.astype(np.float64)]),
         )
+        self._next_id += len(fresh)
         return {**table, "id": ids}
 
     def _looked_at(self, measured: ParticleMeasurement) -> _Known:

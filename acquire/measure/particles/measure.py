@@ -24,7 +24,7 @@ _MASK_SIGMA = 0.15
 """Relative σ of a diameter that comes from the mask alone."""
 _KNOWN_REACH_NM = 2.0
 _WORST_CHI2 = 4.0
-_BUMP_MARGIN = 9.0
+_BUMP_MARGIN = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ParticleOptions:
     """The size that detection is tuned for."""
     smallest_diameter_nm: float = 2.0
     largest_diameter_nm: float = 20.0
-    false_islands: float = 0.005
+    false_islands: float = 0.002
     """How many islands of noise may pass for particles in one frame, on average."""
     dark_level: float = 0.0
     """Counts of the detector without beam."""
@@ -67,6 +67,8 @@ class ParticleMeasurement:
     """SNR that a particle needed to be found in this image alone."""
     known_snr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """Highest SNR near each of the known places; NaN outside of the image."""
+    candidates_nm: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """Places (n, 2) as (y, x) too faint for this frame alone, worth to be known in the next."""
 
 
 def measure_particles(
@@ -124,6 +126,7 @@ def measure_particles(
     found = detect(
         contrast,
         options.dome,
+        film=film,
         expected_px=options.expected_diameter_nm / per_px,
         smallest_px=options.smallest_diameter_nm / per_px,
         false_islands=options.false_islands,
@@ -145,7 +148,13 @@ def measure_particles(
     if near > 0.25 * len(inside):
         more = (*more, "near_limit")
     return ParticleMeasurement(
-        table, values, (*flags, *more), level, found.seed_snr, found.known_snr
+        table,
+        values,
+        (*flags, *more),
+        level,
+        found.seed_snr,
+        found.known_snr,
+        found.candidates_px * pixel_size_nm,
     )
 
 

@@ -1,0 +1,57 @@
+# One command sets everything up and does the work; see 'make help' and docs/install.md.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RECIPE := examples/recipes/first_light.yaml
+# more words for pytest: make test ARGS="tests/store -k recover"
+ARGS ?=
+
+.PHONY: help demo test check format lint types contracts lock-in-step gui lock clean setup setup-dev
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile
+
+demo: setup ## install everything, run an experiment on simulators, show and plot it
+	@run=out/first_light; n=2; \
+	while [ -e "$$run" ]; do run=out/first_light-$$n; n=$$((n + 1)); done; \
+	$(BIN)/hotstage run $(RECIPE) -o "$$run" && \
+	$(BIN)/hotstage show "$$run" && \
+	$(BIN)/hotstage plot "$$run"
+
+test: setup-dev ## install everything and pass all tests
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(ARGS)
+
+check: format lint types contracts lock-in-step ## formatting, lint, types, import contracts, lock
+
+format: setup-dev
+	$(BIN)/ruff format --check .
+
+lint: setup-dev
+	$(BIN)/ruff check .
+
+types: setup-dev
+	$(BIN)/mypy
+	$(BIN)/mypy hotstage.py tools/*.py
+
+contracts: setup-dev
+	$(BIN)/lint-imports
+
+lock-in-step: setup-dev
+	$(BIN)/python tools/lock.py --check
+
+gui: setup ## open the operator window
+	$(BIN)/hotstage gui
+
+lock: ## write the lock files anew from pyproject.toml (UPGRADE=1: newest versions)
+	$(PYTHON) tools/lock.py $(if $(UPGRADE),--upgrade)
+
+clean: ## remove .venv, caches and build output; runs in out/ stay
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find acquire drivers gui simulators tests tools examples -name __pycache__ -prune -exec rm -rf {} +
+
+setup:
+	@$(PYTHON) tools/bootstrap.py run
+
+setup-dev:
+	@$(PYTHON) tools/bootstrap.py dev

@@ -1,0 +1,1 @@
+"""The panels of the window: each draws one part of what the session holds."""

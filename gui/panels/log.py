@@ -1,0 +1,75 @@
+"""What happened, line by line, and the operator's own marks."""
+
+from __future__ import annotations
+
+import html
+
+from PySide6 import QtCore, QtWidgets
+
+from acquire.engine.status import EngineStatus, LiveNote
+from gui import text, theme
+from gui.widgets.panel import Panel
+
+_KEPT_LINES = 2000
+_COLOURS = {"warning": theme.ORANGE, "error": "#FFB09A", "fault": "#FFB09A", "mark": theme.SKY}
+
+
+class LogPanel(Panel):
+    """Emits ``marked`` with the operator's words; only the button or Return in the field does so."""
+
+    marked = QtCore.Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__("Log")
+        self.lines = QtWidgets.QPlainTextEdit()
+        self.lines.setReadOnly(True)
+        self.lines.setMaximumBlockCount(_KEPT_LINES)
+        self.lines.setFont(theme.mono(8.5))
+        self.lines.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
+        self.field = QtWidgets.QLineEdit()
+        self.field.setPlaceholderText("A note for the run's journal  (M)")
+        self.field.setMaxLength(500)
+        self.button = QtWidgets.QPushButton("⚑ Mark")
+        self.button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        row = QtWidgets.QHBoxLayout()
+        row.addWidget(self.field, 1)
+        row.addWidget(self.button)
+        self.body.addWidget(self.lines, 1)
+        self.body.addLayout(row)
+        self._active = False
+        self._fresh = False
+        self.button.clicked.connect(self._mark)
+        self.field.returnPressed.connect(self._mark)
+        self.field.textChanged.connect(self._enable)
+        self._enable()
+
+    def add(self, note: LiveNote) -> None:
+        """Append a note of the run."""
+        self._line(f"+{text.clock(note.t_s)}", note.kind, note.text)
+
+    def say(self, kind: str, words: str) -> None:
+        """Append a line of the window's own, with the time on the wall."""
+        self._line(QtCore.QTime.currentTime().toString("HH:mm:ss"), kind, words)
+
+    def show_status(self, status: EngineStatus, fresh: bool) -> None:
+        """Allow marks while a run is on."""
+        self._active, self._fresh = status.state.active, fresh
+        self._enable()
+
+    def _enable(self) -> None:
+        possible = self._active and self._fresh
+        self.field.setEnabled(possible)
+        self.button.setEnabled(possible and bool(self.field.text().strip()))
+
+    def _mark(self) -> None:
+        words = self.field.text().strip()
+        if words and self.button.isEnabled():
+            self.field.clear()
+            self.marked.emit(words)
+
+    def _line(self, when: str, kind: str, words: str) -> None:
+        colour = _COLOURS.get(kind, theme.TEXT)
+        self.lines.appendHtml(
+            f'<span style="color:{theme.MUTED}">{when}</span>&nbsp; '
+            f'<span style="color:{colour}">{html.escape(kind)}&nbsp; {html.escape(words)}</span>'
+        )

@@ -1,0 +1,137 @@
+"""Messages that wait for eyes and never for a click: refusals, faults, prompts, and what the run is."""
+
+from __future__ import annotations
+
+import time
+
+from PySide6 import QtCore, QtWidgets
+
+from acquire.engine.status import EngineStatus
+from gui import theme
+from gui.session import StatusSnapshot
+from gui.widgets.hold_button import HoldButton
+from gui.widgets.panel import ElidedLabel, set_text
+
+_INFO_FOR_S = 6.0
+
+
+class Notices(QtWidgets.QWidget):
+    """One line that is always there, a fault bar and a prompt bar that come when needed.
+
+    The line's place is reserved, so that a message moves nothing under the operator's hand.
+    """
+
+    confirm = QtCore.Signal()
+    clear_fault = QtCore.Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        column = QtWidgets.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        self.message = ElidedLabel(align_left=True, padding=8)
+        self.message.setMinimumHeight(24)
+        self.dismiss = QtWidgets.QPushButton("✕")
+        self.dismiss.setToolTip("Dismiss this message; it stays in the log")
+        self.dismiss.setFixedSize(26, 24)
+        self.dismiss.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        self.dismiss.clicked.connect(self.clear)
+        self.simulated = QtWidgets.QLabel()
+        self.simulated.setStyleSheet(
+            f"color: #101418; background: {theme.YELLOW}; border-radius: 4px; padding: 2px 9px; font-weight: 700;"
+        )
+        line = QtWidgets.QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.message, 1)
+        line.addWidget(self.dismiss)
+        line.addWidget(self.simulated)
+        column.addLayout(line)
+        self.fault, self.fault_text, row = _bar("faultBar")
+        self.clear_button = HoldButton("Clear fault (hold)")
+        self.clear_button.setToolTip(
+            "Hold for 0.6 s. The heater may obey again afterwards: first see why it tripped."
+        )
+        self.clear_button.confirmed.connect(self.clear_fault)
+        row.addWidget(self.clear_button)
+        self.prompt, self.prompt_text, row = _bar("promptBar")
+        self.continue_button = QtWidgets.QPushButton("Continue")
+        self.continue_button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        self.continue_button.clicked.connect(self.confirm)
+        row.addWidget(self.continue_button)
+        for bar in (self.fault, self.prompt):
+            column.addWidget(bar)
+        self._said_at_s = 0.0
+        self._kind = ""
+        self._idle_text = ""
+        self.clear()
+
+    @property
+    def kind(self) -> str:
+        """``error``, ``info`` or ``""`` for the message that is shown."""
+        return self._kind
+
+    def error(self, words: str) -> None:
+        """Show a refusal or failure until it is dismissed or followed by another."""
+        self._say("error", f"✕  {words}", "#FFB09A", "#3A1A14")
+
+    def info(self, words: str) -> None:
+        """Show an acknowledgement for some seconds."""
+        self._say("info", f"✓  {words}", "#A6E8D3", "#12302A")
+
+    def clear(self) -> None:
+        """Go back to the quiet line."""
+        self._kind = ""
+        self.dismiss.hide()
+        self.message.setStyleSheet(f"color: {theme.MUTED};")
+        self.message.setText(self._idle_text)
+
+    def show_status(self, snapshot: StatusSnapshot, sent: tuple[str, ...]) -> None:
+        """Draw what the status says of faults, prompts and the run."""
+        status, fresh = snapshot.status, not snapshot.stale
+        self._idle_text = _run_line(status) if fresh else f"No contact: {snapshot.link_error}"
+        if sent and fresh:
+            self._idle_text = f"{' and '.join(sent)}: sent, waiting for the engine …"
+        if self._kind == "info" and time.monotonic() - self._said_at_s > _INFO_FOR_S:
+            self.clear()
+        if not self._kind:
+            set_text(self.message, self._idle_text)
+        rate = f"  ×{status.clock_rate:g}" if status.clock_rate != 1 else ""
+        set_text(self.simulated, f"SIMULATED{rate}")
+        self.simulated.setVisible(status.simulated)
+        self.fault.setVisible(bool(status.fault))
+        set_text(self.fault_text, f"⚠  Heater fault: {status.fault}")
+        self.clear_button.setEnabled(
+            fresh and not status.state.active and "Clear fault" not in sent
+        )
+        self.prompt.setVisible(bool(status.prompt) and fresh)
+        set_text(self.prompt_text, f"The run waits for you: {status.prompt}")
+        self.continue_button.setEnabled("Continue" not in sent)
+
+    def _say(self, kind: str, words: str, colour: str, background: str) -> None:
+        self._kind, self._said_at_s = kind, time.monotonic()
+        # the palette's colour is what the shortened text is painted with
+        self.message.setStyleSheet(
+            f"color: {colour}; background: {background}; border-radius: 4px; font-weight: 600;"
+        )
+        self.message.setText(words)
+        self.dismiss.show()
+
+
+def _run_line(status: EngineStatus) -> str:
+    parts = [status.run_name, status.folder, f"station {status.station}" if status.station else ""]
+    if status.warnings:
+        parts.insert(0, f"⚠ {status.warnings[-1]}")
+    return "   ·   ".join(part for part in parts if part)
+
+
+def _bar(name: str) -> tuple[QtWidgets.QFrame, QtWidgets.QLabel, QtWidgets.QHBoxLayout]:
+    bar = QtWidgets.QFrame()
+    bar.setObjectName(name)
+    row = QtWidgets.QHBoxLayout(bar)
+    row.setContentsMargins(10, 5, 6, 5)
+    label = QtWidgets.QLabel()
+    label.setTextFormat(QtCore.Qt.TextFormat.PlainText)
+    label.setWordWrap(True)
+    row.addWidget(label, 1)
+    bar.hide()
+    return bar, label, row

@@ -1,0 +1,231 @@
+"""The recipe that Run would start, and the plan of the run that is on: steps, their state, planned times."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from acquire.engine.status import EngineState, EngineStatus, PlanView
+from gui import text, theme
+from gui.orders import RecipeText
+from gui.widgets.panel import ElidedLabel, Panel, set_text
+
+_COLUMNS = ("", "Step", "At", "For")
+Qt = QtCore.Qt
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One line of the table; times are run seconds, None where not planned."""
+
+    index: int
+    words: str
+    at_s: float | None = None
+    for_s: float | None = None
+
+
+class PlanModel(QtCore.QAbstractTableModel):
+    """The steps and where the run is in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: tuple[StepRow, ...] = ()
+        self.current = -1
+        self.state = EngineState.IDLE
+
+    def show(self, rows: tuple[StepRow, ...]) -> None:
+        """Replace the steps."""
+        if rows != self.rows:
+            self.beginResetModel()
+            self.rows = rows
+            self.endResetModel()
+
+    def mark(self, current: int, state: EngineState) -> None:
+        """Say which step is being carried out, and the state of the run."""
+        if (current, state) != (self.current, self.state):
+            self.current, self.state = current, state
+            if self.rows:
+                last = self.index(len(self.rows) - 1, len(_COLUMNS) - 1)
+                self.dataChanged.emit(self.index(0, 0), last)
+
+    def glyph(self, row: StepRow) -> str:
+        """Done, present, ended here, or to come."""
+        if self.state is EngineState.COMPLETED or row.index < self.current:
+            return "✓"
+        if row.index != self.current:
+            return "·"
+        return {
+            EngineState.ABORTED: "■",
+            EngineState.FAILED: "✕",
+            EngineState.PAUSED: "❚❚",
+            EngineState.PAUSING: "❚❚",
+        }.get(self.state, "▶")
+
+    def rowCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
+        """Number of steps."""
+        return len(self.rows)
+
+    def columnCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
+        """State, words, planned begin, planned duration."""
+        return len(_COLUMNS)
+
+    def headerData(  # noqa: N802 - Qt's name
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        """Names of the columns."""
+        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
+            return _COLUMNS[section]
+        return None
+
+    def data(
+        self,
+        index: QtCore.QModelIndex | QtCore.QPersistentModelIndex,
+        role: int = Qt.ItemDataRole.DisplayRole,
+    ) -> Any:
+        """What a cell shows, and how."""
+        row = self.rows[index.row()]
+        present = row.index == self.current and self.state.active
+        if role == Qt.ItemDataRole.DisplayRole:
+            at = text.clock(row.at_s) if row.at_s is not None else ""
+            for_ = text.clock(row.for_s) if row.for_s is not None else ""
+            return (self.glyph(row), f"{row.index + 1}  {row.words}", at, for_)[index.column()]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return row.words
+        if role == Qt.ItemDataRole.BackgroundRole and present:
+            return QtGui.QColor("#1C3A52")
+        if role == Qt.ItemDataRole.ForegroundRole and self.glyph(row) == "✓":
+            return QtGui.QColor(theme.MUTED)
+        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() in (0, 2, 3):
+            return int(Qt.AlignmentFlag.AlignCenter)
+        return None
+
+
+class RecipePanel(Panel):
+    """Emits ``opened`` with a path that the operator chose; the window reads it through the session."""
+
+    opened = QtCore.Signal(Path)
+
+    def __init__(self) -> None:
+        super().__init__("Recipe")
+        self.recipe: RecipeText | None = None
+        self._plan = PlanView()
+        self._plan_is_current = False
+        self.open_button = QtWidgets.QPushButton("Open…  Ctrl+O")
+        self.open_button.setToolTip("Choose a recipe file; nothing starts before Run")
+        self.open_button.clicked.connect(self.choose)
+        self.reload_button = QtWidgets.QPushButton("⟳")
+        self.reload_button.setToolTip("Read the file again: what is shown is what Run starts")
+        self.reload_button.setFixedWidth(30)
+        self.reload_button.setEnabled(False)
+        self.reload_button.clicked.connect(self._reload)
+        for button in (self.open_button, self.reload_button):
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.head.addWidget(self.open_button)
+        self.head.addWidget(self.reload_button)
+        self.name_line = ElidedLabel(align_left=True)
+        self.next_line = ElidedLabel(align_left=True)
+        self.next_line.setProperty("muted", True)
+        self.model = PlanModel()
+        self.table = QtWidgets.QTableView()
+        self.table.setModel(self.model)
+        self.table.setSelectionMode(QtWidgets.QAbstractItemView.SelectionMode.NoSelection)
+        self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.table.setShowGrid(False)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.table.verticalHeader().hide()
+        self.table.setWordWrap(True)
+        self.table.verticalHeader().setSectionResizeMode(
+            QtWidgets.QHeaderView.ResizeMode.ResizeToContents
+        )
+        self.table.verticalHeader().setResizeContentsPrecision(0)  # only rows that are seen
+        header = self.table.horizontalHeader()
+        header.setHighlightSections(False)
+        modes = QtWidgets.QHeaderView.ResizeMode
+        for column, width in ((0, 26), (2, 60), (3, 60)):
+            header.setSectionResizeMode(column, modes.Fixed)
+            header.resizeSection(column, width)
+        header.setSectionResizeMode(1, modes.Stretch)
+        header.setMinimumSectionSize(20)
+        self.source = QtWidgets.QPlainTextEdit()
+        self.source.setReadOnly(True)
+        self.source.setFont(theme.mono())
+        self.source.setLineWrapMode(QtWidgets.QPlainTextEdit.LineWrapMode.NoWrap)
+        self.source.setPlaceholderText("No recipe is open.")
+        self.tabs = QtWidgets.QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.tabBar().setDrawBase(False)
+        self.tabs.addTab(self.table, "Steps")
+        self.tabs.addTab(self.source, "Text")
+        self.body.addWidget(self.name_line)
+        self.body.addWidget(self.next_line)
+        self.body.addWidget(self.tabs, 1)
+        self._name_next()
+
+    def choose(self) -> None:
+        """Open the file dialog; Qt's own, since F12 must work over it."""
+        dialog = QtWidgets.QFileDialog(self.window(), "Open recipe")
+        dialog.setOption(QtWidgets.QFileDialog.Option.DontUseNativeDialog)
+        dialog.setFileMode(QtWidgets.QFileDialog.FileMode.ExistingFile)
+        dialog.setNameFilters(["Recipes (*.yaml *.yml)", "All files (*)"])
+        if self.recipe is not None:
+            dialog.setDirectory(str(self.recipe.path.parent))
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(lambda name: self.opened.emit(Path(name)))
+        dialog.open()
+
+    def show_recipe(self, recipe: RecipeText) -> None:
+        """Show a recipe that was read and can be started."""
+        self.recipe = recipe
+        self.source.setPlainText(recipe.text)
+        self.reload_button.setEnabled(True)
+        self._plan_is_current = False
+        self._name_next()
+        self._show_rows()
+
+    def show_status(self, status: EngineStatus, plan: PlanView) -> None:
+        """Draw the plan of the run that is on, or of the last one until another recipe is opened."""
+        self._plan_is_current = self._plan_is_current or status.state.active
+        if plan != self._plan:
+            self._plan = plan
+            self._plan_is_current = self._plan_is_current or self.recipe is None
+        self.model.mark(status.step_index if self._plan_is_current else -1, self._state(status))
+        self._show_rows()
+        self._name_next()
+
+    def _state(self, status: EngineStatus) -> EngineState:
+        return status.state if self._plan_is_current else EngineState.IDLE
+
+    def _show_rows(self) -> None:
+        rows: tuple[StepRow, ...] = ()
+        if self._plan_is_current:
+            rows = tuple(
+                StepRow(step.index, step.text, _known(step.t_start_s), _known(step.duration_s))
+                for step in self._plan.steps
+            )
+        elif self.recipe is not None:
+            rows = tuple(StepRow(i, words) for i, words in enumerate(self.recipe.steps))
+        self.model.show(rows)
+        for column, planned in ((2, [row.at_s for row in rows]), (3, [row.for_s for row in rows])):
+            self.table.setColumnHidden(column, all(seconds is None for seconds in planned))
+
+    def _name_next(self) -> None:
+        read = self.recipe.name if self.recipe is not None else ""
+        set_text(self.name_line, self._plan.name if self._plan_is_current else read)
+        if self.recipe is None:
+            words = "Open a recipe to be able to Run."
+        else:
+            words = f"Run starts {self.recipe.path.name}"
+        set_text(self.next_line, words)
+
+    def _reload(self) -> None:
+        if self.recipe is not None:
+            self.opened.emit(self.recipe.path)
+
+
+def _known(seconds: float) -> float | None:
+    """None for NaN, which is unequal to itself and would have the table rebuilt at every look."""
+    return seconds if math.isfinite(seconds) else None

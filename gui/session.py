@@ -1,0 +1,337 @@
+"""The window's one way to the engine host: worker threads on one side, mailboxes for the UI on the other.
+
+Orders and heater-off have their own threads (:mod:`gui.orders`, :mod:`gui.emergency`). Every worker has its own connection, so that a call that hangs holds up nothing else. The UI thread
+never waits here: it takes what lies in a mailbox, or leaves a command and returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from acquire.clock import WallClock
+from acquire.engine.status import (
+    EngineStatus,
+    HostApi,
+    LiveImage,
+    LiveSeries,
+    LiveSpectrum,
+    PlanView,
+)
+from acquire.errors import HotstageError
+from acquire.stream import Mailbox
+from gui.emergency import EmergencyLine, EmergencyReport
+from gui.orders import (
+    Connect,
+    HostConnection,
+    OrderEvent,
+    Orders,
+    text_of,
+)
+
+logger = logging.getLogger(__name__)
+
+STALE_AFTER_S = 1.0
+STATUS_PERIOD_S = 0.1
+SERIES_PERIOD_S = 0.2
+PLAN_PERIOD_S = 1.0
+LONG_POLL_S = 0.2
+BACK_OFF_S = (0.05, 0.5)
+CLOSE_WITHIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSnapshot:
+    """The newest status that was received, and how old it is."""
+
+    status: EngineStatus
+    age_s: float
+    """Wall seconds since it came; infinite before the first."""
+    link_error: str
+    """Why the host does not answer; empty while it does."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether what is shown can no longer be taken for the present."""
+        return self.age_s > STALE_AFTER_S
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesUpdate:
+    """New pieces of the curves; ``fresh`` says that they replace all that was shown before."""
+
+    series: LiveSeries
+    fresh: bool
+
+
+Event = OrderEvent | EmergencyReport
+
+
+class Session:
+    """A window's link to one engine host.
+
+    ``connect`` opens a new connection each time it is called; ``emergency`` asks the instrument
+    server at an address to make everything safe, for a reason. Both may block and raise.
+    """
+
+    def __init__(self, connect: Connect, emergency: Callable[[str, str], None]) -> None:
+        self._connect = connect
+        self._stop = threading.Event()
+        self._plan_due = threading.Event()
+        self._lock = threading.Lock()
+        self._status = EngineStatus()
+        self._status_at_s = -float("inf")
+        self._link_error = "connecting"
+        self._plan = PlanView()
+        self._stream = ""
+        self._generation = 0  # rises when serial numbers may have begun anew
+        self._images: Mailbox[LiveImage] = Mailbox(WallClock())
+        self._spectra: Mailbox[LiveSpectrum] = Mailbox(WallClock())
+        # one place: the next piece is asked for when the last was taken, so nothing piles up or is lost
+        self._series: queue.Queue[SeriesUpdate] = queue.Queue(maxsize=1)
+        self._events: deque[Event] = deque(maxlen=256)
+        self._orders = Orders(connect, self._events.append, self._stop)
+        self._emergency = EmergencyLine(connect, emergency, self._events.append)
+        targets: dict[str, Callable[[], None]] = {
+            "window-status": self._watch_status,
+            "window-image": self._watch_images,
+            "window-spectrum": self._watch_spectra,
+            "window-series": self._watch_series,
+            "window-plan": self._watch_plan,
+        }
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in targets.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # ------------------------------------------------------------------ what the UI takes
+
+    def snapshot(self) -> StatusSnapshot:
+        """The newest status and its age."""
+        with self._lock:
+            age_s = time.monotonic() - self._status_at_s
+            return StatusSnapshot(self._status, age_s, self._link_error)
+
+    def plan(self) -> PlanView:
+        """The newest plan."""
+        return self._plan
+
+    def take_image(self) -> LiveImage | None:
+        """The newest image that was not taken yet."""
+        return self._images.take(0.0)
+
+    def take_spectrum(self) -> LiveSpectrum | None:
+        """The newest spectrum that was not taken yet."""
+        return self._spectra.take(0.0)
+
+    def take_series(self) -> SeriesUpdate | None:
+        """The next piece of the curves, none left out."""
+        try:
+            return self._series.get_nowait()
+        except queue.Empty:
+            return None
+
+    def take_events(self) -> list[Event]:
+        """What became of commands since the last call, in order."""
+        taken: list[Event] = []
+        while self._events:
+            taken.append(self._events.popleft())
+        return taken
+
+    def in_flight(self) -> tuple[str, ...]:
+        """Names of the commands that have not been answered yet."""
+        return self._orders.in_flight()
+
+    # ------------------------------------------------------------------ what the UI commands
+
+    def watch_stream(self, stream: str) -> None:
+        """Take images of this stream only; ``""`` is any."""
+        if stream != self._stream:
+            self._stream = stream
+            self._generation += 1
+
+    def start(self, recipe_yaml: str, folder: str) -> None:
+        """Start a run of a recipe into a new folder."""
+        self._orders.order("Run", lambda host: host.start(recipe_yaml, folder))
+
+    def mark(self, text: str) -> None:
+        """Note something in the journal."""
+        self._orders.order("Mark", lambda host: host.mark(text))
+
+    def confirm(self) -> None:
+        """Answer what the run asks its operator."""
+        self._orders.order("Continue", lambda host: host.confirm())
+
+    def clear_fault(self) -> None:
+        """Unlatch a heater fault."""
+        self._orders.order("Clear fault", lambda host: host.clear_fault())
+
+    def pause(self) -> None:
+        """Pause the run."""
+        self._orders.order("Pause", lambda host: host.pause(), urgent=True)
+
+    def resume(self) -> None:
+        """Go on after a pause or a hold."""
+        self._orders.order("Resume", lambda host: host.resume(), urgent=True)
+
+    def hold(self) -> None:
+        """Freeze the temperature now."""
+        self._orders.order("Hold T", lambda host: host.hold(), urgent=True)
+
+    def abort(self, reason: str) -> None:
+        """End the run safely, now."""
+        self._orders.order("Abort", lambda host: host.abort(reason), urgent=True)
+
+    def heater_off(self, reason: str) -> None:
+        """Make the heater safe over both ways at once: instrument server and engine."""
+        self._emergency.press(self._status.server_address, reason)
+
+    def read_recipe(self, path: Path) -> None:
+        """Read a recipe file off the UI thread; a :class:`RecipeText` follows among the events."""
+        self._orders.read_recipe(path)
+
+    def close(self) -> list[str]:
+        """Stop every worker; names those that had not ended within half a second.
+
+        They are daemons in a call that hangs, and end with it. An emergency that is under way goes on.
+        """
+        self._stop.set()
+        self._plan_due.set()
+        deadline = time.monotonic() + CLOSE_WITHIN_S
+        own = [*self._threads, *self._orders.threads]
+        for thread in [*own, *self._emergency.threads()]:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        left = [thread.name for thread in own if thread.is_alive()]
+        if left:
+            logger.warning("window closed while a call to the host hangs in %s", ", ".join(left))
+        return left
+
+    # ------------------------------------------------------------------ watching
+
+    def _watch_status(self) -> None:
+        def poll(host: HostApi) -> None:
+            status = host.status()
+            if _which_run(status) != _which_run(self._status):
+                self._plan_due.set()
+            with self._lock:
+                self._status = status
+                self._status_at_s = time.monotonic()
+                self._link_error = ""
+            self._stop.wait(STATUS_PERIOD_S)
+
+        def lost(error: str) -> None:
+            with self._lock:
+                self._link_error = error
+
+        self._keep(poll, lost)
+
+    def _watch_images(self) -> None:
+        after, seen = -1, -1
+
+        def poll(host: HostApi) -> None:
+            nonlocal after, seen
+            if seen != self._generation:
+                after, seen = -1, self._generation
+            image = host.image(self._stream, after, LONG_POLL_S)
+            if image is None:
+                self._stop.wait(0.005)  # a host that answers at once is not asked without pause
+            elif seen == self._generation:
+                after = image.serial
+                self._images.put(image)
+
+        self._keep(poll, self._forget_serials)
+
+    def _watch_spectra(self) -> None:
+        after, seen = -1, -1
+
+        def poll(host: HostApi) -> None:
+            nonlocal after, seen
+            if seen != self._generation:
+                after, seen = -1, self._generation
+            spectrum = host.spectrum(after, LONG_POLL_S)
+            if spectrum is not None:
+                after = spectrum.serial
+                self._spectra.put(spectrum)
+            self._stop.wait(0.05)
+
+        self._keep(poll, self._forget_serials)
+
+    def _watch_series(self) -> None:
+        cursor, run, fresh = (0, 0, 0), -1, True
+
+        def poll(host: HostApi) -> None:
+            nonlocal cursor, run, fresh
+            series = host.series(cursor)
+            if not fresh and series.run != run:
+                # the piece may be cut at the old run's cursor: ask again from the beginning
+                cursor, fresh = (0, 0, 0), True
+                self._forget_serials("")
+                series = host.series(cursor)
+            update = SeriesUpdate(series, fresh)
+            while not self._stop.is_set():
+                try:
+                    self._series.put(update, timeout=0.1)
+                except queue.Full:
+                    continue
+                cursor, run, fresh = series.cursor, series.run, False
+                break
+            self._stop.wait(SERIES_PERIOD_S)
+
+        def lost(error: str) -> None:
+            nonlocal cursor, fresh
+            cursor, fresh = (0, 0, 0), True
+
+        self._keep(poll, lost)
+
+    def _watch_plan(self) -> None:
+        def poll(host: HostApi) -> None:
+            self._plan_due.clear()
+            self._plan = host.plan()
+            self._plan_due.wait(PLAN_PERIOD_S)
+
+        self._keep(poll, lambda error: None)
+
+    def _forget_serials(self, error: str) -> None:
+        self._generation += 1
+
+    def _keep(self, poll: Callable[[HostApi], None], lost: Callable[[str], None]) -> None:
+        """Poll over a connection of our own until the session ends, and reconnect when it breaks."""
+        name = threading.current_thread().name
+        host: HostConnection | None = None
+        back_off_s = BACK_OFF_S[0]
+        while not self._stop.is_set():
+            try:
+                if host is None:
+                    host = self._connect()
+                poll(host)
+                back_off_s = BACK_OFF_S[0]
+            except Exception as error:  # noqa: BLE001 - a watcher that ended would leave a dead picture
+                log = logger.debug if isinstance(error, HotstageError | OSError) else logger.error
+                log("%s: %s", name, error, exc_info=not isinstance(error, HotstageError | OSError))
+                lost(text_of(error))
+                _hang_up(host)
+                host = None
+                self._stop.wait(back_off_s)
+                back_off_s = min(2 * back_off_s, BACK_OFF_S[1])
+        _hang_up(host)
+
+
+def _which_run(status: EngineStatus) -> tuple[object, ...]:
+    return status.run_name, status.folder, status.state
+
+
+def _hang_up(host: HostConnection | None) -> None:
+    if host is None:
+        return
+    try:
+        host.close()
+    except Exception as error:  # noqa: BLE001 - the connection is given up anyway
+        logger.debug("closing a connection to the host: %s", error)

@@ -1,0 +1,65 @@
+"""How numbers are written in the window: fixed widths, no jumping digits, a dash for what is not known."""
+
+from __future__ import annotations
+
+import math
+
+UNKNOWN = "–"
+
+
+def clock(seconds: float) -> str:
+    """Run seconds as ``h:mm:ss``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    whole = max(0, int(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def celsius(value: float) -> str:
+    """A temperature with one decimal."""
+    return f"{value:.1f} °C" if math.isfinite(value) else f"{UNKNOWN} °C"
+
+
+def dose(value: float) -> str:
+    """A dose in e/nm², as ``1.84e3``."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return "0" if value == 0 else f"{mantissa}e{int(exponent)}"
+
+
+def with_sigma(value: float, sigma: float, unit: str) -> str:
+    """A value and its σ with decimals that suit the σ."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    if not math.isfinite(sigma) or sigma <= 0:
+        return f"{value:.3g} {unit}".strip()
+    power = math.floor(math.log10(sigma))
+    # one digit of σ, two where it begins with 1, as physicists write it
+    decimals = max(0, min(4, (1 if sigma < 2 * 10.0**power else 0) - power))
+    return f"{value:.{decimals}f} ± {sigma:.{decimals}f} {unit}".strip()
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in wall time."""
+    if not math.isfinite(seconds):
+        return "never"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def nice_length(at_most: float) -> float:
+    """The largest of 1, 2, 5 × 10ⁿ that is not above ``at_most``."""
+    power = 10.0 ** math.floor(math.log10(at_most))
+    for factor in (5.0, 2.0):
+        if factor * power <= at_most * (1 + 1e-9):
+            return factor * power
+    return power
+
+
+def length(nm: float) -> str:
+    """A length of a scale bar: ``50 nm``, ``2 µm``, ``500 pm``."""
+    if nm >= 1000:
+        return f"{nm / 1000:g} µm"
+    return f"{nm:g} nm" if nm >= 1 else f"{nm * 1000:g} pm"

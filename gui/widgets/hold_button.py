@@ -1,0 +1,82 @@
+"""A button that acts only when it is held down for a while, and shows how far it is."""
+
+from __future__ import annotations
+
+import time
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from gui import theme
+
+HOLD_S = 0.6
+_TICK_MS = 20
+
+
+class HoldButton(QtWidgets.QPushButton):
+    """Emits ``confirmed`` after ``HOLD_S`` of being held, ``released_early`` if let go before.
+
+    A key may hold it as well, by :meth:`begin` and :meth:`cancel`.
+    """
+
+    confirmed = QtCore.Signal()
+    released_early = QtCore.Signal()
+
+    def __init__(self, caption: str) -> None:
+        super().__init__(caption)
+        self.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        self.setAutoRepeat(False)
+        self._begun_s: float | None = None
+        self._fraction = 0.0
+        self._timer = QtCore.QTimer(self)
+        self._timer.setInterval(_TICK_MS)
+        self._timer.timeout.connect(self._tick)
+        self.pressed.connect(self.begin)
+        self.released.connect(self.cancel)
+
+    @property
+    def fraction(self) -> float:
+        """How far the holding is, 0 to 1."""
+        return self._fraction
+
+    def begin(self) -> None:
+        """Start to count."""
+        if self.isEnabled() and self._begun_s is None:
+            self._begun_s = time.monotonic()
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """Let go."""
+        early = self._begun_s is not None
+        self._reset()
+        if early:
+            self.released_early.emit()
+
+    def changeEvent(self, event: QtCore.QEvent) -> None:  # noqa: N802 - Qt's name
+        """A button that is disabled while held lets go."""
+        super().changeEvent(event)
+        if event.type() == QtCore.QEvent.Type.EnabledChange and not self.isEnabled():
+            self._reset()
+
+    def _tick(self) -> None:
+        if self._begun_s is None:
+            return
+        self._fraction = min(1.0, (time.monotonic() - self._begun_s) / HOLD_S)
+        self.update()
+        if self._fraction >= 1.0:
+            self._reset()
+            self.confirmed.emit()
+
+    def _reset(self) -> None:
+        self._timer.stop()
+        self._begun_s = None
+        self._fraction = 0.0
+        self.update()
+
+    def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """The button, with a bar along its foot that fills while it is held."""
+        super().paintEvent(event)
+        if self._fraction > 0:
+            painter = QtGui.QPainter(self)
+            width = round((self.width() - 4) * self._fraction)
+            painter.fillRect(2, self.height() - 8, width, 6, QtGui.QColor(theme.ORANGE))
+            painter.end()

@@ -1,0 +1,58 @@
+"""A scale bar of a round length in the corner of an image view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from gui import text
+
+_MARGIN = 14
+_SHARE = 0.28
+
+
+class ScaleBar(QtWidgets.QGraphicsObject):
+    """Sits on a pyqtgraph ``ViewBox`` whose coordinates are nm and keeps its length round."""
+
+    def __init__(self, view: Any) -> None:
+        super().__init__(view)
+        self._view = view
+        self.length_nm = 0.0
+        self.setZValue(100)
+        view.sigTransformChanged.connect(self._changed)
+        view.sigResized.connect(self._changed)
+
+    def _changed(self, *_: object) -> None:
+        self.prepareGeometryChange()
+        self.update()
+
+    def boundingRect(self) -> QtCore.QRectF:  # noqa: N802 - Qt's name
+        """The lower right part of the view."""
+        rect = self._view.rect()
+        width, height = rect.width() * (_SHARE + 0.1) + _MARGIN, 44.0
+        return QtCore.QRectF(rect.right() - width, rect.bottom() - height, width, height)
+
+    def paint(
+        self,
+        painter: QtGui.QPainter,
+        option: QtWidgets.QStyleOptionGraphicsItem,
+        widget: QtWidgets.QWidget | None = None,
+    ) -> None:
+        """Draw bar and label, white on a dark veil so that it shows on any image."""
+        nm_per_px = float(self._view.viewPixelSize()[0])
+        rect = self._view.rect()
+        if not (nm_per_px > 0 and rect.width() > 60):
+            return
+        self.length_nm = text.nice_length(rect.width() * _SHARE * nm_per_px)
+        width = self.length_nm / nm_per_px
+        right, bottom = rect.right() - _MARGIN, rect.bottom() - _MARGIN
+        veil = QtCore.QRectF(right - width - 7, bottom - 27, width + 14, 33)
+        painter.setPen(QtCore.Qt.PenStyle.NoPen)
+        painter.setBrush(QtGui.QColor(8, 10, 12, 165))
+        painter.drawRoundedRect(veil, 4, 4)
+        painter.setBrush(QtGui.QColor("white"))
+        painter.drawRect(QtCore.QRectF(right - width, bottom - 4, width, 4))
+        painter.setPen(QtGui.QColor("white"))
+        label = QtCore.QRectF(veil.left(), veil.top() + 1, veil.width(), 20)
+        painter.drawText(label, QtCore.Qt.AlignmentFlag.AlignCenter, text.length(self.length_nm))

@@ -1,0 +1,346 @@
+"""Composes the panels, pulls what the session holds on timers, and turns keys and buttons into commands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from acquire.engine.status import EngineState
+from gui.emergency import EmergencyReport
+from gui.orders import CommandResult, RecipeText
+from gui.panels.facts import FactsLine
+from gui.panels.image import ImagePanel
+from gui.panels.log import LogPanel
+from gui.panels.notices import Notices
+from gui.panels.recipe import RecipePanel
+from gui.panels.sizes import SizesPanel
+from gui.panels.spectrum import SpectrumPanel
+from gui.panels.temperature import TemperaturePanel
+from gui.panels.topbar import TopBar
+from gui.session import Session, StatusSnapshot
+
+IMAGE_TICK_MS = 25
+REST_TICK_MS = 100
+_ANSWER_SHOWN_S = 8.0
+Qt = QtCore.Qt
+
+
+class OperatorWindow(QtWidgets.QMainWindow):
+    """The window; it owns its session and nothing of the run.
+
+    ``new_folder`` names the folder of the next run for a recipe's path.
+    """
+
+    def __init__(self, session: Session, new_folder: Callable[[Path], Path]) -> None:
+        super().__init__()
+        self.session = session
+        self._new_folder = new_folder
+        self._start_when_ready = False
+        self._last_state: EngineState | None = None
+        self._was_stale = True
+        self._answered_at_s = 0.0
+        self._answers: dict[str, EmergencyReport] = {}
+        self._press = 0
+        self.setWindowTitle("hotstage")
+        self.topbar = TopBar()
+        self.notices = Notices()
+        self.recipe = RecipePanel()
+        self.log = LogPanel()
+        self.image = ImagePanel()
+        self.temperature = TemperaturePanel()
+        self.sizes = SizesPanel()
+        self.spectrum = SpectrumPanel()
+        self.facts = FactsLine()
+        self.panels = (
+            self.recipe,
+            self.log,
+            self.image,
+            self.temperature,
+            self.sizes,
+            self.spectrum,
+        )
+        self._compose()
+        self._connect_controls()
+        self._image_timer = self._every(IMAGE_TICK_MS, self._take_image)
+        self._rest_timer = self._every(REST_TICK_MS, self._take_rest)
+        application = QtWidgets.QApplication.instance()
+        if application is not None:
+            application.installEventFilter(self)
+        self._take_rest()
+
+    # ------------------------------------------------------------------ for whoever opens it
+
+    def open_recipe(self, path: Path, start: bool = False) -> None:
+        """Load a recipe; ``start`` runs it as soon as it is read and the engine answers."""
+        self._start_when_ready = start
+        self.session.read_recipe(path)
+
+    def complain(self, words: str) -> None:
+        """Show and log an error without stopping anybody."""
+        self.notices.error(words)
+        self.log.say("error", words)
+
+    # ------------------------------------------------------------------ Qt's hooks
+
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
+        """F12 and F9 wherever the focus is: a shortcut would be dead under a modal dialog."""
+        if not isinstance(event, QtGui.QKeyEvent):
+            return False
+        pressed = event.type() == QtCore.QEvent.Type.KeyPress
+        released = event.type() == QtCore.QEvent.Type.KeyRelease
+        if event.key() == Qt.Key.Key_F12 and pressed:
+            if not event.isAutoRepeat():
+                self.heater_off()
+            return True
+        if event.key() == Qt.Key.Key_F9 and (pressed or released):
+            if not event.isAutoRepeat():
+                if pressed:
+                    self.topbar.abort.begin()
+                else:
+                    self.topbar.abort.cancel()
+            return True
+        return False
+
+    def closeEvent(self, event: QtGui.QCloseEvent) -> None:  # noqa: N802 - Qt's name
+        """Leave the run alone: stop looking, and go."""
+        self._image_timer.stop()
+        self._rest_timer.stop()
+        application = QtWidgets.QApplication.instance()
+        if application is not None:
+            application.removeEventFilter(self)
+        self.session.close()
+        super().closeEvent(event)
+
+    # ------------------------------------------------------------------ commands
+
+    def heater_off(self) -> None:
+        """Send heater off both ways, now."""
+        self.topbar.show_heater_off("sending …")
+        self.session.heater_off("heater off pressed by the operator")
+
+    def _run(self) -> None:
+        recipe = self.recipe.recipe
+        if recipe is not None and self.topbar.run.isEnabled():
+            folder = self._new_folder(recipe.path)
+            self.log.say("window", f"Run {recipe.path.name} into {folder}")
+            self.session.start(recipe.text, str(folder))
+            self._take_status()
+
+    def _pause_or_resume(self) -> None:
+        if not self.topbar.pause.isEnabled():
+            return
+        # what the button says is what it does, even if the state changed since it was drawn
+        if "Resume" in self.topbar.pause.text():
+            self.session.resume()
+        else:
+            self.session.pause()
+        self._take_status()
+
+    def _hold(self) -> None:
+        if self.topbar.hold.isEnabled():
+            self.session.hold()
+            self._take_status()
+
+    def _abort(self) -> None:
+        self.session.abort("aborted by the operator")
+        self._take_status()
+
+    # ------------------------------------------------------------------ what comes
+
+    def _take_image(self) -> None:
+        image = self.session.take_image()
+        if image is not None:
+            self.image.show_image(image)
+
+    def _take_rest(self) -> None:
+        for event in self.session.take_events():
+            self._show_event(event)
+        self._take_status()
+        update = self.session.take_series()
+        if update is not None:
+            if update.fresh:
+                self.image.clear()
+                self.spectrum.clear()
+            self.temperature.add(update.series, update.fresh)
+            self.sizes.add(update.series, update.fresh)
+            for note in update.series.notes:
+                self.log.add(note)
+        spectrum = self.session.take_spectrum()
+        if spectrum is not None:
+            self.spectrum.show_spectrum(spectrum)
+
+    def _take_status(self) -> None:
+        snapshot, sent, plan = (
+            self.session.snapshot(),
+            self.session.in_flight(),
+            self.session.plan(),
+        )
+        status, stale = snapshot.status, snapshot.stale
+        self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent)
+        self.notices.show_status(snapshot, sent)
+        self.recipe.show_status(status, plan)
+        self.temperature.show_status(status, plan)
+        self.sizes.show_status(status)
+        self.log.show_status(status, not stale)
+        self.image.tick()
+        self.facts.show_status(
+            snapshot, self.image.stream_shown, self.image.shown, self.image.not_shown
+        )
+        for panel in self.panels:
+            panel.set_stale(stale, snapshot.age_s)
+        self._say_changes(snapshot)
+        if self._answers and time.monotonic() - self._answered_at_s > _ANSWER_SHOWN_S:
+            self._answers = {}
+            self.topbar.show_heater_off("")
+        if self._start_when_ready and self.topbar.run.isEnabled():
+            self._start_when_ready = False
+            self._run()
+
+    def _say_changes(self, snapshot: StatusSnapshot) -> None:
+        if snapshot.stale != self._was_stale:
+            self._was_stale = snapshot.stale
+            words = f"no contact: {snapshot.link_error}" if snapshot.stale else "in contact"
+            self.log.say("warning" if snapshot.stale else "window", words)
+        state = snapshot.status.state
+        if not snapshot.stale and state is not self._last_state:
+            if state is EngineState.FAILED and self._last_state is not None:
+                words = f"The run failed: {snapshot.status.cause}"
+                if self._answers:  # the answer to heater off is what must be read now
+                    self.log.say("error", words)
+                else:
+                    self.complain(words)
+            self._last_state = state
+            name = snapshot.status.run_name
+            self.setWindowTitle(f"{name} – {state.value} – hotstage" if name else "hotstage")
+
+    def _show_event(self, event: object) -> None:
+        if isinstance(event, RecipeText):
+            self._show_recipe(event)
+        elif isinstance(event, EmergencyReport):
+            self._show_emergency(event)
+        elif isinstance(event, CommandResult):
+            if event.error:
+                self.complain(f"{event.name}: {event.error}")
+            else:
+                self.notices.info(
+                    f"{event.name}: taken by the engine ({event.took_s * 1000:.0f} ms)"
+                )
+
+    def _show_recipe(self, recipe: RecipeText) -> None:
+        if recipe.error:
+            self._start_when_ready = False
+            self.complain(recipe.error)
+            return
+        self.recipe.show_recipe(recipe)
+        if self._start_when_ready and self.session.snapshot().status.state.active:
+            self._start_when_ready = False
+            self.complain(f"{recipe.path.name} was not started: a run is going on.")
+
+    def _show_emergency(self, report: EmergencyReport) -> None:
+        if report.press < self._press:
+            return
+        if report.press > self._press:
+            self._press, self._answers = report.press, {}
+        self._answers[report.path] = report
+        self._answered_at_s = time.monotonic()
+        done = [answer for answer in self._answers.values() if answer.done]
+        words = "; ".join(_answer(answer) for answer in self._answers.values())
+        if done:
+            first = min(answer.took_s for answer in done)
+            self.topbar.show_heater_off(f"✓ ack. {first * 1000:.0f} ms")
+            say = self.notices.info if len(done) == len(self._answers) else self.notices.error
+            say(f"HEATER OFF: {words}")
+        elif all(answer.final for answer in self._answers.values()) and len(self._answers) == 2:
+            self.topbar.show_heater_off("✕ NOT SENT", good=False)
+            self.notices.error(
+                f"HEATER OFF did not arrive: {words}. Switch the heater off at its control unit."
+            )
+        else:
+            self.topbar.show_heater_off("trying …", good=False)
+            self.notices.error(f"HEATER OFF: {words}")
+        self.log.say("window" if report.done else "error", f"heater off: {_answer(report)}")
+
+    # ------------------------------------------------------------------ composition
+
+    def _compose(self) -> None:
+        left = _splitter(Qt.Orientation.Vertical, (self.recipe, self.log), (420, 240))
+        right = _splitter(
+            Qt.Orientation.Vertical,
+            (self.temperature, self.sizes, self.spectrum),
+            (240, 230, 230),
+        )
+        across = _splitter(Qt.Orientation.Horizontal, (left, self.image, right), (330, 680, 550))
+        self.recipe.setMinimumWidth(290)
+        self.image.setMinimumWidth(420)
+        self.temperature.setMinimumWidth(330)
+        self.splitters = (left, right, across)
+        centre = QtWidgets.QWidget()
+        column = QtWidgets.QVBoxLayout(centre)
+        column.setContentsMargins(8, 8, 8, 6)
+        column.setSpacing(6)
+        column.addWidget(self.topbar)
+        column.addWidget(self.notices)
+        column.addWidget(across, 1)
+        column.addWidget(self.facts)
+        centre.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setCentralWidget(centre)
+        centre.setFocus()
+        self.setMinimumSize(1180, 640)
+        self.resize(1600, 900)
+
+    def _connect_controls(self) -> None:
+        self.topbar.run.clicked.connect(self._run)
+        self.topbar.pause.clicked.connect(self._pause_or_resume)
+        self.topbar.hold.clicked.connect(self._hold)
+        self.topbar.abort.confirmed.connect(self._abort)
+        self.topbar.abort.released_early.connect(
+            lambda: self.notices.error(
+                "Not aborted: hold the button (or F9) until its bar is full."
+            )
+        )
+        self.topbar.heater_off.pressed.connect(self.heater_off)
+        self.notices.confirm.connect(self.session.confirm)
+        self.notices.clear_fault.connect(self.session.clear_fault)
+        self.recipe.opened.connect(self.open_recipe)
+        self.log.marked.connect(self.session.mark)
+        self.image.stream_chosen.connect(self.session.watch_stream)
+        for key, act in (
+            ("F5", self._run),
+            ("Space", self._pause_or_resume),
+            ("H", self._hold),
+            ("M", self.log.field.setFocus),
+            ("Ctrl+O", self.recipe.choose),
+        ):
+            shortcut = QtGui.QShortcut(QtGui.QKeySequence(key), self)
+            shortcut.setAutoRepeat(False)
+            shortcut.activated.connect(act)
+
+    def _every(self, period_ms: int, act: Callable[[], None]) -> QtCore.QTimer:
+        timer = QtCore.QTimer(self)
+        timer.setTimerType(Qt.TimerType.PreciseTimer)
+        timer.timeout.connect(act)
+        timer.start(period_ms)
+        return timer
+
+
+def _answer(report: EmergencyReport) -> str:
+    if report.done:
+        return f"{report.path} acknowledged in {report.took_s * 1000:.0f} ms"
+    return f"{report.path}: {report.error}"
+
+
+def _splitter(
+    orientation: Qt.Orientation,
+    widgets: tuple[QtWidgets.QWidget, ...],
+    sizes: tuple[int, ...],
+) -> QtWidgets.QSplitter:
+    splitter = QtWidgets.QSplitter(orientation)
+    splitter.setHandleWidth(6)
+    splitter.setChildrenCollapsible(False)
+    for widget in widgets:
+        splitter.addWidget(widget)
+    splitter.setSizes(list(sizes))
+    return splitter
