@@ -129,7 +129,7 @@ class LiveImage:
     estimate_index: int = -1
     """Frame that the particle table was measured on; -1 if there is none."""
     particles: Mapping[str, AnyArray] = field(default_factory=dict)
-    """Columns of that table: ``x``, ``y``, ``diameter`` in nm, ``id``, flags …"""
+    """Columns of that table: ``x_nm``, ``y_nm``, ``diameter_nm``, ``id``, flags …"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class RecipePanel(Panel):
         header = self.table.horizontalHeader()
         header.setHighlightSections(False)
         modes = QtWidgets.QHeaderView.ResizeMode
-        for column, width in ((0, 26), (2, 60), (3, 60)):
+        for column, width in ((0, 28), (2, 70), (3, 70)):
             header.setSectionResizeMode(column, modes.Fixed)
             header.resizeSection(column, width)
         header.setSectionResizeMode(1, modes.Stretch)

@@ -142,7 +142,7 @@ def _candidates(
         return np.zeros((0, 2))
     size = 2 * max(1, round(scale)) + 1
     top = high & (smoothed == ndimage.maximum_filter(smoothed, size, mode="nearest"))
-    return np.argwhere(top) + 0.5
+    return np.asarray(np.argwhere(top) + 0.5, dtype=np.float64)
 
 
 def _highest(

@@ -28,7 +28,7 @@ from acquire.units import Nanometres, convert, show
 
 _FORGET_AFTER = 5
 """Frames for which a particle that is not seen keeps its id."""
-_TRUST = 0.8
+_TRUST = 0.85
 """Mean SNR over the finding threshold from which a particle may be fainter in single frames."""
 _LONGEST_MEMORY = 10
 _BLANK_SHARE = 0.02

@@ -23,6 +23,8 @@ from acquire.stream.records import Value
 _MASK_SIGMA = 0.15
 """Relative σ of a diameter that comes from the mask alone."""
 _KNOWN_REACH_NM = 2.0
+_TRUSTED_SHARE = 0.8
+"""Where places are known from earlier frames, particles this much fainter are found."""
 _WORST_CHI2 = 4.0
 _BUMP_MARGIN = 16.0
 
@@ -144,6 +146,7 @@ def measure_particles(
         inside=inside,
         footprint_per_diameter=2.0 / options.shape.diameter_per_radius,
         doubtful=near,
+        seed_snr=found.seed_snr * (1.0 if trusted is None or not trusted.any() else _TRUSTED_SHARE),
     )
     if near > 0.25 * len(inside):
         more = (*more, "near_limit")

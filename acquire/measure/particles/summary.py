@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from acquire.instruments import AnyArray
 from acquire.stream.records import Quantity, Value
 
 NAN = Value(math.nan, math.nan)
 FEW = 5
+_TOO_FEW = 3
 
 QUANTITIES = (
     Quantity("mean_diameter", "nm", "mean equivalent spherical diameter"),
@@ -72,6 +74,7 @@ def summarise(
     inside: NDArray[np.bool_],
     footprint_per_diameter: float,
     doubtful: int = 0,
+    seed_snr: float = 0.0,
 ) -> tuple[dict[str, Value], tuple[str, ...]]:
     """Values by quantity name, and flags ``no_particles``, ``few_particles``, ``many_unfitted``.
 
@@ -81,6 +84,11 @@ def summarise(
 
     Diameters are of particles that do not touch the border. The density weights each of these by
     the inverse of the area in which a particle of its size does not touch it (Miles-Lantuéjoul).
+
+    Small particles are missed, which inflates the mean and the median. Each particle stands for
+    those of its size that were not found: it is weighted by the inverse of the chance to find it,
+    see :func:`chance_to_find`; ``seed_snr`` 0 leaves that out. The count and the density are of
+    what was found.
     """
     border = np.asarray(table["border"]) != 0
     whole = ~border
@@ -112,10 +120,17 @@ def summarise(
         return values, ("few_particles",)
     sizes, errors = diameter[whole], sigma[whole]
     n = len(sizes)
-    mean_sigma = float(np.sqrt((errors**2).sum()) / n)
-    values["mean_diameter"] = Value(float(sizes.mean()), mean_sigma)
+    snr = np.asarray(table["snr"], np.float64)[whole]
+    if n < _TOO_FEW and snr.max() < 1.5 * seed_snr:
+        # one or two islands barely above the noise may be texture: they have no mean size
+        return values, ("few_particles",)
+    weight = 1.0 / chance_to_find(_steadied(sizes, errors), snr, seed_snr)
+    weight /= weight.sum()
+    mean = float((weight * sizes).sum())
+    mean_sigma = float(np.sqrt(np.square(weight * errors).sum()))
+    values["mean_diameter"] = Value(mean, mean_sigma)
     spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
-    values["median_diameter"] = Value(float(np.median(sizes)), spread * mean_sigma)
+    values["median_diameter"] = Value(_median(sizes, weight), spread * mean_sigma)
     across = footprint[whole]
     window = np.maximum(field.height_nm - across, 1.0) * np.maximum(field.width_nm - across, 1.0)
     share = 1e6 / window
@@ -127,3 +142,35 @@ def summarise(
     if np.count_nonzero(~fitted) > 0.3 * n:
         flags.append("many_unfitted")
     return values, tuple(flags)
+
+
+def chance_to_find(
+    diameter_nm: NDArray[np.float64], snr: NDArray[np.float64], seed_snr: float
+) -> NDArray[np.float64]:
+    """Probability that a particle of such a diameter exceeds the threshold, at least 0.3.
+
+    The SNR that a diameter has on average is taken from the particles themselves, as a power 3/2
+    of the diameter (height grows as d, and so does the share of a small dome that the filter
+    keeps); about it the noise is normal with unit variance. Not lower than 0.3, so that one small
+    particle never stands for more than three.
+    """
+    if len(diameter_nm) < 3 or seed_snr <= 0:
+        return np.ones(len(diameter_nm))
+    scale = float(np.median(snr / diameter_nm**1.5))
+    return np.asarray(np.maximum(special.ndtr(scale * diameter_nm**1.5 - seed_snr), 0.3))
+
+
+def _steadied(
+    diameter_nm: NDArray[np.float64], sigma_nm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Diameters drawn to their median as far as their σ exceeds the population's own spread."""
+    middle = float(np.median(diameter_nm))
+    own = max(float(np.var(diameter_nm) - np.mean(sigma_nm**2)), (0.08 * middle) ** 2)
+    return np.asarray(middle + (diameter_nm - middle) * own / (own + sigma_nm**2))
+
+
+def _median(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """Weighted median; with equal weights the ordinary one."""
+    order = np.argsort(values, kind="stable")
+    middle = np.cumsum(weight[order]) - 0.5 * weight[order]
+    return float(np.interp(0.5 * weight.sum(), middle, values[order]))
