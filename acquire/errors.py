@@ -43,6 +43,10 @@ class LeaseError(InstrumentError):
     """A dangerous command came from someone who does not hold control."""
 
 
+class EmergencyOff(LeaseError):
+    """Somebody switched everything off by hand; control was taken away."""
+
+
 class StoreError(HotstageError):
     """The run could not be written or read."""
 

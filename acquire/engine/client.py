@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from acquire.engine.host import OBJECT_ID
 from acquire.engine.status import (
+    HOST_OBJECT_ID,
     EngineStatus,
     LiveImage,
     LiveNote,
@@ -33,6 +33,8 @@ START_S = 30.0
 CHECK_S = 120.0
 """A run is checked before it starts, which may take this long."""
 LINGER_S = 30.0
+_detached: list[subprocess.Popen[bytes]] = []
+"""Hosts that outlive us: kept, so that nobody takes them for forgotten."""
 
 
 class HostClient:
@@ -45,7 +47,7 @@ class HostClient:
         self.address = address
         self._link = Link(
             address,
-            OBJECT_ID,
+            HOST_OBJECT_ID,
             timeout_s,
             mend="Is the engine host running? Start it with `hotstage host STATION`.",
         )
@@ -165,6 +167,7 @@ def start_host(station: str, linger_s: float = LINGER_S) -> str:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **flags
         )
+    _detached.append(process)
     give_up = time.monotonic() + START_S
     while time.monotonic() < give_up and process.poll() is None:
         if ready.exists():

@@ -260,6 +260,9 @@ class Conductor:
             self._safely(lambda: self._beam(on=False))
         for scan in self._scans:
             self._safely(scan.close)
+        if in_control:
+            # also tells, by its refusal, whether an emergency off is behind what went wrong
+            self._safely(run.station.scan.disarm)
         self._safely(self._await_heater_off)
         for task in self._estimators:
             self._safely(task.close)

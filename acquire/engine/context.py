@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from acquire.engine.dose import DoseMeter, probe_current_pa
 from acquire.engine.live import LiveView
 from acquire.engine.status import EngineState
-from acquire.errors import HotstageError
+from acquire.errors import EmergencyOff, HotstageError
 from acquire.recipe import Recipe
 from acquire.station import OpenStation
 from acquire.stream import Estimate, Note, Quantity, Sink
@@ -47,6 +47,7 @@ class RunContext:
         self._broken: set[str] = set()
         self._lock = threading.Lock()
         self._failure: HotstageError | None = None
+        self._emergency = ""
         self._abort_reason: str | None = None
 
     def now_s(self) -> float:
@@ -73,7 +74,10 @@ class RunContext:
     def fail(self, error: BaseException) -> None:
         """End the run as failed; the first cause counts. Never waits, never raises."""
         with self._lock:
-            if self._failure is None:
+            if isinstance(error, EmergencyOff):
+                # somebody meant it: the errors that it causes elsewhere do not count
+                self._emergency = self._emergency or str(error)
+            elif self._failure is None:
                 if isinstance(error, HotstageError):
                     self._failure = error
                 else:
@@ -103,24 +107,24 @@ class RunContext:
     @property
     def failure(self) -> HotstageError | None:
         """Why the run failed, if it did."""
-        return self._failure
+        return None if self._emergency else self._failure
 
     @property
     def abort_reason(self) -> str | None:
         """Why the run is aborted, if it is."""
-        return self._abort_reason
+        return self._abort_reason or self._emergency or None
 
     @property
     def ending(self) -> bool:
         """Whether something ends the run."""
-        return self._failure is not None or self._abort_reason is not None
+        return self.failure is not None or self.abort_reason is not None
 
     def ended(self) -> tuple[EngineState, str]:
         """How the run has ended, or would if it ended now, and the cause."""
-        if self._failure is not None:
-            return EngineState.FAILED, str(self._failure)
-        if self._abort_reason is not None:
-            return EngineState.ABORTED, self._abort_reason
+        if self.failure is not None:
+            return EngineState.FAILED, str(self.failure)
+        if self.abort_reason is not None:
+            return EngineState.ABORTED, self.abort_reason
         return EngineState.COMPLETED, ""
 
     # ------------------------------------------------------------------------------ dose

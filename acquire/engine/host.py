@@ -10,7 +10,7 @@ from pathlib import Path
 
 from acquire.engine.core import Engine
 from acquire.engine.experiment import Experiment, carry_out, prepare
-from acquire.engine.status import EngineStatus, LiveSeries, PlanView
+from acquire.engine.status import HOST_OBJECT_ID, EngineStatus, LiveSeries, PlanView
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray
 from acquire.recipe import Recipe
@@ -20,7 +20,6 @@ from acquire.station import OpenStation
 
 logger = logging.getLogger(__name__)
 
-OBJECT_ID = "hotstage.engine"
 METHODS = (
     "status",
     "plan",
@@ -186,7 +185,7 @@ class EngineHost:
         self._station = station
         self.service = HostService(Engine(station, "hotstage host"))
         self._daemon = HardDaemon(listen, name="engine-host")
-        self._daemon.register(OBJECT_ID, self.service, METHODS)
+        self._daemon.register(HOST_OBJECT_ID, self.service, METHODS)
         self._daemon.start()
 
     @property

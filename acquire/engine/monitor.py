@@ -114,7 +114,8 @@ class HolderMonitor:
             raw = run.station.holder.read()
         except HotstageError as error:
             self._failures += 1
-            logger.warning("holder reading failed: %s", error)
+            level = logging.WARNING if self._failures == 1 else logging.DEBUG
+            logger.log(level, "holder reading failed: %s", error)
             if self._failures >= LOST_READINGS:
                 run.fail(LinkError(f"the holder was lost: {error}"))
             return

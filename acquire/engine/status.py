@@ -10,6 +10,8 @@ from typing import Protocol
 from acquire.instruments import AnyArray
 
 NAN = float("nan")
+HOST_OBJECT_ID = "hotstage.engine"
+"""Under which an engine host is reached on its port."""
 
 
 class EngineState(StrEnum):

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from acquire.errors import HotstageError, LeaseError, LinkError
+from acquire.errors import EmergencyOff, HotstageError, LeaseError, LinkError
 from acquire.remote.client import Link
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class Lease:
         self._connection = 0
         self._deadline = 0.0
         self._ended = _NEVER
+        self._refusal: type[LeaseError] = LeaseError
         self._closing = self._safing = False
         self._watcher = threading.Thread(target=self._watch, name="lease-watch", daemon=True)
         self._watcher.start()
@@ -89,7 +90,7 @@ class Lease:
             raise LeaseError(f"command refused: control lapsed, {self._silence()}. Take it anew.")
         if self._token:
             raise LeaseError(f"command refused: {self._commander} has control, not you.")
-        raise LeaseError(f"command refused: {self._ended}. Take control first.")
+        raise self._refusal(f"command refused: {self._ended}. Take control first.")
 
     def _silence(self) -> str:
         return f"{self._commander} gave no sign of life for {self.ttl_s:g} s"
@@ -98,9 +99,10 @@ class Lease:
         """End control at its commander's wish; a token that is not in force changes nothing."""
         self._end("{} gave control back", lambda: bool(token) and token == self._token)
 
-    def revoke(self, reason: str) -> None:
-        """End control, whoever has it."""
-        self._end(f"control was taken from {{}}: {reason}", lambda: True)
+    def revoke(self, reason: str, *, emergency: bool = False) -> None:
+        """End control, whoever has it; after an emergency, commands are refused as EmergencyOff."""
+        kind = EmergencyOff if emergency else LeaseError
+        self._end(f"control was taken from {{}}: {reason}", lambda: True, kind)
 
     def disconnected(self, connection: int) -> None:
         """End control if the connection that ended is the one that keeps it alive."""
@@ -115,11 +117,16 @@ class Lease:
         if self._watcher is not threading.current_thread():
             self._watcher.join(1.0)
 
-    def _end(self, reason: str, applies: Callable[[], bool]) -> None:
+    def _end(
+        self,
+        reason: str,
+        applies: Callable[[], bool],
+        refusal: type[LeaseError] = LeaseError,
+    ) -> None:
         with self._changed:
             if not self._token or not applies():
                 return
-            self._ended = reason.format(self._commander)
+            self._ended, self._refusal = reason.format(self._commander), refusal
             ended = self._ended
             self._token = self._commander = ""
             self._connection = 0

@@ -252,7 +252,7 @@ class InstrumentServer:
         text = f"emergency off ({reason})"
         logger.warning("%s", text)
         self._make_all_safe(text, at_once=True)
-        self._lease.revoke(text)
+        self._lease.revoke(text, emergency=True)
 
     # -------------------------------------------------------------------------- make safe
 

@@ -55,6 +55,7 @@ def test_few_particles_and_clipping_are_flagged(scene: Scenes) -> None:
     assert measured.values["mean_diameter"].value == pytest.approx(
         made.diameters_nm.mean(), rel=0.05
     )
+    assert measured.values["areal_density"].value > 2e6 / made.side_nm**2
     clipped = measure_particles(np.minimum(image, 250), 0.3125)
     assert "saturated" in clipped.flags
 

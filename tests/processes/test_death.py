@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from acquire.engine.client import HostClient
 from acquire.instruments import HolderState
-from acquire.remote import attach
+from acquire.remote import attach, emergency_off
 from acquire.store import open_run
 
 pytestmark = pytest.mark.process
@@ -89,8 +90,6 @@ def test_abort_in_a_sixty_second_exposure_takes_effect_at_once(
 def test_kill_of_the_window_leaves_the_run_alone(
     program: Callable[..., Any], recipe: Path, tmp_path: Path
 ) -> None:
-    from acquire.engine.client import HostClient
-
     recipe.write_text(
         recipe.read_text(encoding="utf-8")
         .replace("to: 700 °C", "to: 200 °C")
@@ -119,11 +118,31 @@ def test_kill_of_the_window_leaves_the_run_alone(
     assert [step["outcome"] for step in report.steps] == ["done", "done"]
 
 
+def test_heater_off_at_the_server_aborts_the_run_and_says_who(
+    program: Callable[..., Any], recipe: Path, tmp_path: Path
+) -> None:
+    host = program("host", "simulated")
+    client = HostClient(host.until(r'"address": "([^"]+)"').group(1))
+    try:
+        client.start(recipe.read_text(encoding="utf-8"), str(tmp_path / "run"))
+        _seconds_until(lambda: client.status().frames.get("overview", 0) > 3, 60.0)
+        server = client.status().server_address
+        began = time.monotonic()
+        emergency_off(server, "smoke")
+        with attach(server) as observer:
+            assert observer.holder.read().state is HolderState.OFF
+        logger.info("heater off: acknowledged after %.3f s", time.monotonic() - began)
+        _seconds_until(lambda: not client.status().state.active, 20.0)
+        status = client.status()
+    finally:
+        client.close()
+    assert status.state.value == "aborted", status.cause
+    assert "emergency off (smoke)" in status.cause
+
+
 def test_a_host_that_is_told_to_end_makes_its_run_safe_and_stores_it(
     program: Callable[..., Any], recipe: Path, tmp_path: Path
 ) -> None:
-    from acquire.engine.client import HostClient
-
     host = program("host", "simulated")
     client = HostClient(host.until(r'"address": "([^"]+)"').group(1))
     try:

@@ -11,7 +11,7 @@ from acquire.measure.particles.measure import (
 )
 from acquire.measure.particles.shapes import BlurredDome, Shape, blurred_dome
 from acquire.measure.particles.size import Sizes, fit_domes
-from acquire.measure.particles.summary import COLUMNS, QUANTITIES, summarise
+from acquire.measure.particles.summary import COLUMNS, QUANTITIES, SummaryContext, summarise
 
 __all__ = [
     "COLUMNS",
@@ -25,6 +25,7 @@ __all__ = [
     "ParticleOptions",
     "Shape",
     "Sizes",
+    "SummaryContext",
     "blurred_dome",
     "detect",
     "film_level",

@@ -17,7 +17,7 @@ from acquire.measure.particles.checks import UNMEASURABLE, check_image, image_fl
 from acquire.measure.particles.detect import Detection, Known, detect
 from acquire.measure.particles.shapes import BlurredDome, Shape, blurred_dome
 from acquire.measure.particles.size import Sizes, first_radius, fit_domes
-from acquire.measure.particles.summary import COLUMNS, Field, no_values, summarise
+from acquire.measure.particles.summary import COLUMNS, SummaryContext, no_values, summarise
 from acquire.stream.records import Value
 
 _MASK_SIGMA = 0.15
@@ -71,6 +71,8 @@ class ParticleMeasurement:
     """Highest SNR near each of the known places; NaN outside of the image."""
     candidates_nm: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     """Places (n, 2) as (y, x) too faint for this frame alone, worth to be known in the next."""
+    context: SummaryContext | None = None
+    """What the values were condensed with; None where nothing was measured."""
 
 
 def measure_particles(
@@ -138,16 +140,18 @@ def measure_particles(
     if found.dips > 4 * max(found.rises, 4):
         flags = (*flags, "polarity")
     table, inside = _measure(contrast, found, options, pixel_size_nm)
-    field = Field(image.shape[0] * pixel_size_nm, image.shape[1] * pixel_size_nm)
     near = int(np.count_nonzero(table["snr"] < 1.25 * found.seed_snr))
-    values, more = summarise(
-        table,
-        field,
+    relying = trusted is not None and bool(trusted.any())
+    context = SummaryContext(
+        height_nm=image.shape[0] * pixel_size_nm,
+        width_nm=image.shape[1] * pixel_size_nm,
         inside=inside,
         footprint_per_diameter=2.0 / options.shape.diameter_per_radius,
         doubtful=near,
-        seed_snr=found.seed_snr * (1.0 if trusted is None or not trusted.any() else _TRUSTED_SHARE),
+        smallest_nm=options.smallest_diameter_nm,
+        seed_snr=found.seed_snr * (_TRUSTED_SHARE if relying else 1.0),
     )
+    values, more = summarise(table, context)
     if near > 0.25 * len(inside):
         more = (*more, "near_limit")
     return ParticleMeasurement(
@@ -158,6 +162,7 @@ def measure_particles(
         found.seed_snr,
         found.known_snr,
         found.candidates_px * pixel_size_nm,
+        context,
     )
 
 
@@ -181,7 +186,9 @@ def _measure(
     border |= np.where(good, sizes.radius_px, by_mask) > reach
     good &= ~border
     island = ~border & (sizes.bump_chi2 < -_BUMP_MARGIN)
-    keep = ~island
+    # at a known place a faint maximum that is no dome either is noise
+    noise = ~border & ~good & (found.peak_snr < found.seed_snr)
+    keep = ~(island | noise)
     radius = np.where(good, sizes.radius_px, by_mask)
     sigma = np.where(good, sizes.radius_sigma_px, _MASK_SIGMA * by_mask)
     table: dict[str, AnyArray] = {

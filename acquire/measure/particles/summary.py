@@ -20,7 +20,6 @@ from acquire.stream.records import Quantity, Value
 
 NAN = Value(math.nan, math.nan)
 FEW = 5
-_TOO_FEW = 3
 
 QUANTITIES = (
     Quantity("mean_diameter", "nm", "mean equivalent spherical diameter"),
@@ -55,11 +54,22 @@ edge; ``fitted`` int, 0 where the diameter comes from the mask, since the dome d
 
 
 @dataclass(frozen=True)
-class Field:
-    """The area that was looked at."""
+class SummaryContext:
+    """What a summary needs to know beside the table."""
 
     height_nm: float
+    """Of the image."""
     width_nm: float
+    inside: NDArray[np.bool_]
+    """Which particles have their centre in the image."""
+    footprint_per_diameter: float
+    """Diameter of the footprint over the equivalent spherical one."""
+    doubtful: int = 0
+    """Particles so near the detection limit that they may be noise, or others have been missed."""
+    smallest_nm: float = 0.0
+    """Diameters below it count as below the detection limit: they enter no mean."""
+    seed_snr: float = 0.0
+    """SNR that it took to be found; 0 where nothing was missed."""
 
 
 def no_values() -> dict[str, Value]:
@@ -68,77 +78,72 @@ def no_values() -> dict[str, Value]:
 
 
 def summarise(
-    table: Mapping[str, AnyArray],
-    field: Field,
-    *,
-    inside: NDArray[np.bool_],
-    footprint_per_diameter: float,
-    doubtful: int = 0,
-    seed_snr: float = 0.0,
+    table: Mapping[str, AnyArray], context: SummaryContext
 ) -> tuple[dict[str, Value], tuple[str, ...]]:
     """Values by quantity name, and flags ``no_particles``, ``few_particles``, ``many_unfitted``.
-
-    ``inside`` tells which particles have their centre in the image; ``footprint_per_diameter`` is
-    the diameter of the footprint over the equivalent spherical one; ``doubtful`` is how many
-    particles are so near the detection limit that they may be noise, or have been missed.
 
     Diameters are of particles that do not touch the border. The density weights each of these by
     the inverse of the area in which a particle of its size does not touch it (Miles-Lantuéjoul).
 
     Small particles are missed, which inflates the mean and the median. Each particle stands for
     those of its size that were not found: it is weighted by the inverse of the chance to find it,
-    see :func:`chance_to_find`; ``seed_snr`` 0 leaves that out. The count and the density are of
+    see :func:`chance_to_find`; The count and the density are of
     what was found.
     """
     border = np.asarray(table["border"]) != 0
     whole = ~border
     diameter = np.asarray(table["diameter_nm"], np.float64)
     sigma = np.asarray(table["diameter_sigma_nm"], np.float64)
-    count = int(np.count_nonzero(inside))
+    count = int(np.count_nonzero(context.inside))
     # a cut particle's centre is in or out with about even odds wrong one time in four
-    count_sigma = math.sqrt(0.25 * float(np.count_nonzero(border)) * 0.5 + 0.25 * doubtful)
+    count_sigma = math.sqrt(0.25 * float(np.count_nonzero(border)) * 0.5 + 0.25 * context.doubtful)
     values = {
         "mean_diameter": NAN,
         "median_diameter": NAN,
         "count": Value(float(count), count_sigma),
-        "areal_density": Value(0.0, 1e6 / (field.height_nm * field.width_nm)),
+        "areal_density": Value(0.0, 1e6 / (context.height_nm * context.width_nm)),
         "coverage": Value(0.0, 0.0),
     }
     if len(diameter) == 0:
         return values, ("no_particles",)
-    footprint = diameter * footprint_per_diameter
-    area = field.height_nm * field.width_nm
+    footprint = diameter * context.footprint_per_diameter
+    area = context.height_nm * context.width_nm
     covered = np.where(whole, np.pi / 4 * footprint**2, 0.0).sum()
     # a cut particle covers about half of its circle
     covered += 0.5 * np.where(border, np.pi / 4 * footprint**2, 0.0).sum()
-    by_size = np.pi / 2 * footprint * footprint_per_diameter * sigma
+    by_size = np.pi / 2 * footprint * context.footprint_per_diameter * sigma
     by_border = np.where(border, np.pi / 4 * footprint**2 * 0.3, 0.0)
     values["coverage"] = Value(
         float(covered / area), float(np.sqrt((by_size**2 + by_border**2).sum()) / area)
     )
-    if not whole.any():
+    if whole.any():
+        across = footprint[whole]
+        window = np.maximum(context.height_nm - across, 1.0) * np.maximum(
+            context.width_nm - across, 1.0
+        )
+        share = 1e6 / window
+        values["areal_density"] = Value(float(share.sum()), float(np.sqrt((share**2).sum())))
+    sized = whole & (diameter >= context.smallest_nm)
+    if not sized.any():
         return values, ("few_particles",)
-    sizes, errors = diameter[whole], sigma[whole]
+    sizes, errors = diameter[sized], sigma[sized]
     n = len(sizes)
-    snr = np.asarray(table["snr"], np.float64)[whole]
-    if n < _TOO_FEW and snr.max() < 1.5 * seed_snr:
-        # one or two islands barely above the noise may be texture: they have no mean size
+    snr = np.asarray(table["snr"], np.float64)[sized]
+    fitted = np.asarray(table["fitted"])[sized] != 0
+    if n < FEW and snr.max() < 2.0 * context.seed_snr:
+        # a few islands barely above the noise may be texture: they have no mean size
         return values, ("few_particles",)
-    weight = 1.0 / chance_to_find(_steadied(sizes, errors), snr, seed_snr)
+    chance = chance_to_find(_steadied(sizes, errors), snr, context.seed_snr)
+    weight = np.where(fitted, 1.0 / chance, 1.0)
     weight /= weight.sum()
     mean = float((weight * sizes).sum())
     mean_sigma = float(np.sqrt(np.square(weight * errors).sum()))
     values["mean_diameter"] = Value(mean, mean_sigma)
     spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
     values["median_diameter"] = Value(_median(sizes, weight), spread * mean_sigma)
-    across = footprint[whole]
-    window = np.maximum(field.height_nm - across, 1.0) * np.maximum(field.width_nm - across, 1.0)
-    share = 1e6 / window
-    values["areal_density"] = Value(float(share.sum()), float(np.sqrt((share**2).sum())))
     flags = []
     if n < FEW:
         flags.append("few_particles")
-    fitted = np.asarray(table["fitted"])[whole] != 0
     if np.count_nonzero(~fitted) > 0.3 * n:
         flags.append("many_unfitted")
     return values, tuple(flags)
