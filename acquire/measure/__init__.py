@@ -1,1 +1,1 @@
-"""measure."""
+"""Numbers from frames: pure functions on arrays, and thin estimators that hold state between frames."""
