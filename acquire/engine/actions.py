@@ -149,7 +149,7 @@ class Actions:
             return "done"
         step.until.check(run.quantities)
         unit = run.quantities[step.until.quantity].unit
-        watch = ConditionWatch(step.until, unit, run.now_s())
+        watch = ConditionWatch(step.until, run.quantities[step.until.quantity], run.now_s())
         self._watch = watch
         try:
             met = self._wait_for(step.for_, lambda: watch.met_by is not None)

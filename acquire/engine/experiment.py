@@ -76,25 +76,37 @@ def carry_out(
     Raises:
         HotstageError: a run is going on already. How the run itself ended is in the report.
     """
+    report = run_stored(engine, experiment, make=make)
+    leave_pages(engine, experiment, truth=truth)
+    return report
+
+
+def run_stored(
+    engine: Engine, experiment: Experiment, *, make: EstimatorMaker = make_estimators
+) -> RunReport:
+    """Run a checked experiment into its folder, to its end; raises as :func:`carry_out`."""
     folder = experiment.folder
-    report = engine.run(
+    return engine.run(
         experiment.recipe,
         RunWriter(folder),
         experiment.plan() if experiment.plan is not None else None,
         planned=experiment.expected.plan,
-        folder=folder if folder.exists() else folder.parent,
+        folder=folder,
         make=make,
     )
+
+
+def leave_pages(engine: Engine, experiment: Experiment, *, truth: bool = False) -> None:
+    """Write summary and picture, and if asked the truth, beside a run that has ended."""
     try:
-        run = open_run(folder)
+        run = open_run(experiment.folder)
     except StoreError as error:
         logger.warning("no summary: %s", error)
-        return report
+        return
     simulation = engine.station.simulation
     if truth and simulation is not None:
-        export_truth(run, simulation, folder / TRUTH_NAME)
+        export_truth(run, simulation, experiment.folder / TRUTH_NAME)
     write_pages(run)
-    return report
 
 
 def write_pages(run: Run) -> tuple[Path, Path]:

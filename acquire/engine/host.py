@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acquire.engine.core import Engine
-from acquire.engine.experiment import Experiment, carry_out, prepare
+from acquire.engine.experiment import Experiment, leave_pages, prepare, run_stored
 from acquire.engine.status import HOST_OBJECT_ID, EngineStatus, LiveSeries, PlanView
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray
@@ -46,7 +46,8 @@ class HostService:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._running = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def status(self) -> EngineStatus:
         """See HostApi.status."""
@@ -101,19 +102,28 @@ class HostService:
         if not self._starting.acquire(blocking=False):
             raise HotstageError("a run is being started already.")
         try:
-            if self._thread is not None and self._thread.is_alive():
+            if self._running.is_set():
                 raise HotstageError("a run is going on; wait for its end, or abort it.")
             experiment = prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute())
-            self._thread = threading.Thread(
+            self._running.set()
+            thread = threading.Thread(
                 target=self._carry_out, args=(experiment,), name="run", daemon=True
             )
-            self._thread.start()
+            self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+            thread.start()
         finally:
             self._starting.release()
 
     def _carry_out(self, experiment: Experiment) -> None:
         try:
-            carry_out(self._engine, experiment)
+            run_stored(self._engine, experiment)
+        except HotstageError:
+            logger.exception("the run could not be started")
+            return
+        finally:
+            self._running.clear()
+        try:
+            leave_pages(self._engine, experiment)
         except Exception:
             logger.exception("the run's pages could not be written")
 
@@ -152,15 +162,15 @@ class HostService:
     @property
     def busy(self) -> bool:
         """Whether a run, or the writing of its pages, goes on."""
-        return self._thread is not None and self._thread.is_alive()
+        return any(thread.is_alive() for thread in self._threads)
 
     def end(self, reason: str) -> None:
         """Abort the run, if one is on, and wait until it is safe and stored."""
         if self._engine.state.active:
             self._engine.abort(reason)
-        thread = self._thread
-        if thread is not None:
-            thread.join(END_S)
+        give_up = time.monotonic() + END_S
+        for thread in self._threads:
+            thread.join(max(0.0, give_up - time.monotonic()))
             if thread.is_alive():
                 logger.error("the run did not end within %s s", END_S)
 

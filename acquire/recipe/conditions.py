@@ -93,13 +93,15 @@ class Condition:
 class ConditionWatch:
     """Judges estimates as they come, for one step.
 
-    An estimate whose exposure began before the step, that is not finite, or that a newer frame has
-    overtaken does not count and interrupts the succession only if it is not finite.
+    An estimate whose exposure began before the step, that is too old, or that a newer frame has
+    overtaken does not count. One that is not finite, or that carries a flag under which its quantity
+    is not to be trusted, breaks the succession.
     """
 
-    def __init__(self, condition: Condition, unit: str, since_s: float) -> None:
+    def __init__(self, condition: Condition, quantity: Quantity, since_s: float) -> None:
         self._condition = condition
-        self._limit = convert(condition.value, condition.unit, unit)
+        self._spoilt = frozenset(quantity.spoiled_by)
+        self._limit = convert(condition.value, condition.unit, quantity.unit)
         self._compare = _OPERATORS[condition.op]
         self._since_s = since_s
         self._last_frame = -1
@@ -126,7 +128,8 @@ class ConditionWatch:
         ):
             return False
         self._last_frame = estimate.frame_index
-        holds = math.isfinite(value.value) and self._compare(value.value, self._limit)
+        trusted = math.isfinite(value.value) and self._spoilt.isdisjoint(estimate.flags)
+        holds = trusted and self._compare(value.value, self._limit)
         self._run = self._run + 1 if holds else 0
         if self._run >= self._condition.frames:
             self.met_by = estimate

@@ -17,6 +17,8 @@ class Quantity:
     """For example ``mean_diameter``; conditions in recipes use this name."""
     unit: str
     long_name: str
+    spoiled_by: tuple[str, ...] = ()
+    """Flags of an estimate under which no decision may rest on this quantity."""
 
 
 @dataclass(frozen=True, slots=True)

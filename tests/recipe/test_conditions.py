@@ -12,11 +12,13 @@ from acquire.errors import RecipeError
 from acquire.recipe import Condition, ConditionWatch
 from acquire.stream import Estimate, Quantity, Value
 
-DIAMETER = {"mean_diameter": Quantity("mean_diameter", "nm", "mean diameter")}
+QUANTITY = Quantity("mean_diameter", "nm", "mean diameter", spoiled_by=("few_particles",))
+DIAMETER = {"mean_diameter": QUANTITY}
 
 
-def _estimate(frame: int, value: float, t_s: float) -> Estimate:
-    return Estimate("particles", "overview", frame, t_s, {"mean_diameter": Value(value, 0.1)})
+def _estimate(frame: int, value: float, t_s: float, *flags: str) -> Estimate:
+    values = {"mean_diameter": Value(value, 0.1)}
+    return Estimate("particles", "overview", frame, t_s, values, flags)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_the_quantity_and_its_unit_must_be_known() -> None:
 
 
 def test_frames_must_agree_in_succession() -> None:
-    watch = ConditionWatch(Condition.parse("mean_diameter >= 38.3 Å for 3 frames"), "nm", 10.0)
+    watch = ConditionWatch(Condition.parse("mean_diameter >= 38.3 Å for 3 frames"), QUANTITY, 10.0)
     verdicts = [
         watch.judge(_estimate(frame, value, 10.5 + frame), 10.0 + frame, 10.6 + frame)
         for frame, value in enumerate([3.9, 3.9, 3.8, 3.9, 3.9, math.nan, 4.0, 4.0, 3.83])
@@ -73,10 +75,18 @@ def test_frames_must_agree_in_succession() -> None:
 
 def test_frames_from_before_the_step_stale_ones_and_repeats_do_not_count() -> None:
     watch = ConditionWatch(
-        Condition.parse("mean_diameter >= 3 nm for 2 frames within 5 s"), "nm", 10
+        Condition.parse("mean_diameter >= 3 nm for 2 frames within 5 s"), QUANTITY, 10.0
     )
     assert not watch.judge(_estimate(0, 9.0, 10.2), 9.9, 10.3), "exposed before the step"
     assert not watch.judge(_estimate(1, 9.0, 11.0), 10.5, 16.5), "older than 5 s"
     assert not watch.judge(_estimate(2, 9.0, 12.0), 11.5, 12.1)
     assert not watch.judge(_estimate(2, 9.0, 12.0), 11.5, 12.1), "the same frame again"
     assert watch.judge(_estimate(3, 9.0, 13.0), 12.5, 13.1)
+
+
+def test_an_estimate_that_is_flagged_as_doubtful_decides_nothing() -> None:
+    watch = ConditionWatch(Condition.parse("mean_diameter >= 3 nm for 2 frames"), QUANTITY, 0.0)
+    assert not watch.judge(_estimate(0, 9.0, 1.0), 0.5, 1.0)
+    assert not watch.judge(_estimate(1, 9.0, 2.0, "few_particles"), 1.5, 2.0)
+    assert not watch.judge(_estimate(2, 9.0, 3.0, "another_flag"), 2.5, 3.0)
+    assert watch.judge(_estimate(3, 9.0, 4.0), 3.5, 4.0)

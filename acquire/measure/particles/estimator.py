@@ -251,9 +251,8 @@ class ParticleEstimator:
         )
         self._next_id += len(fresh)
         named = {**table, "id": ids}
-        # what an alpha filter leaves of independent errors
-        left = np.sqrt(gain / (2.0 - gain))
-        return named, {**named, "diameter_nm": steady, "diameter_sigma_nm": sigmas * left}
+        # the film's texture is the same in every frame: averaging along a track does not lower it
+        return named, {**named, "diameter_nm": steady}
 
     def _looked_at(self, measured: ParticleMeasurement) -> _Known:
         known = self._known

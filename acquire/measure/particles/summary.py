@@ -21,12 +21,18 @@ from acquire.stream.records import Quantity, Value
 NAN = Value(math.nan, math.nan)
 FEW = 5
 
+_WRONG_IMAGE = ("saturated", "polarity")
+_FEW = (*_WRONG_IMAGE, "few_particles", "near_limit", "many_unfitted")
+"""Near the detection limit the small particles are missed, which inflates a mean."""
+
 QUANTITIES = (
-    Quantity("mean_diameter", "nm", "mean equivalent spherical diameter"),
-    Quantity("median_diameter", "nm", "median equivalent spherical diameter"),
-    Quantity("count", "1", "particles whose centre lies in the image"),
-    Quantity("areal_density", "1/µm²", "particles per area, corrected for the border"),
-    Quantity("coverage", "1", "share of the image covered by particles"),
+    Quantity("mean_diameter", "nm", "mean equivalent spherical diameter", _FEW),
+    Quantity("median_diameter", "nm", "median equivalent spherical diameter", _FEW),
+    Quantity("count", "1", "particles whose centre lies in the image", _WRONG_IMAGE),
+    Quantity(
+        "areal_density", "1/µm²", "particles per area, corrected for the border", _WRONG_IMAGE
+    ),
+    Quantity("coverage", "1", "share of the image covered by particles", _WRONG_IMAGE),
 )
 
 COLUMNS: Mapping[str, str] = {
