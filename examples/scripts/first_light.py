@@ -12,7 +12,7 @@ RECIPE = acquire.Recipe.parse(
 hotstage: 1
 name: Ni exsolution, stepwise
 specimen: {id: LSNT-01}
-limits: {temperature: 900 °C, ramp_rate: 100 °C/s, dose: 1e9 e/nm², run_time: 1 h}
+limits: {temperature: 900 °C, ramp_rate: 100 °C/s, dose: 2e9 e/nm², run_time: 1 h}
 record:
   overview:
     scan: {detectors: [haadf], size: 256, field_of_view: 120 nm, dwell_time: 4 µs}

@@ -357,7 +357,7 @@ def test_options_are_refused_with_advice(
 
 
 def test_a_bad_option_in_a_station_file_names_the_file() -> None:
-    text = Station.load("simulated").text.replace("50 pA", "50 V")
+    text = Station.load("simulated").text.replace("100 pA", "50 V")
     clock = VirtualClock()
     with (
         clock.enrolled("test"),
