@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 WATCH_PERIOD_S = 0.5
 CLOSE_PATIENCE_S = 2.0
 """Wall seconds that closing waits for a reading under way."""
-_COMMANDED = (HolderState.RAMPING, HolderState.HOLDING)
+_HEATING = (HolderState.RAMPING, HolderState.HOLDING, HolderState.MAKING_SAFE)
+"""States with the output on: a slow way down to the safe state heats, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class GuardedHolder:
 
     Trips (output off, fault latched) on a measured temperature above the limit, on a reading that
     is not finite, on a deviation from the setpoint that lasts, and on readings that fail while the
-    heater is on.
+    heater is on. A heater that cannot be switched off is told again at every look.
     """
 
     def __init__(self, holder: HeatingHolder, limits: HolderLimits, clock: Clock) -> None:
@@ -132,11 +133,18 @@ class GuardedHolder:
 
     def clear_fault(self) -> None:
         """Unlatch a trip; raises FaultError while its cause persists."""
+        self._holder.clear_fault()
+        reading = self._holder.read()
+        # the output is off, so that of all causes only the temperature still shows
+        if self._too_hot(reading):
+            raise FaultError(
+                f"the fault cannot be cleared yet: {show(reading.measured_celsius, '°C')} is still "
+                f"above the station's limit. {self._fault}"
+            )
         with self._lock:
             self._fault = ""
             self._deviates_since = None
-        self._holder.clear_fault()
-        self._judge(self._holder.read())
+        self._judge(reading)
         self._refuse_if_tripped()
 
     def close(self) -> None:
@@ -157,20 +165,25 @@ class GuardedHolder:
 
     def _watch(self) -> None:
         while not self._closed.wait(WATCH_PERIOD_S):
+            tripped, heating = bool(self._fault), True
             try:
-                self.read()
-            except HotstageError as error:
-                self._trip(f"the holder could not be read: {error}")
+                reading = self._holder.read()
+                heating = reading.state in _HEATING
+                self._judge(reading)
+            except Exception as error:  # noqa: BLE001  whatever a driver raises, the watch goes on
+                words = str(error) if isinstance(error, HotstageError) else repr(error)
+                self._trip(f"the holder could not be read: {words}")
+            if tripped and heating:
+                self._switch_off(self._fault)
 
     def _judge(self, reading: HolderReading) -> None:
-        if reading.state not in _COMMANDED:
+        if reading.state not in _HEATING:
             self._deviates_since = None
             return
         measured, limits = reading.measured_celsius, self._limits
         if not math.isfinite(measured):
             self._trip("the measured temperature is not a number (open heater or lost contact).")
-        elif measured > limits.temperature_celsius + 0.02 * abs(limits.temperature_celsius):
-            # 2 %: noise and overshoot at the very limit are not a runaway
+        elif self._too_hot(reading):
             self._trip(
                 f"measured {show(measured, '°C')} is above the station's limit of "
                 f"{show(limits.temperature_celsius, '°C')} ({limits.source}.temperature)."
@@ -193,5 +206,19 @@ class GuardedHolder:
                 return
             self._fault = cause
         logger.error("heater tripped: %s", cause)
-        self._holder.arm_safe_state(SafeState())
-        self._holder.make_safe(cause)
+        self._switch_off(cause)
+
+    def _switch_off(self, cause: str) -> None:
+        try:
+            self._holder.arm_safe_state(SafeState())
+        except Exception:
+            logger.exception("the tripped heater could not be told to switch off at once")
+        try:
+            self._holder.make_safe(cause)
+        except Exception:
+            logger.exception("the tripped heater could not be made safe; it will be told again")
+
+    def _too_hot(self, reading: HolderReading) -> bool:
+        limit = self._limits.temperature_celsius
+        # 2 %: noise and overshoot at the very limit are not a runaway
+        return reading.measured_celsius > limit + 0.02 * abs(limit)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from acquire import plugins
 from acquire.clock import Clock, ClockRelation, WallClock
 from acquire.config import explain, suggest
-from acquire.errors import ConfigError, PluginError
+from acquire.errors import ConfigError, InstrumentError, PluginError
 from acquire.guard import GuardedHolder, HolderLimits
 from acquire.instruments import (
     Channel,
@@ -168,14 +168,24 @@ class OpenStation:
         return {**found, **self.channels}
 
     def make_safe(self, reason: str) -> None:
-        """Bring everything to its safe state, the holder first."""
+        """Bring everything to its safe state, the holder first; one that fails stops no other."""
+        failed: list[Exception] = []
         for instrument in self.instruments.values():
-            instrument.make_safe(reason)
+            try:
+                instrument.make_safe(reason)
+            except Exception as error:  # noqa: BLE001  raised when all have been told
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def close(self) -> None:
         """Let go of the instruments, last opened first; idempotent."""
-        while self.on_close:
-            self.on_close.pop()()
+        try:
+            while self.on_close:
+                self.on_close.pop()()
+        finally:
+            if self.on_close:  # one has failed: the others are closed all the same
+                self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,6 +234,8 @@ class Station:
                 raise ConfigError(
                     f"station {str(path)!r} cannot be read: {error.strerror}."
                 ) from error
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"station {str(path)!r} is not UTF-8 text: {error}.") from error
         known = installed()
         if str(name_or_path) not in known:
             raise ConfigError(
@@ -363,6 +375,10 @@ class Station:
             )
         except TypeError as error:
             raise ConfigError(f"{self.source}: {role}.options: {error}") from error
+        except (OSError, ValueError) as error:
+            raise InstrumentError(
+                f"{self.source}: {role} ({settings.driver}) cannot be opened: {error}"
+            ) from error
         return opened
 
 

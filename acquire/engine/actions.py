@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Protocol
 
 from acquire.engine.context import RunContext
-from acquire.engine.dose import image_dose, spot_dose
+from acquire.engine.dose import Beat, image_dose, spot_dose
 from acquire.engine.estimating import Judged
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder, ScanRecorder
@@ -203,9 +204,11 @@ class Actions:
             while done < step.frames:
                 self._demand_dose(dose)
                 spec = run.station.scan.arm(exposure, step.frames - done)
-                recorder = self._recorder("images", step.name, spec)
+                beat, before = Beat(run.clock.now_s(), step.every), done
                 try:
-                    for frame in run.station.scan.frames(self._run.stop):
+                    recorder = self._recorder("images", step.name, spec)
+                    for frame in run.station.scan.frames(run.stop):
+                        beat.took(frame)
                         run.dose.add_image(dose)
                         recorder.record(frame, dose)
                         done += 1
@@ -216,6 +219,10 @@ class Actions:
                             self._demand_dose(dose)
                 finally:
                     run.station.scan.disarm()
+                if run.stop.is_set() and beat.exposing(run.clock.now_s()):
+                    run.dose.add_image(dose)
+                if done == before:
+                    self._demand_reason("scan", step.name)
                 self._loop.checkpoint()
         return "done"
 
@@ -224,11 +231,11 @@ class Actions:
     def _line_scan(self, step: LineScan) -> str:
         (x0, y0), (x1, y1) = step.from_, step.to
         spacing = math.hypot(x1 - x0, y1 - y0) / (step.points - 1)
-        self._spectra(step, step.name, step.spectra, step.positions_nm(), spacing)
+        self._spectra(step, step.name, step.spectra, step.positions_nm(), step.points, spacing)
         return "done"
 
     def _spectrum(self, step: Spectrum) -> str:
-        self._spectra(step, step.name, step.spectra, [step.at] * step.frames, 1.0)
+        self._spectra(step, step.name, step.spectra, repeat(step.at, step.frames), step.frames, 1.0)
         return "done"
 
     def _spectra(
@@ -236,7 +243,8 @@ class Actions:
         step: Step,
         name: str,
         settings: SpectrumSettings,
-        positions_nm: list[tuple[float, float]],
+        positions_nm: Iterable[tuple[float, float]],
+        count: int,
         spacing_nm: float,
     ) -> None:
         run = self._run
@@ -253,10 +261,16 @@ class Actions:
             for number, (x, y) in enumerate(positions_nm):
                 self._demand_dose(dose)
                 run.station.scan.park(corner_x + x, corner_y + y)
+                began_s = run.now_s()
                 while not self._one_spectrum(spectrometer, name, settings, dose, (x, y)):
+                    self._demand_reason("spectrometer", name)
+                    seen = min(1.0, (run.now_s() - began_s) / settings.dwell_time)
+                    run.dose.add_spot((x, y), dose * seen, spacing_nm)
                     self._loop.checkpoint()
+                    self._demand_dose(dose)
+                    began_s = run.now_s()
                 run.dose.add_spot((x, y), dose, spacing_nm)
-                self.progress = (number + 1) / len(positions_nm)
+                self.progress = (number + 1) / count
                 self._loop.checkpoint()
 
     def _one_spectrum(
@@ -269,8 +283,8 @@ class Actions:
     ) -> bool:
         """Take one spectrum; False if the exposure was cut."""
         spec = spectrometer.arm(settings.exposure(), 1)
-        recorder = self._recorder("spectra", name, spec)
         try:
+            recorder = self._recorder("spectra", name, spec)
             for frame in spectrometer.frames(self._run.stop):
                 recorder.record(frame, dose, position_nm)
                 return True
@@ -312,6 +326,13 @@ class Actions:
         recorder.new_acquisition()
         return recorder
 
+    def _demand_reason(self, instrument: str, name: str) -> None:
+        """Without a frame there must be a pause or an end, else the step would try for ever."""
+        if not (self._run.stop.is_set() or self._loop.interrupted):
+            raise InstrumentError(
+                f"the {instrument} ended the exposure for {name!r} by itself, without a frame."
+            )
+
     def _demand_dose(self, dose_e_per_nm2: float) -> None:
         if not self._run.allow_dose(dose_e_per_nm2):
             self._loop.checkpoint()
@@ -319,9 +340,10 @@ class Actions:
     @contextmanager
     def _beam(self, reason: str) -> Iterator[None]:
         """Have the beam alone: recorded scans rest meanwhile."""
+        self.beam_taken = True
         for scan in self._scans:
             scan.suspend(reason, cut=False)
-        self.beam_taken = True
+        self._loop.checkpoint()
         yield
         # not in a finally: when a step ends the run, recording must not begin again
         self.beam_taken = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
+from acquire.engine.dose import probe_current_pa
 from acquire.engine.estimating import known_quantities
 from acquire.errors import HotstageError, LimitError, RecipeError
 from acquire.instruments import RampRequest, ScanExposure
@@ -43,9 +45,21 @@ def _checks(recipe: Recipe, station: OpenStation) -> Iterator[Callable[[], None]
             yield lambda name=name, exposure=exposure: _named(  # type: ignore[misc]
                 f"record.{name}", lambda: check_exposure(exposure, station)
             )
+    yield lambda: _dose_known(recipe, station)
     yield lambda: _estimators_known(recipe)
-    for step in recipe.flat_steps():
+    for step in recipe.distinct_steps():
         yield lambda step=step: check_step(step, recipe, station)  # type: ignore[misc]
+
+
+def _dose_known(recipe: Recipe, station: OpenStation) -> None:
+    if recipe.limits.dose is None:
+        return
+    if not math.isfinite(probe_current_pa(station.scan.describe())):
+        raise RecipeError(
+            f"limits.dose = {show(recipe.limits.dose, 'e/nm²')} cannot be kept: the scan of station "
+            f"{station.station.name!r} does not tell its probe current. Leave the limit out, and "
+            "count yourself."
+        )
 
 
 def _estimators_known(recipe: Recipe) -> None:

@@ -15,9 +15,9 @@ from acquire.engine.monitor import HolderMonitor
 from acquire.engine.progress import Progress
 from acquire.engine.recording import FrameRecorder, ScanRecorder
 from acquire.engine.status import EngineState
-from acquire.errors import FaultError, RunAborted
+from acquire.errors import FaultError, RecipeError, RunAborted
 from acquire.instruments import Frame, HolderState, StreamSpec
-from acquire.recipe import Plan, Recipe
+from acquire.recipe import Plan, Recipe, Repeat, Step
 from acquire.stream import Estimator, RunReport
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Conductor:
             run.sink.open(run_header(run))
             opened = True
             self._prepare(make)
+            self._raise_if_ending()
             self._enter(EngineState.RUNNING)
             self._beam(on=True)
             for scan in self._scans:
@@ -73,6 +74,8 @@ class Conductor:
             run.abort(str(end))
         except Exception as error:  # noqa: BLE001  every end of a run goes through _finish
             run.fail(error)
+        except BaseException as end:  # noqa: BLE001  Ctrl-C in a script, or its exit
+            run.abort(_leaving(end))
         return self._finish(opened=opened, in_control=in_control)
 
     # --------------------------------------------------------------------------- preparing
@@ -129,9 +132,17 @@ class Conductor:
     def _follow(self, plan: Plan) -> None:
         run, progress, actions = self.run, self.progress, self.actions
         assert actions is not None
-        step = next(plan, None)
-        while step is not None:
+        try:
+            step = next(plan)
+        except StopIteration:
+            return
+        while True:
             self.checkpoint()
+            if not isinstance(step, Step) or isinstance(step, Repeat):
+                raise RecipeError(
+                    f"a script yielded {step!r}, which is not a step. Yield what ramp(), hold() and "
+                    "their like return; repeat with a loop."
+                )
             if run.enforce:
                 check_step(step, run.recipe, run.station)
             progress.begin(step)
@@ -200,9 +211,10 @@ class Conductor:
     def request_pause(self, reason: str, kind: str = "pause") -> None:
         """Pause at the next wait; kind ``hold`` leaves recording and beam on."""
         self.pause_reason = reason
-        self._pause_kind = kind
+        self._resume = False  # one that came too late for the pause before
         if kind == "pause" and self.run.recipe.pause.exposure == "cut":
             self.run.stop.set()
+        self._pause_kind = kind
         self.run.wake.set()
 
     def request_resume(self) -> None:
@@ -227,6 +239,9 @@ class Conductor:
         if kind == "pause":
             for scan in self._scans:
                 scan.suspend("paused", cut=settings.exposure == "cut")
+        # a step that has the beam waits, too: its probe must not rest on the specimen meanwhile
+        blank = kind == "pause" or actions.beam_taken
+        if blank:
             self._beam(on=False)
         self._enter(EngineState.PAUSED)
         while not self._resume:
@@ -238,11 +253,11 @@ class Conductor:
         self.pause_reason = ""
         run.stop.clear()
         self._raise_if_ending()
-        if kind == "pause":
+        if blank:
             self._beam(on=True)
-            if not actions.beam_taken:
-                for scan in self._scans:
-                    scan.resume()
+        if kind == "pause" and not actions.beam_taken:
+            for scan in self._scans:
+                scan.resume()
         if freeze and ramp is not None:
             run.station.holder.ramp(ramp.to, ramp.rate)
         run.note("state", "resumed; nothing is replayed")
@@ -316,7 +331,15 @@ class Conductor:
         except Exception as error:
             logger.exception("while ending the run")
             self.run.fail(error)
+        except BaseException as end:  # noqa: BLE001  impatience must not keep the rest from its end
+            self.run.abort(_leaving(end))
 
     def _beam(self, *, on: bool) -> None:
         self.run.station.scan.blank(not on)
         self.beam_on = on
+
+
+def _leaving(end: BaseException) -> str:
+    if isinstance(end, KeyboardInterrupt):
+        return "interrupted by Ctrl-C"
+    return f"the program ended ({type(end).__name__})"

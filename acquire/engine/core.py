@@ -16,6 +16,7 @@ from acquire.engine.live import LiveView
 from acquire.engine.progress import Progress, status_of
 from acquire.engine.status import EngineState, EngineStatus, PlanView
 from acquire.errors import HotstageError
+from acquire.instruments import SafeState
 from acquire.recipe import Plan, Recipe
 from acquire.station import OpenStation
 from acquire.stream import RunReport, Sink
@@ -39,6 +40,8 @@ class Engine:
         self._lock = threading.Lock()
         self._state = EngineState.IDLE
         self._conductor: Conductor | None = None
+        self._early_end: str | None = None
+        """Why a run is aborted that has not come into being yet."""
 
     def run(
         self,
@@ -72,12 +75,21 @@ class Engine:
             if self._state.active:
                 raise HotstageError("a run is going on; wait for its end, or abort it.")
             self._state = EngineState.PREPARING
+            # until there is a new one, commands must not reach the conductor of the run before
+            self._conductor, self._early_end = None, None
         with self.station.clock.enrolled("engine"):
-            run = RunContext(self.station, recipe, sink, self.live, enforce)
-            self.live.begin()
-            progress = Progress(run, planned or PlanView(recipe.name), folder)
-            conductor = self._conduct(run, progress)
-            self._conductor = conductor
+            try:
+                run = RunContext(self.station, recipe, sink, self.live, enforce)
+                self.live.begin()
+                progress = Progress(run, planned or PlanView(recipe.name), folder)
+                conductor = self._conduct(run, progress)
+            except BaseException:
+                self._state = EngineState.IDLE
+                raise
+            with self._lock:
+                self._conductor = conductor
+                if self._early_end is not None:
+                    run.abort(self._early_end)
             self._enter(EngineState.PREPARING)
             report = conductor.conduct(plan, make, self._commander)
             self._enter(EngineState(report.outcome))
@@ -114,6 +126,8 @@ class Engine:
 
     def abort(self, reason: str = "aborted by the operator") -> None:
         """End the run safely, now."""
+        if self._end_early(reason):
+            return
         conductor = self._active("abort")
         conductor.run.abort(reason)
         with _logged_errors():
@@ -132,15 +146,27 @@ class Engine:
         conductor.confirm()
 
     def heater_off(self, reason: str = "heater off, by the operator") -> None:
-        """Make the instruments safe at once, and abort the run if one is on."""
+        """Switch the heater off at once and blank the beam; aborts the run if one is on."""
         conductor = self._conductor
         if conductor is not None and self._state.active:
             conductor.run.abort(reason)
+        else:
+            self._end_early(reason)
+        with _logged_errors():  # refused where another commands: then its safe state counts
+            self.station.holder.arm_safe_state(SafeState())
         self.station.make_safe(reason)
 
     def clear_fault(self) -> None:
         """Unlatch a heater fault whose cause is gone; raises FaultError while it persists."""
         self.station.holder.clear_fault()
+
+    def _end_early(self, reason: str) -> bool:
+        """Whether a run is only just beginning; it will end before it does anything."""
+        with self._lock:
+            early = self._conductor is None and self._state.active
+            if early:
+                self._early_end = reason
+            return early
 
     def _active(self, command: str) -> Conductor:
         conductor = self._conductor
@@ -183,7 +209,7 @@ class Engine:
             {
                 **fields,
                 **run_fields,
-                "cause": conductor.pause_reason if state.active else conductor.run.ended()[1],
+                "cause": conductor.run.ended()[1] or conductor.pause_reason,
                 "blanked": not conductor.beam_on,
                 "control": station.control.problem() if state.active else "",
                 "prompt": conductor.prompt,

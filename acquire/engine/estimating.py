@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from acquire import plugins
 from acquire.clock import Task
 from acquire.engine.context import RunContext
-from acquire.errors import ConfigError, RecipeError, StoreError
+from acquire.errors import ConfigError, RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
 from acquire.stream import Estimate, Estimator, Mailbox, Quantity
@@ -94,6 +94,12 @@ class EstimatorTask:
             logger.error("estimator %s did not end; it is left behind", self._name)
 
     def _loop(self) -> None:
+        try:
+            self._measure()
+        except Exception as error:  # noqa: BLE001  what cannot be written must end the run safely
+            self._run.fail(error)
+
+    def _measure(self) -> None:
         while not self._closing.is_set():
             frame = self._mailbox.take()
             if frame is None:
@@ -109,10 +115,6 @@ class EstimatorTask:
                 return
             if estimate is None:
                 continue
-            try:
-                self._run.sink.append_estimate(estimate)
-            except StoreError as error:
-                self._run.fail(error)
-                return
+            self._run.sink.append_estimate(estimate)
             self._run.live.put_estimate(estimate)
             self._on_estimate(Judged(estimate, frame.t_start_s))

@@ -39,15 +39,18 @@ class Dispatcher:
         self._queue: deque[tuple[SignalInstance, tuple[Any, ...]]] = deque(maxlen=BACKLOG)
         self._changed = threading.Condition()
         self._busy = False
+        self._started = False
         self.dropped = 0
         """Events that no listener saw because listeners were too slow."""
-        threading.Thread(target=self._loop, name="engine-events", daemon=True).start()
 
     def emit(self, signal: SignalInstance, *args: Any) -> None:
         """Queue one event."""
         if len(signal) == 0:
             return
         with self._changed:
+            if not self._started:  # most engines have no listener, and need no thread
+                self._started = True
+                threading.Thread(target=self._loop, name="engine-events", daemon=True).start()
             if len(self._queue) == BACKLOG:
                 self.dropped += 1
             self._queue.append((signal, args))

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
 
+from acquire.clock import Clock
 from acquire.engine.context import RunContext
-from acquire.engine.dose import image_dose
+from acquire.engine.dose import Beat, image_dose
 from acquire.engine.monitor import HolderMonitor
 from acquire.errors import InstrumentError
 from acquire.instruments import Frame, ScanExposure, StreamSpec
 from acquire.stream import FrameContext
 from acquire.units import show_duration
 
+_LOOK_WALL_S = 0.1
 BRACKET_WALL_S = 0.5
 """Wall seconds that a frame waits for a temperature reading made after it."""
 
@@ -72,8 +74,9 @@ class FrameRecorder:
                 },
             ),
         )
-        rate = run.clock.rate if math.isfinite(run.clock.rate) else 1.0
-        before, after = self._monitor.bracket(own.t_start_s, own.t_end_s, BRACKET_WALL_S * rate)
+        before, after = self._monitor.bracket(
+            own.t_start_s, own.t_end_s, BRACKET_WALL_S * finite_rate(run.clock)
+        )
         run.sink.append_frame(
             own, FrameContext(before, after, dose_e_per_nm2, frame.index, position_nm)
         )
@@ -93,6 +96,11 @@ class FrameRecorder:
             reason = f"the instrument's frame {source} never arrived"
             run.sink.gap(self._stream, run.frames[self._stream], reason)
             run.frames[self._stream] += 1
+
+
+def finite_rate(clock: Clock) -> float:
+    """Clock seconds per wall second, 1 for virtual time, to turn wall seconds into waits."""
+    return clock.rate if math.isfinite(clock.rate) else 1.0
 
 
 class _Wanted(Enum):
@@ -134,11 +142,17 @@ class ScanRecorder:
             if self._wanted is not _Wanted.RECORD:
                 return
             self._wanted = _Wanted.REST
+        run, look_s = self._run, _LOOK_WALL_S * finite_rate(self._run.clock)
         patience_s = max(self._exposure.frame_period_s, 2 * self._exposure.scan_time_s) + 1.0
-        if cut or not self._idle.wait(patience_s):
-            self._stop.set()
-            self._idle.wait()
-        self._run.note("recording", f"{self._name}: off, {reason}")
+        give_up_s = run.now_s() + patience_s
+        while not self._idle.wait(0.0 if cut else look_s):
+            if cut or run.ending or run.now_s() > give_up_s:
+                self._stop.set()
+                break
+        while not self._idle.wait(look_s):
+            if run.ending:
+                return  # nothing may hold up the end of a run: it cuts and waits when all is safe
+        run.note("recording", f"{self._name}: off, {reason}")
 
     def close(self) -> None:
         """Cut what is under way and end the task."""
@@ -176,8 +190,10 @@ class ScanRecorder:
             self._rest()
             return
         scan.arm(self._exposure)
+        beat = Beat(run.clock.now_s(), self._exposure.frame_period_s)
         try:
             for frame in scan.frames(self._stop):
+                beat.took(frame)
                 run.dose.add_image(self._dose)
                 self._recorder.record(frame, self._dose)
                 if self._wanted is not _Wanted.RECORD:
@@ -187,6 +203,10 @@ class ScanRecorder:
                     return
         finally:
             scan.disarm()
+        if self._stop.is_set():
+            if beat.exposing(run.clock.now_s()):
+                run.dose.add_image(self._dose)
+            return
         if self._wanted is _Wanted.RECORD:
             raise InstrumentError(
                 f"the scan stopped delivering {self._name!r} by itself at run time "

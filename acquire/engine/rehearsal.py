@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from acquire import plugins
 from acquire.clock import VirtualClock
@@ -17,9 +19,9 @@ from acquire.engine.core import Engine
 from acquire.engine.estimating import make_estimators
 from acquire.engine.progress import Progress
 from acquire.engine.status import PlannedStep, PlanView
-from acquire.errors import HotstageError
+from acquire.errors import HotstageError, RecipeError, RunAborted
 from acquire.instruments import Frame, Simulation, StreamSpec
-from acquire.recipe import Plan, Recipe
+from acquire.recipe import STEPS_AT_MOST, Plan, Recipe
 from acquire.station import SIMULATED, InstrumentSettings, OpenStation, SimulationSettings, Station
 from acquire.store import CountingSink
 from acquire.stream import Estimate, Estimator, Quantity, Row, Value
@@ -28,6 +30,9 @@ from acquire.units import show_bytes, show_duration
 DISK_RESERVE_BYTES = 500_000_000
 """A run must leave so much free."""
 PROFILE_POINTS = 2000
+PATIENCE_WALL_S = 300.0
+"""A script that has not ended by then, in virtual time, is taken to loop for ever."""
+NOT_ALL = "the rest is beyond limits.run_time, and was not rehearsed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,13 @@ class _TracingSink(CountingSink):
         """Keep the setpoint of a holder reading."""
         super().append_row(row)
         setpoint = row.values.get("setpoint")
-        if isinstance(setpoint, float):
-            self.profile.append((row.t_s, setpoint))
+        if not isinstance(setpoint, float):
+            return
+        # a point within a straight line says nothing, and a day has a million of them
+        last = self.profile[-2:]
+        if len(last) == 2 and _on_line(last[0], last[1], (row.t_s, setpoint)):
+            self.profile.pop()
+        self.profile.append((row.t_s, setpoint))
 
 
 class _Expecting:
@@ -133,9 +143,10 @@ def _rehearse(
 
     sink = _TracingSink()
     engine = _Rehearsal(opened)
+    engine.scripted = plan is not None
     report = engine.run(recipe, sink, plan() if plan else None, enforce=False, make=make)
     found = list(engine.violations)
-    if report.outcome != "completed":
+    if report.outcome != "completed" and report.cause != NOT_ALL:
         found.append(report.cause)
     free = _free_bytes(folder)
     if sink.expected_bytes + DISK_RESERVE_BYTES > free:
@@ -164,7 +175,28 @@ def _rehearse(
 
 
 class _RehearsalConductor(Conductor):
-    """A run whose operator confirms at once, and never pauses."""
+    """A run whose operator confirms at once and never pauses, and that ends in any case."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._give_up_at = time.monotonic() + PATIENCE_WALL_S
+        self.scripted = False
+
+    def checkpoint(self) -> float:
+        """Raise what ends the rehearsal; a script may loop for ever, a recipe has an end."""
+        run = self.run
+        if self.scripted:
+            longest = run.recipe.limits.run_time
+            if longest is not None and run.now_s() > longest + 2.0:  # the monitor has told
+                raise RunAborted(NOT_ALL)
+            if self.progress.index + 1 >= STEPS_AT_MOST:
+                raise RecipeError(f"the script has not ended after {STEPS_AT_MOST} steps.")
+            if time.monotonic() > self._give_up_at:
+                raise RecipeError(
+                    f"the script has not ended after {show_duration(run.now_s())} of run time. If "
+                    "it may loop for ever, bound the loop; else set limits.run_time."
+                )
+        return super().checkpoint()
 
     def ask(self, message: str) -> None:
         """Go on."""
@@ -177,10 +209,13 @@ class _Rehearsal(Engine):
     """An engine that lists broken limits."""
 
     violations: tuple[str, ...] | list[str] = ()
+    scripted = False
 
     def _conduct(self, run: RunContext, progress: Progress) -> Conductor:
         self.violations = run.violations
-        return _RehearsalConductor(run, progress, self.events, self._dispatcher, self._enter)
+        conductor = _RehearsalConductor(run, progress, self.events, self._dispatcher, self._enter)
+        conductor.scripted = self.scripted
+        return conductor
 
 
 def _refused(recipe: Recipe, station: Station, folder: Path | None, found: list[str]) -> Preflight:
@@ -208,6 +243,12 @@ def _planned(index: int, step: Mapping[str, object]) -> PlannedStep:
     assert isinstance(start, float)
     assert isinstance(end, float)
     return PlannedStep(index, str(step["text"]), start, end - start)
+
+
+def _on_line(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+    if not a[0] < b[0] < c[0]:
+        return False
+    return abs(a[1] + (c[1] - a[1]) * (b[0] - a[0]) / (c[0] - a[0]) - b[1]) < 1e-6
 
 
 def _thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:

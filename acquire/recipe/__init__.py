@@ -1,7 +1,7 @@
 """The recipe language: what an experiment does, from YAML or from Python."""
 
 from acquire.recipe.conditions import Condition, ConditionWatch
-from acquire.recipe.model import Recipe
+from acquire.recipe.model import STEPS_AT_MOST, Recipe
 from acquire.recipe.schema import (
     EstimateSettings,
     Limits,
@@ -32,6 +32,7 @@ from acquire.recipe.steps import (
 )
 
 __all__ = [
+    "STEPS_AT_MOST",
     "Condition",
     "ConditionWatch",
     "EstimateSettings",

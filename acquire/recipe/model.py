@@ -27,6 +27,10 @@ from acquire.recipe.schema import (
 from acquire.recipe.steps import AnyStep, Plan, Repeat, Step
 
 
+STEPS_AT_MOST = 100_000
+"""A plan with more is taken for a mistake, in a recipe and in a script."""
+
+
 class Recipe(Strict):
     """What an experiment does, in a form that a person can read two years later."""
 
@@ -62,7 +66,13 @@ class Recipe(Strict):
                     f"estimate.{name}.from = {settings.source!r}: record.{settings.stream} has no "
                     f"detector {settings.channel!r}, only {', '.join(entry.scan.detectors)}"
                 )
-        for step in self.flat_steps():
+        total = _count(self.steps)
+        if total > STEPS_AT_MOST:
+            raise ValueError(
+                f"steps: {total} steps with all repeats written out are too many; at most "
+                f"{STEPS_AT_MOST} can be run"
+            )
+        for step in self.distinct_steps():
             if getattr(step, "name", None) in self.record:
                 raise ValueError(
                     f"the step '{step}' is named like the recorded stream "
@@ -118,6 +128,10 @@ class Recipe(Strict):
         """The steps in the order in which they run, repeats written out."""
         yield from _flatten(self.steps)
 
+    def distinct_steps(self) -> Iterator[Step]:
+        """The steps as they are written, those of a repeat once."""
+        yield from _flatten(self.steps, once=True)
+
     def plan(self) -> Plan:
         """The steps as a plan for an engine."""
         yield from self.flat_steps()
@@ -134,13 +148,17 @@ class Recipe(Strict):
         return min([1.0, *periods])
 
 
-def _flatten(steps: tuple[Step, ...]) -> Iterator[Step]:
+def _flatten(steps: tuple[Step, ...], *, once: bool = False) -> Iterator[Step]:
     for step in steps:
         if isinstance(step, Repeat):
-            for _ in range(step.times):
-                yield from _flatten(step.steps)
+            for _ in range(1 if once else step.times):
+                yield from _flatten(step.steps, once=once)
         else:
             yield step
+
+
+def _count(steps: tuple[Step, ...]) -> int:
+    return sum(s.times * _count(s.steps) if isinstance(s, Repeat) else 1 for s in steps)
 
 
 def _plain(node: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 from pydantic.functional_validators import BeforeValidator
 
@@ -97,11 +98,18 @@ class LineScan(Step):
     spectra: SpectrumSettings
     name: Name = "line_scan"
 
-    def positions_nm(self) -> list[tuple[float, float]]:
+    @model_validator(mode="after")
+    def _a_line(self) -> LineScan:
+        if self.from_ == self.to:
+            raise ValueError("'from' and 'to' are the same point; use a 'spectrum' step for one")
+        return self
+
+    def positions_nm(self) -> Iterator[tuple[float, float]]:
         """The points (x, y), in nm."""
         (x0, y0), (x1, y1) = self.from_, self.to
         last = self.points - 1
-        return [(x0 + (x1 - x0) * i / last, y0 + (y1 - y0) * i / last) for i in range(self.points)]
+        for i in range(self.points):
+            yield x0 + (x1 - x0) * i / last, y0 + (y1 - y0) * i / last
 
     def __str__(self) -> str:
         low, high = self.spectra.range
@@ -132,7 +140,7 @@ class WaitForOperator(Step):
     """Go on when the operator says so."""
 
     kind: ClassVar[str] = "wait_for_operator"
-    message: str
+    message: str = Field(min_length=1)
 
     def __str__(self) -> str:
         return f"wait for operator: {self.message}"

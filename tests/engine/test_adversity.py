@@ -11,6 +11,7 @@ import pytest
 
 from acquire.engine import preflight
 from acquire.engine.dose import DoseMeter
+
 STEPS_AT_MOST = 100_000
 from acquire.errors import HotstageError, InstrumentError, LinkError, RecipeError
 from acquire.instruments import HolderState
@@ -50,7 +51,11 @@ def test_an_abort_while_a_pause_waits_for_a_long_exposure_takes_effect_at_once(
     report = bench.run(
         recipe, {5.0: bench.engine.pause, 10.0: lambda: bench.engine.abort("enough")}
     )
-    off_at = [t for t, state in ((r.t_s, r.values["state"]) for r in bench.sink.table_rows) if state == "making_safe"]
+    off_at = [
+        t
+        for t, state in ((r.t_s, r.values["state"]) for r in bench.sink.table_rows)
+        if state == "making_safe"
+    ]
     assert report.outcome == "aborted"
     assert off_at[0] < 11.5
 

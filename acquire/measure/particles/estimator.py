@@ -22,7 +22,7 @@ from acquire.measure.particles.measure import (
     measure_particles,
 )
 from acquire.measure.particles.shapes import Shape
-from acquire.measure.particles.summary import COLUMNS, QUANTITIES, no_values, summarise
+from acquire.measure.particles.summary import COLUMNS, QUANTITIES, no_values
 from acquire.stream.records import Estimate, Quantity
 from acquire.units import Nanometres, convert, show
 
@@ -54,8 +54,6 @@ class EstimatorOptions(BaseModel):
     false_islands: Annotated[float, Field(gt=0, le=1)] = 0.002
     dark_level: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     link_distance: _Positive = 3.0
-    memory_frames: Annotated[int, Field(ge=1, le=100)] = 6
-    """Over how many frames the size of a particle is averaged for the mean; 1 takes each alone."""
 
     @model_validator(mode="after")
     def _in_order(self) -> EstimatorOptions:
@@ -95,8 +93,6 @@ class _Known:
     """How often the place was looked at after the frame that found it."""
     share: NDArray[np.float64]
     """Running mean over these looks of SNR over the SNR that finding needs."""
-    seen: NDArray[np.int64]
-    """In how many frames it was sized."""
 
     @property
     def trusted(self) -> NDArray[np.bool_]:
@@ -111,7 +107,6 @@ _NOTHING = _Known(
     np.zeros(0, np.int64),
     np.zeros(0, np.int64),
     np.zeros(0),
-    np.zeros(0, np.int64),
 )
 
 
@@ -148,9 +143,6 @@ class ParticleEstimator:
         self._link_nm = chosen.link_distance
         self._faint_nm = math.sqrt(chosen.smallest_diameter * chosen.expected_diameter)
         self._known = _NOTHING
-        self._memory = chosen.memory_frames
-        self._growth_nm_per_s = 0.0
-        self._t_s = math.nan
         self._shift = np.zeros(2)
         self._next_id = 0
         self._level = math.nan
@@ -175,41 +167,29 @@ class ParticleEstimator:
         if math.isfinite(measured.level):
             self._level = measured.level
         table = _no_rows()
-        values = dict(measured.values)
         if measured.table and measured.context is not None:
-            table, steady = self._follow(measured, frame.t_end_s)
-            values, _ = summarise(steady, measured.context)
+            table = self._follow(measured)
         return Estimate(
             estimator=self.name,
             stream=frame.stream,
             frame_index=frame.index,
             t_s=frame.t_end_s,
-            values=values,
+            values=measured.values,
             flags=measured.flags,
             table=table,
         )
 
-    def _follow(
-        self, measured: ParticleMeasurement, t_s: float
-    ) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
-        """The table with lasting ids, and the same with every diameter averaged along its track.
-
-        An alpha-beta filter: diameters are predicted with the growth that all tracks share, so a
-        steady growth is followed without lag; a deviation counts for at most three σ.
-        """
+    def _follow(self, measured: ParticleMeasurement) -> dict[str, AnyArray]:
+        """The table with ids that last from frame to frame."""
         table, known = measured.table, self._looked_at(measured)
         places = np.stack([table["y_nm"], table["x_nm"]], axis=1)
         sizes = np.asarray(table["diameter_nm"], np.float64)
-        sigmas = np.asarray(table["diameter_sigma_nm"], np.float64)
-        elapsed_s = t_s - self._t_s if math.isfinite(self._t_s) else 0.0
-        self._t_s = t_s
-        predicted = known.sizes + self._growth_nm_per_s * elapsed_s
         drifted = view_shift(
             known.places[known.unseen == 0], places, 4 * self._link_nm, 0.4 * self._link_nm
         )
         expected = known.places + drifted
         self._shift = drifted
-        found = link(expected, predicted, places, sizes, self._link_nm)
+        found = link(expected, known.sizes, places, sizes, self._link_nm)
         old = found >= 0
         ids = np.empty(len(places), np.int64)
         ids[old] = known.ids[found[old]]
@@ -217,23 +197,6 @@ class ParticleEstimator:
         self._next_id += int(np.count_nonzero(~old))
         looks, share = np.zeros(len(places), np.int64), np.zeros(len(places))
         looks[old], share[old] = known.looks[found[old]], known.share[found[old]]
-        least = 2.0 / (self._memory + 1.0)
-        seen = np.ones(len(places), np.int64)
-        seen[old] += known.seen[found[old]]
-        gain = np.maximum(1.0 / seen, least)
-        surprise = np.zeros(len(places))
-        surprise[old] = sizes[old] - predicted[found[old]]
-        surprise = np.clip(surprise, -3.0 * sigmas, 3.0 * sigmas)
-        steady = sizes.copy()
-        settled = old & (np.asarray(table["fitted"]) != 0) & (seen > 2)
-        common = 0.0
-        if np.count_nonzero(settled) >= _FEWEST_FOR_GROWTH:
-            common, trust = _common(surprise[settled], sigmas[settled])
-            if elapsed_s > 0:
-                beta = least**2 / (2.0 - least)
-                self._growth_nm_per_s += max(beta, 0.5 * trust**2) * common / elapsed_s
-            common *= trust
-        steady[old] = predicted[found[old]] + (common + gain * (surprise - common))[old]
         lost = np.setdiff1d(np.arange(len(known.ids)), found)
         lost = lost[known.unseen[lost] < _FORGET_AFTER]
         fresh = measured.candidates_nm
@@ -242,17 +205,14 @@ class ParticleEstimator:
         zero = np.zeros(len(fresh), np.int64)
         self._known = _Known(
             np.concatenate([places, expected[lost], fresh]),
-            np.concatenate([steady, predicted[lost], np.full(len(fresh), self._faint_nm)]),
+            np.concatenate([sizes, known.sizes[lost], np.full(len(fresh), self._faint_nm)]),
             np.concatenate([ids, known.ids[lost], self._next_id + np.arange(len(fresh))]),
             np.concatenate([np.zeros(len(ids), np.int64), known.unseen[lost] + 1, zero + 1]),
             np.concatenate([looks, known.looks[lost], zero]),
             np.concatenate([share, known.share[lost], zero.astype(np.float64)]),
-            np.concatenate([seen, known.seen[lost], zero]),
         )
         self._next_id += len(fresh)
-        named = {**table, "id": ids}
-        # the film's texture is the same in every frame: averaging along a track does not lower it
-        return named, {**named, "diameter_nm": steady}
+        return {**table, "id": ids}
 
     def _looked_at(self, measured: ParticleMeasurement) -> _Known:
         known = self._known
@@ -264,18 +224,6 @@ class ParticleEstimator:
         weight = 1.0 / np.clip(looks, 1, _LONGEST_MEMORY)
         share = np.where(looked, known.share + weight * (now - known.share), known.share)
         return replace(known, looks=looks, share=share)
-
-
-def _common(surprise_nm: NDArray[np.float64], sigma_nm: NDArray[np.float64]) -> tuple[float, float]:
-    """What all tracks deviate by together, and how far it is to be believed, 0 to 1.
-
-    After a gap in the frames, or a step in temperature, all particles are larger than predicted:
-    that is no noise to be averaged away.
-    """
-    middle = float(np.median(surprise_nm))
-    error = 1.25 * float(np.sqrt(np.mean(sigma_nm**2) / len(sigma_nm)))
-    significance = (middle / error) ** 2 if error > 0 else 0.0
-    return middle, significance / (significance + 9.0)
 
 
 def _no_rows() -> dict[str, AnyArray]:

@@ -92,9 +92,10 @@ def summarise(
     the inverse of the area in which a particle of its size does not touch it (Miles-Lantuéjoul).
 
     Small particles are missed, which inflates the mean and the median. Each particle stands for
-    those of its size that were not found: it is weighted by the inverse of the chance to find it,
-    see :func:`chance_to_find`; The count and the density are of
-    what was found.
+    those of its size that were not found: it is weighted by the inverse of the chance to find it
+    (Horvitz and Thompson 1952, J. Am. Stat. Assoc. 47:663), see :func:`chance_to_find`. The σ of the
+    mean holds the sizing of each particle and the chance that it was found; it does not hold what
+    another field would show. The count and the density are of what was found.
     """
     border = np.asarray(table["border"]) != 0
     whole = ~border
@@ -143,7 +144,8 @@ def summarise(
     weight = np.where(fitted, 1.0 / chance, 1.0)
     weight /= weight.sum()
     mean = float((weight * sizes).sum())
-    mean_sigma = float(np.sqrt(np.square(weight * errors).sum()))
+    by_chance = (1.0 - np.where(fitted, chance, 1.0)) * np.square(weight * (sizes - mean))
+    mean_sigma = float(np.sqrt((np.square(weight * errors) + by_chance).sum()))
     values["mean_diameter"] = Value(mean, mean_sigma)
     spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
     values["median_diameter"] = Value(_median(sizes, weight), spread * mean_sigma)
