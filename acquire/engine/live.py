@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 KEPT_READINGS = 100_000
 KEPT_ESTIMATES = 50_000
 KEPT_NOTES = 2_000
+KEPT_IMAGES = 4
+"""Of each stream, so that an estimate still finds the frame it was made of."""
 
 
 class LiveView:
@@ -39,7 +41,7 @@ class LiveView:
             self._reset()
 
     def _reset(self) -> None:
-        self._images: dict[str, tuple[int, Frame, float]] = {}
+        self._images: dict[str, deque[tuple[int, Frame, float]]] = {}
         self._spectrum: LiveSpectrum | None = None
         self._newest_estimate: dict[str, Estimate] = {}
         self._readings: deque[tuple[float, float, float]] = deque(maxlen=KEPT_READINGS)
@@ -55,7 +57,8 @@ class LiveView:
         """Show a recorded image."""
         with self._changed:
             self._serial += 1
-            self._images[frame.stream] = (self._serial, frame, pixel_size_nm)
+            kept = self._images.setdefault(frame.stream, deque(maxlen=KEPT_IMAGES))
+            kept.append((self._serial, frame, pixel_size_nm))
             self._changed.notify_all()
 
     def put_spectrum(self, frame: Frame, spec: StreamSpec) -> None:
@@ -88,6 +91,7 @@ class LiveView:
             self._estimates.append((estimate.t_s, flat))
             self._estimates_seen += 1
             self._newest_estimate[estimate.stream] = estimate
+            self._changed.notify_all()
 
     def put_note(self, t_s: float, kind: str, text: str) -> None:
         """Add a line to the log."""
@@ -123,9 +127,21 @@ class LiveView:
         )
 
     def _newest(self, stream: str) -> tuple[int, Frame, float] | None:
-        if stream:
-            return self._images.get(stream)
-        return max(self._images.values(), key=lambda item: item[0], default=None)
+        """What to show: the newest frame, or the one that was measured last while that keeps up.
+
+        The view drifts, so outlines belong on the frame they were found in.
+        """
+        candidates = [self._images[stream]] if stream in self._images else []
+        if not stream:
+            candidates = list(self._images.values())
+        kept = max(candidates, key=lambda frames: frames[-1][0], default=None)
+        if kept is None:
+            return None
+        newest = kept[-1]
+        estimate = self._newest_estimate.get(newest[1].stream)
+        if estimate is None:
+            return newest
+        return next((item for item in kept if item[1].index == estimate.frame_index), newest)
 
     def spectrum(self, after: int, wait_s: float) -> LiveSpectrum | None:
         """See HostApi.spectrum."""

@@ -215,14 +215,18 @@ class ImagePanel(Panel):
             set_text(self.measured, "no particles measured" if image is not None else "")
             return
         x, y, diameter, cut = particles
+        behind = image.index - image.estimate_index
+        if behind:  # the view may have drifted since: an outline beside its particle misleads
+            self.whole.setData([], [])
+            self.cut.setData([], [])
+            frames = f"{behind} frame{'s' if behind > 1 else ''}"
+            set_text(self.measured, f"{len(x)} particles {frames} ago; none outlined on this one")
+            return
         self.whole.setData(*outlines(x[~cut], y[~cut], diameter[~cut]), connect="finite")
         self.cut.setData(*outlines(x[cut], y[cut], diameter[cut]), connect="finite")
-        behind = image.index - image.estimate_index
         words = f"{len(x)} particles outlined"
         if cut.any():
             words += f", {int(cut.sum())} cut by the border (dotted)"
-        if behind:
-            words += f" · measured {behind} frame{'s' if behind > 1 else ''} before"
         set_text(self.measured, words)
 
 

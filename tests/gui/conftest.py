@@ -51,6 +51,8 @@ class FakeHost:
 
     rate: float = 10.0
     frame_period_s: float = 0.05
+    measured_behind: int = 0
+    """How many frames the particle table is behind its image."""
     size: int = 256
     delay_s: float = 0.0
     dead: bool = False

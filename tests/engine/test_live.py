@@ -1,0 +1,60 @@
+"""What a window is shown belongs together, is never shown twice, and never waits for an estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from acquire.engine.live import KEPT_IMAGES, LiveView
+from acquire.instruments import Frame
+from acquire.stream import Estimate, Value
+
+
+def _frame(index: int) -> Frame:
+    return Frame(
+        "overview", index, {"haadf": np.full((4, 4), index, np.uint16)}, index, index + 0.5
+    )
+
+
+def _estimate(index: int) -> Estimate:
+    table = {"x_nm": np.array([float(index)])}
+    return Estimate("particles", "overview", index, index + 0.5, {"count": Value(1, 0)}, (), table)
+
+
+def test_outlines_come_with_the_very_frame_they_were_found_in() -> None:
+    live = LiveView()
+    live.put_image(_frame(0), 0.5)
+    live.put_estimate(_estimate(0))
+    live.put_image(_frame(1), 0.5)
+    shown = live.image("overview", -1, 0.0)
+    assert shown is not None
+    assert (shown.index, shown.estimate_index, float(shown.particles["x_nm"][0])) == (0, 0, 0.0)
+    assert live.image("overview", shown.serial, 0.0) is None, "frame 1 is not measured yet"
+    live.put_estimate(_estimate(1))
+    after = live.image("", shown.serial, 0.0)
+    assert after is not None
+    assert (after.index, after.estimate_index) == (1, 1)
+
+
+def test_an_estimator_that_falls_behind_does_not_hold_the_image_back() -> None:
+    live = LiveView()
+    live.put_image(_frame(0), 0.5)
+    live.put_estimate(_estimate(0))
+    for index in range(1, KEPT_IMAGES + 2):
+        live.put_image(_frame(index), 0.5)
+    shown = live.image("overview", -1, 0.0)
+    assert shown is not None
+    assert (shown.index, shown.estimate_index) == (KEPT_IMAGES + 1, 0)
+
+
+def test_series_give_every_record_once_and_start_anew_with_a_run() -> None:
+    live = LiveView()
+    for index in range(5):
+        live.put_estimate(_estimate(index))
+    first = live.series((0, 0, 0))
+    assert list(first.estimates["count"]) == [1.0] * 5
+    live.put_estimate(_estimate(5))
+    assert list(live.series(first.cursor).estimate_t_s) == [5.5]
+    live.begin()
+    again = live.series(first.cursor)
+    assert again.run != first.run
+    assert not len(again.estimate_t_s)
