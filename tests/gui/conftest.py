@@ -187,7 +187,7 @@ class FakeHost:
             t_s,
             120 / self.size,
             {"haadf": haadf, "abf": (400 - np.minimum(haadf, 400)).astype(np.uint16)},
-            index - 1,
+            index - self.measured_behind,
             {"x_nm": self._x, "y_nm": self._y, "diameter_nm": d, "border": border.astype(np.int64)},
         )
 
