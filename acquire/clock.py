@@ -179,6 +179,7 @@ def _logged(target: Callable[[], None], name: str) -> Callable[[], None]:
 class _Participant:
     name: str
     baton: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    waits_for: _VirtualSignal | None = None
     ticket: int = 0  # bumped at every wake-up, so that old heap entries are recognised as stale
 
 
@@ -292,21 +293,34 @@ class VirtualClock:
                 if signal.is_set():  # a foreign thread may have raised it a moment ago
                     return
                 signal.waiters.append(me)
+                me.waits_for = signal
             if timeout_s is not None:
                 due = self._now + max(0.0, timeout_s)
                 heapq.heappush(self._sleeping, (due, next(self._sequence), me, me.ticket))
-            self._running = None
+            ticket, self._running = me.ticket, None
             self._dispatch()
-        me.baton.acquire()
-        if signal is not None:
+        try:
+            me.baton.acquire()
+        except BaseException:  # Ctrl-C: it may only go on from here when it is its turn
             with self._lock:
-                if me in signal.waiters:
-                    signal.waiters.remove(me)
+                if me.ticket == ticket:  # nothing has woken us yet
+                    self._wake(me)
+                    if self._running is None:
+                        self._dispatch()
+            me.baton.acquire()
+            raise
 
     def _wake(self, participant: _Participant) -> None:
         """Mark a waiting participant ready (lock held)."""
-        participant.ticket += 1
+        self._unhook(participant)
         self._ready.append(participant)
+
+    def _unhook(self, participant: _Participant) -> None:
+        """Let nothing else wake a participant that is woken now (lock held)."""
+        participant.ticket += 1
+        if participant.waits_for is not None:
+            participant.waits_for.waiters.remove(participant)
+            participant.waits_for = None
 
     def _dispatch(self) -> None:
         """Give the baton to the next task (lock held, nobody running)."""
@@ -320,7 +334,7 @@ class VirtualClock:
             due, _, participant, ticket = heapq.heappop(self._sleeping)
             if ticket != participant.ticket:
                 continue
-            participant.ticket += 1
+            self._unhook(participant)
             self._now = max(self._now, due)
             self._running = participant
             participant.baton.release()
@@ -338,9 +352,8 @@ class _VirtualSignal:
         with self._clock._lock:
             self._flag = True
             self._foreign.set()
-            for waiter in self.waiters:
+            for waiter in list(self.waiters):
                 self._clock._wake(waiter)
-            self.waiters.clear()
             if self._clock._running is None:
                 self._clock._dispatch()
 

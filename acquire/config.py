@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+_UNION_TAG = re.compile(r"literal\[.*\]|tuple\[.*\]|int|str|[A-Z][A-Za-z]+")
+"""What pydantic puts into a location beside keys: the member of a union."""
+
+_PLAIN = {
+    "tuple_type": "must be a list, each item on a line that begins with '- ', or [in, brackets]",
+    "list_type": "must be a list, each item on a line that begins with '- ', or [in, brackets]",
+    "model_type": "must be settings, as in {key: value}",
+    "dict_type": "must be settings, as in {key: value}",
+    "string_type": "must be a text; put it in quotes",
+    "int_type": "must be a whole number",
+    "too_short": "has too few items",
+    "too_long": "has too many items",
+}
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -30,9 +45,11 @@ def explain(
     lines: Mapping[tuple[int | str, ...], int] | None = None,
 ) -> str:
     """Every problem of a validation, one line each: ``FILE:LINE: KEY = VALUE: what; mend``."""
-    return "\n".join(
-        _explain_one(dict(item), source, model, lines or {}) for item in error.errors()
-    )
+    items: list[dict[str, Any]] = [dict(item) for item in error.errors()]
+    # of a choice between a word and settings, only what is wrong with the settings helps
+    words = [i for i in items if "literal[" in dotted(i["loc"])]
+    told = [i for i in items if i not in words] or items
+    return "\n".join(dict.fromkeys(_explain_one(item, source, model, lines or {}) for item in told))
 
 
 def _explain_one(
@@ -47,7 +64,11 @@ def _explain_one(
         if loc[:end] in lines:
             where = f"{source}:{lines[loc[:end]]}"
             break
-    key = dotted(loc)
+    key = dotted(
+        part
+        for end, part in enumerate(loc, start=1)
+        if loc[:end] in lines or not _UNION_TAG.fullmatch(str(part))
+    )
     kind = item["type"]
     if kind == "extra_forbidden":
         known = _fields_at(model, loc[:-1])
@@ -56,7 +77,8 @@ def _explain_one(
         return f"{where}: unknown key {key!r}{mend or '.'}{choices}"
     if kind == "missing":
         return f"{where}: the key {key!r} is missing."
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = _PLAIN.get(kind) or str(item["msg"]).removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be")
     value = item.get("input")
     if isinstance(value, str | int | float | bool):
         return f"{where}: {key} = {value!r}: {message}"

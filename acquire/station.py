@@ -37,10 +37,10 @@ class HolderLimitSettings(_Strict):
     """What this chip allows, whatever its driver can do."""
 
     temperature: Celsius
-    ramp_rate: CelsiusPerSecond
-    deviation: CelsiusDifference = 50.0
+    ramp_rate: CelsiusPerSecond = Field(gt=0)
+    deviation: CelsiusDifference = Field(default=50.0, gt=0)
     """A measured temperature further than this from the setpoint …"""
-    deviation_time: Seconds = 5.0
+    deviation_time: Seconds = Field(default=5.0, gt=0)
     """… for longer than this trips the heater."""
 
 
@@ -63,8 +63,8 @@ class SimulationSettings(_Strict):
     """The simulator that stands behind a station's ``simulated`` instruments."""
 
     simulator: str = "exsolution"
-    seed: int = 1
-    clock_rate: float = Field(default=1.0, gt=0, le=1000)
+    seed: int = Field(default=1, strict=True)
+    clock_rate: float = Field(default=1.0, gt=0, le=1000, strict=True)
     """Simulated seconds per second on the wall."""
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -80,7 +80,7 @@ class ServerSettings(_Strict):
     @classmethod
     def _loopback(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
-        if not port.isdigit() or int(port) > 65535:
+        if not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise ValueError("write HOST:PORT, for example '127.0.0.1:7746'")
         if host not in ("127.0.0.1", "localhost", "[::1]"):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -34,7 +35,11 @@ RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.", show_d
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 well, 1 an error, 2 usage, 3 aborted."""
+    _print_anything()
     level = os.environ.get("HOTSTAGE_LOG", "ERROR").upper()
+    if level not in logging.getLevelNamesMapping():
+        say_error(f"HOTSTAGE_LOG = {level!r}: write DEBUG, INFO, WARNING or ERROR.")
+        return 2
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         result = app(arguments, standalone_mode=False)
@@ -54,6 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _print_anything() -> None:
+    """A sign that an old console or pipe cannot show becomes a question mark, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _show_version(wanted: bool) -> None:

@@ -67,7 +67,7 @@ def _step(status: EngineStatus) -> str:
 
 
 def _time(status: EngineStatus) -> str:
-    return f"{show_duration(status.t_s)}, ETA {show_duration(max(0.0, status.eta_s))}"
+    return f"{show_duration(status.t_s)}, ETA {show_duration(status.eta_s)}"
 
 
 def _temperature(status: EngineStatus) -> str:

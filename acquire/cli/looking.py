@@ -6,6 +6,7 @@ from pathlib import Path
 
 from acquire.cli.console import out, say
 from acquire.engine.experiment import PICTURE_NAME
+from acquire.errors import StoreError
 from acquire.report import plot_run, summarise, to_rich
 from acquire.store import open_run
 
@@ -20,6 +21,9 @@ def plot_page(folder: Path, output: Path | None) -> int:
     """Draw a run as a PNG page."""
     run = open_run(folder)
     path = output if output is not None else run.path / PICTURE_NAME
-    plot_run(run, path)
+    try:
+        plot_run(run, path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the picture {str(path)!r} cannot be written: {error}.") from error
     say(f"Drawn to {path}")
     return 0

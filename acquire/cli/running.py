@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import threading
@@ -32,6 +33,8 @@ from acquire.remote import connect
 from acquire.station import OpenStation, Station
 from acquire.stream import RunReport
 from acquire.units import show_duration
+
+logger = logging.getLogger(__name__)
 
 REFRESH_S = 0.25
 LINE_EVERY_S = 5.0
@@ -141,6 +144,10 @@ class _Runner:
             except KeyboardInterrupt:
                 interrupts += 1
                 self._interrupt(interrupts)
+            except Exception:
+                # data before display: a terminal that goes away does not end a run
+                logger.exception("the progress display failed; the run goes on without it")
+                self._watch = self._watch_blindly  # type: ignore[method-assign]
         if self._error is not None:
             raise self._error
         assert self._report is not None
@@ -173,6 +180,11 @@ class _Runner:
             if key != last or time.monotonic() - last_said > LINE_EVERY_S:
                 last, last_said = key, time.monotonic()
                 say(status_line(status))
+
+    def _watch_blindly(self) -> None:
+        while not self._ended.wait(REFRESH_S):
+            if self._yes and self._engine.status.prompt:
+                self._engine.confirm()
 
     def _confirm_if_asked(self) -> None:
         status = self._engine.status

@@ -50,6 +50,9 @@ class RunLoop(Protocol):
     def request_pause(self, reason: str) -> None:
         """Pause at the next wait."""
 
+    def beam(self, *, on: bool) -> None:
+        """Un-blank or blank the beam."""
+
     @property
     def interrupted(self) -> bool:
         """Whether a pause or an end is asked for."""
@@ -344,8 +347,12 @@ class Actions:
         for scan in self._scans:
             scan.suspend(reason, cut=False)
         self._loop.checkpoint()
+        if not self._scans:
+            self._loop.beam(on=True)
         yield
         # not in a finally: when a step ends the run, recording must not begin again
         self.beam_taken = False
+        if not self._scans:
+            self._loop.beam(on=False)
         for scan in self._scans:
             scan.resume()

@@ -66,7 +66,8 @@ class Conductor:
             self._prepare(make)
             self._raise_if_ending()
             self._enter(EngineState.RUNNING)
-            self._beam(on=True)
+            # without a recorded scan it is blanked, but for the steps that need it
+            self.beam(on=bool(self._scans))
             for scan in self._scans:
                 scan.resume()
             self._follow(plan if plan is not None else run.recipe.plan())
@@ -242,7 +243,7 @@ class Conductor:
         # a step that has the beam waits, too: its probe must not rest on the specimen meanwhile
         blank = kind == "pause" or actions.beam_taken
         if blank:
-            self._beam(on=False)
+            self.beam(on=False)
         self._enter(EngineState.PAUSED)
         while not self._resume:
             self._raise_if_ending()
@@ -253,8 +254,8 @@ class Conductor:
         self.pause_reason = ""
         run.stop.clear()
         self._raise_if_ending()
-        if blank:
-            self._beam(on=True)
+        if blank and (self._scans or actions.beam_taken):
+            self.beam(on=True)
         if kind == "pause" and not actions.beam_taken:
             for scan in self._scans:
                 scan.resume()
@@ -272,7 +273,7 @@ class Conductor:
         if in_control:  # else the instruments are somebody else's, and busy
             # safety before data: the heater first, then the beam, then everything that records
             self._safely(lambda: run.station.holder.make_safe(reason))
-            self._safely(lambda: self._beam(on=False))
+            self._safely(lambda: self.beam(on=False))
         for scan in self._scans:
             self._safely(scan.close)
         if in_control:
@@ -334,7 +335,8 @@ class Conductor:
         except BaseException as end:  # noqa: BLE001  impatience must not keep the rest from its end
             self.run.abort(_leaving(end))
 
-    def _beam(self, *, on: bool) -> None:
+    def beam(self, *, on: bool) -> None:
+        """Un-blank or blank the beam."""
         self.run.station.scan.blank(not on)
         self.beam_on = on
 

@@ -86,10 +86,7 @@ class Engine:
             except BaseException:
                 self._state = EngineState.IDLE
                 raise
-            with self._lock:
-                self._conductor = conductor
-                if self._early_end is not None:
-                    run.abort(self._early_end)
+            self._hand_over(conductor)
             self._enter(EngineState.PREPARING)
             report = conductor.conduct(plan, make, self._commander)
             self._enter(EngineState(report.outcome))
@@ -159,6 +156,12 @@ class Engine:
     def clear_fault(self) -> None:
         """Unlatch a heater fault whose cause is gone; raises FaultError while it persists."""
         self.station.holder.clear_fault()
+
+    def _hand_over(self, conductor: Conductor) -> None:
+        with self._lock:
+            self._conductor = conductor
+            if self._early_end is not None:
+                conductor.run.abort(self._early_end)
 
     def _end_early(self, reason: str) -> bool:
         """Whether a run is only just beginning; it will end before it does anything."""

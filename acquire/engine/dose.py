@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import numpy as np
 
 from acquire.instruments import Description, Frame, ScanExposure
 
@@ -47,27 +48,15 @@ class Beat:
         return now_s > self._due_s
 
 
-@dataclass(slots=True)
-class _Spot:
-    x_nm: float
-    y_nm: float
-    half_nm: float
-    """Half the side of the square that its dose is spread over."""
-    own: float = 0.0
-    total: float = 0.0
-    """With that of every other spot whose square covers it."""
-
-    def covers(self, other: _Spot) -> bool:
-        far = max(abs(self.x_nm - other.x_nm), abs(self.y_nm - other.y_nm))
-        return far < self.half_nm * (1 - 1e-9)
-
-
 class DoseMeter:
     """The highest dose that any point has seen: the field's, plus that of its worst spot."""
 
     def __init__(self) -> None:
         self._field = 0.0
-        self._spots: dict[tuple[float, float, float], _Spot] = {}
+        self._index: dict[tuple[float, float, float], int] = {}
+        # rows: x, y, half the side of the square that a dose is spread over (nm); the spot's own
+        # dose, and with that of every other spot whose square covers it (e/nm²)
+        self._spots = np.zeros((5, 64))
         self._worst = 0.0
 
     @property
@@ -84,14 +73,17 @@ class DoseMeter:
         """Count a spectrum, spread over a square of the spacing; squares that overlap add up."""
         if not math.isfinite(dose):
             return
-        key = (*position_nm, spacing_nm)
-        new = key not in self._spots
-        spot = self._spots.setdefault(key, _Spot(*position_nm, spacing_nm / 2))
-        spot.own += dose
-        for other in self._spots.values():
-            if other is spot or spot.covers(other):
-                other.total += dose
-                self._worst = max(self._worst, other.total)
-            if new and other is not spot and other.covers(spot):
-                spot.total += other.own
-        self._worst = max(self._worst, spot.total)
+        (x, y), half = position_nm, spacing_nm / 2
+        count = len(self._index)
+        at = self._index.setdefault((x, y, half), count)
+        if at == count:
+            if count == self._spots.shape[1]:
+                self._spots = np.concatenate([self._spots, np.zeros_like(self._spots)], axis=1)
+            self._spots[:3, at] = x, y, half
+        xs, ys, halves, own, total = self._spots[:, : len(self._index)]
+        far = np.maximum(np.abs(xs - x), np.abs(ys - y)) * (1 + 1e-9)
+        if at == count:
+            total[at] = own[far < halves].sum()
+        own[at] += dose
+        total[far < half] += dose
+        self._worst = max(self._worst, float(total[far < half].max()))

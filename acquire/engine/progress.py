@@ -82,7 +82,7 @@ class Progress:
         if self.folder is not None and time.monotonic() - self._disk_read_at > 1.0:
             self._disk_read_at = time.monotonic()
             try:
-                self._disk_free = shutil.disk_usage(self.folder).free
+                self._disk_free = shutil.disk_usage(nearest(self.folder)).free
             except OSError:
                 self._disk_free = 0  # the writer will say what is wrong with the disk
         return self._disk_free
@@ -126,6 +126,14 @@ class Progress:
             "disk_free_bytes": self.disk_free_bytes(),
             "warnings": tuple(run.warnings),
         }
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or its nearest parent that exists."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
 
 
 def status_of(fields: Mapping[str, object]) -> EngineStatus:

@@ -17,7 +17,7 @@ from acquire.engine.conductor import Conductor
 from acquire.engine.context import RunContext
 from acquire.engine.core import Engine
 from acquire.engine.estimating import make_estimators
-from acquire.engine.progress import Progress
+from acquire.engine.progress import Progress, nearest
 from acquire.engine.status import PlannedStep, PlanView
 from acquire.errors import HotstageError, RecipeError, RunAborted
 from acquire.instruments import Frame, Simulation, StreamSpec
@@ -269,9 +269,7 @@ def _warnings(steps: tuple[PlannedStep, ...], results: tuple[str, ...]) -> list[
 
 
 def _free_bytes(folder: Path | None) -> int:
-    place = (folder or Path.cwd()).absolute()
-    while not place.exists():
-        place = place.parent
+    place = nearest(folder or Path.cwd())
     try:
         return shutil.disk_usage(place).free
     except OSError as error:

@@ -26,7 +26,6 @@ from acquire.recipe.schema import (
 )
 from acquire.recipe.steps import AnyStep, Plan, Repeat, Step
 
-
 STEPS_AT_MOST = 100_000
 """A plan with more is taken for a mistake, in a recipe and in a script."""
 

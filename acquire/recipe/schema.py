@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -38,9 +39,9 @@ class Limits(Strict):
     """What this experiment allows, within what the station allows."""
 
     temperature: Celsius | None = None
-    ramp_rate: CelsiusPerSecond | None = None
-    dose: ElectronsPerNm2 | None = None
-    run_time: Seconds | None = None
+    ramp_rate: CelsiusPerSecond | None = Field(default=None, gt=0)
+    dose: ElectronsPerNm2 | None = Field(default=None, gt=0)
+    run_time: Seconds | None = Field(default=None, gt=0)
 
 
 class Cool(Strict):
@@ -61,6 +62,13 @@ class SafeStateSettings(Strict):
 
     heater: Literal["off"] | CoolDown = "off"
     beam: Literal["blanked"] = "blanked"
+
+    @field_validator("heater", mode="before")
+    @classmethod
+    def _off_or_cool(cls, value: Any) -> Any:
+        if value == "off" or isinstance(value, Mapping | CoolDown):
+            return value
+        raise ValueError("write off, or {cool: {to: 25 °C, rate: 20 °C/s}}")
 
     def holder(self) -> SafeState:
         """The heater's part, for the instrument."""
@@ -84,6 +92,14 @@ class ScanSettings(Strict):
     """Pixels: one number for a square image, or [rows, columns]."""
     field_of_view: Nanometres = Field(gt=0)
     dwell_time: Seconds = Field(gt=0)
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        numbers = list(value) if isinstance(value, list | tuple) else [value, value]
+        if len(numbers) == 2 and all(type(number) is int for number in numbers):
+            return value
+        raise ValueError("write a whole number of pixels, or [rows, columns]")
 
     @field_validator("size")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -28,12 +28,12 @@ from acquire.units import Celsius, CelsiusPerSecond, Seconds, show, show_duratio
 
 
 def _read_condition(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return Condition.parse(value)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-    return value
+    if value is None or isinstance(value, Condition):
+        return value
+    try:
+        return Condition.parse(str(value))
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
 
 
 ConditionText = Annotated[Condition, BeforeValidator(_read_condition), PlainSerializer(str)]
@@ -76,7 +76,7 @@ class Image(Step):
 
     kind: ClassVar[str] = "image"
     scan: ScanSettings
-    frames: int = Field(default=1, ge=1)
+    frames: int = Field(default=1, ge=1, strict=True)
     every: Seconds = Field(default=0.0, ge=0)
     name: Name = "image"
 
@@ -94,7 +94,7 @@ class LineScan(Step):
     kind: ClassVar[str] = "line_scan"
     from_: Point = Field(alias="from")
     to: Point
-    points: int = Field(ge=2)
+    points: int = Field(ge=2, le=100_000, strict=True)
     spectra: SpectrumSettings
     name: Name = "line_scan"
 
@@ -104,12 +104,11 @@ class LineScan(Step):
             raise ValueError("'from' and 'to' are the same point; use a 'spectrum' step for one")
         return self
 
-    def positions_nm(self) -> Iterator[tuple[float, float]]:
+    def positions_nm(self) -> list[tuple[float, float]]:
         """The points (x, y), in nm."""
         (x0, y0), (x1, y1) = self.from_, self.to
         last = self.points - 1
-        for i in range(self.points):
-            yield x0 + (x1 - x0) * i / last, y0 + (y1 - y0) * i / last
+        return [(x0 + (x1 - x0) * i / last, y0 + (y1 - y0) * i / last) for i in range(self.points)]
 
     def __str__(self) -> str:
         low, high = self.spectra.range
@@ -125,7 +124,7 @@ class Spectrum(Step):
     kind: ClassVar[str] = "spectrum"
     at: Point
     spectra: SpectrumSettings
-    frames: int = Field(default=1, ge=1)
+    frames: int = Field(default=1, ge=1, strict=True)
     name: Name = "spectrum"
 
     def __str__(self) -> str:
@@ -160,7 +159,7 @@ class Repeat(Step):
     """Do steps several times."""
 
     kind: ClassVar[str] = "repeat"
-    times: int = Field(ge=1)
+    times: int = Field(ge=1, strict=True)
     steps: tuple[AnyStep, ...] = Field(min_length=1)
 
     @field_validator("steps", mode="before")
@@ -193,7 +192,7 @@ def _unwrap(kind: str) -> Any:
         if isinstance(value, Step):
             return value
         inner = value[kind]
-        if isinstance(inner, str) and kind in _SHORT:
+        if kind in _SHORT and inner is not None and not isinstance(inner, Mapping):
             inner = {_SHORT[kind]: inner}
         return handler({} if inner is None else inner)
 

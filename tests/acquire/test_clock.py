@@ -12,6 +12,36 @@ from acquire.clock import VirtualClock, WallClock, relate
 from acquire.errors import HotstageError
 
 
+def test_ctrl_c_in_virtual_time_leaves_a_clock_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = VirtualClock()
+    ticks: list[float] = []
+
+    def tick() -> None:
+        for _ in range(5):
+            clock.sleep(1.0)
+            ticks.append(clock.now_s())
+
+    with clock.enrolled("test"):
+        task = clock.spawn(tick, "ticking")
+        flag, baton = clock.signal(), clock._me().baton
+        acquire = baton.acquire
+
+        def interrupted(*arguments: object) -> bool:
+            monkeypatch.setattr(baton, "acquire", acquire)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(baton, "acquire", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            flag.wait(2.5)
+        assert clock._running is clock._me()
+        clock.sleep(0.25)
+        flag.set()
+        assert task.join()
+    assert ticks == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 def test_tasks_run_in_the_order_of_their_deadlines_without_costing_wall_time() -> None:
     clock = VirtualClock()
     log: list[tuple[str, float]] = []

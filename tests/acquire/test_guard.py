@@ -28,6 +28,7 @@ class ScriptedHolder:
         self._clock = clock
         self.reading = HolderReading(0, 700.0, 700.0, 700.0, 1, 100, HolderState.HOLDING)
         self.lost = False
+        self.deaf = False
         self.made_safe: list[str] = []
         self.armed: list[SafeState] = []
 
@@ -50,9 +51,13 @@ class ScriptedHolder:
 
     def arm_safe_state(self, safe_state: SafeState) -> None:
         self.armed.append(safe_state)
+        if self.deaf:
+            raise LinkError("no answer")
 
     def make_safe(self, reason: str) -> None:
         self.made_safe.append(reason)
+        if self.deaf:
+            raise LinkError("no answer")
         self.reading = replace(self.reading, state=HolderState.OFF)
 
     def clear_fault(self) -> None:
@@ -124,3 +129,58 @@ def test_a_fault_clears_only_when_its_cause_is_gone(clock: VirtualClock) -> None
         guarded.clear_fault()
         guarded.ramp(100.0, 1.0)
     assert holder.reading.target_celsius == 100.0
+
+
+def test_a_heater_that_did_not_hear_is_told_again_until_it_is_off(clock: VirtualClock) -> None:
+    holder = ScriptedHolder(clock)
+    holder.reading = replace(holder.reading, measured_celsius=1050.0)
+    holder.deaf = True
+    guarded = GuardedHolder(holder, LIMITS, clock)
+    with clock.enrolled("test"):
+        clock.sleep(2.0)
+        assert len(holder.made_safe) >= 2
+        holder.deaf = False
+        clock.sleep(1.0)
+        assert holder.reading.state is HolderState.OFF
+        assert guarded.read().state is HolderState.TRIPPED
+
+
+def test_the_watch_survives_whatever_a_driver_raises(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = ScriptedHolder(clock)
+
+    def broken() -> HolderReading:
+        raise OSError("the port is gone")
+
+    monkeypatch.setattr(holder, "read", broken)
+    GuardedHolder(holder, LIMITS, clock)
+    with clock.enrolled("test"):
+        clock.sleep(2.0)
+    assert "the port is gone" in holder.made_safe[0]
+
+
+def test_a_slow_way_down_is_watched_too(clock: VirtualClock) -> None:
+    holder = ScriptedHolder(clock)
+    holder.reading = replace(
+        holder.reading, measured_celsius=math.nan, state=HolderState.MAKING_SAFE
+    )
+    reading = _after(clock, holder, 1.0)
+    assert reading is not None
+    assert reading.state is HolderState.TRIPPED
+
+
+def test_a_fault_stays_while_the_heater_is_off_but_too_hot_or_silent(clock: VirtualClock) -> None:
+    holder = ScriptedHolder(clock)
+    holder.reading = replace(holder.reading, measured_celsius=1050.0)
+    guarded = GuardedHolder(holder, LIMITS, clock)
+    with clock.enrolled("test"):
+        clock.sleep(1.0)
+        assert holder.reading.state is HolderState.OFF
+        with pytest.raises(FaultError, match="still above"):
+            guarded.clear_fault()
+        holder.lost = True
+        with pytest.raises(LinkError):
+            guarded.clear_fault()
+        with pytest.raises(FaultError):
+            guarded.ramp(100.0, 1.0)

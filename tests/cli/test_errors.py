@@ -200,3 +200,42 @@ def test_a_wrong_option_is_called_by_its_name(capsys: pytest.CaptureFixture[str]
     assert "--nope" in capsys.readouterr().err
     assert main(["run"]) == 2
     assert "'recipe'" in capsys.readouterr().err
+
+
+def test_a_display_that_fails_does_not_end_the_run(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(status: object) -> str:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("acquire.cli.running.status_line", broken)
+    monkeypatch.setattr("acquire.cli.running.REFRESH_S", 0.01)
+    assert main(["run", str(recipe), "--virtual", "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "summary.md").exists()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_console_without_our_signs_shows_others(recipe: Path, encoding: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "hotstage", "check", recipe],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_log_level_that_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTSTAGE_LOG", "chatty")
+    assert main(["stations"]) == 2
+    assert "HOTSTAGE_LOG" in capsys.readouterr().err
+
+
+def test_a_station_file_that_is_not_text(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in _fails(capsys, "check", recipe, "-s", tmp_path / "bad.toml")

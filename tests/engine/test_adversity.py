@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from acquire.engine import preflight
 from acquire.engine.dose import DoseMeter
-
-STEPS_AT_MOST = 100_000
 from acquire.errors import HotstageError, InstrumentError, LinkError, RecipeError
 from acquire.instruments import HolderState
-from acquire.recipe import Plan, Recipe, hold, mark, ramp
+from acquire.recipe import STEPS_AT_MOST, Plan, Recipe, hold, mark, ramp
 from acquire.station import Station
 
 SLOW_SCAN = "dwell_time: 0.01 s"
@@ -47,7 +47,6 @@ def test_an_abort_while_a_pause_waits_for_a_long_exposure_takes_effect_at_once(
     bench: Any, short: Recipe
 ) -> None:
     recipe = _changed(_changed(short, "dwell_time: 1e-05 s", SLOW_SCAN), "every: 1 s", "every: 0 s")
-    off_at: list[float] = []
     report = bench.run(
         recipe, {5.0: bench.engine.pause, 10.0: lambda: bench.engine.abort("enough")}
     )
@@ -98,6 +97,22 @@ def test_holding_the_temperature_in_a_line_scan_takes_the_beam_off_the_point(
     assert report.frames["line_scan"] == 20
 
 
+def test_without_a_recorded_scan_the_beam_is_on_only_in_the_steps_that_need_it(
+    bench: Any, short: Recipe
+) -> None:
+    head = short.dump().split("record:")[0]
+    recipe = Recipe.parse(head + "steps:\n  - hold: {for: 20 s}" + LINE + "  - hold: {for: 20 s}\n")
+    blanked: dict[float, bool] = {}
+
+    def look() -> None:
+        blanked[round(bench.clock.now_s())] = bench.station.scan.blanked()
+
+    bench.station.scan.blank(False)
+    report = bench.run(recipe, {10.0: look, 40.0: look, 75.0: look})
+    assert report.outcome == "completed", report.cause
+    assert blanked == {10: True, 40: False, 75: True}
+
+
 def test_heater_off_does_not_wait_for_the_way_down(bench: Any, short: Recipe) -> None:
     recipe = _changed(short, "rate: 100 °C/s", "rate: 0.1 °C/s")
     report = bench.run(recipe, {40.0: lambda: bench.engine.heater_off("smoke")})
@@ -129,6 +144,31 @@ def test_an_engine_whose_run_could_not_begin_can_run_again(
         with pytest.raises(LinkError):
             bench.run(short)
     assert bench.run(short).outcome == "completed"
+
+
+def test_an_abort_while_preparing_never_lets_the_beam_on(
+    bench: Any, short: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit: list[bool] = []
+    blank = bench.station.scan.blank
+    describe = bench.station.scan.describe
+
+    def abort_and_describe() -> Any:
+        # the run has not come into being: it must remember
+        if not lit and bench.engine.state.active:
+            lit.append(False)
+            bench.engine.abort("changed my mind")
+        return describe()
+
+    def watched(blanked: bool) -> None:
+        lit.append(not blanked)
+        blank(blanked)
+
+    monkeypatch.setattr(bench.station.scan, "describe", abort_and_describe)
+    monkeypatch.setattr(bench.station.scan, "blank", watched)
+    report = bench.run(short)
+    assert (report.outcome, report.cause) == ("aborted", "changed my mind")
+    assert not any(lit)
 
 
 # ---------------------------------------------------------------------------------- scripts
@@ -275,8 +315,6 @@ def test_spots_of_different_steps_at_one_place_add_up() -> None:
 def test_a_dose_limit_that_cannot_be_kept_is_refused(
     bench: Any, short: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     description = replace(bench.station.scan.describe(), details={})
     monkeypatch.setattr(bench.station.scan, "describe", lambda: description)
     recipe = _changed(short, "run_time: 3600 s", "run_time: 3600 s, dose: 5000 e/nm²")
@@ -291,7 +329,7 @@ def test_an_estimator_whose_warning_cannot_be_written_ends_the_run(
 ) -> None:
     class Broken:
         quantities = ()
-        columns: dict[str, str] = {}
+        columns: Mapping[str, str] = MappingProxyType({})
 
         def update(self, frame: Any) -> Any:
             def note(note: Any) -> None:

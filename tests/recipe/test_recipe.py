@@ -130,3 +130,34 @@ def test_points_of_a_line_scan_run_from_end_to_end() -> None:
     assert points[0] == (10.0, 60.0)
     assert points[-1] == (60.0, 10.0)
     assert points[1] == pytest.approx((20.0, 50.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("safe_state: {heater: on}", "safe_state.heater = 'on': write off, or {cool:"),
+        ("safe_state: {heater: {cool: {rate: -5 °C/s}}}", "safe_state.heater.cool.rate"),
+        ("limits: {dose: -1 e/nm²}", "limits.dose"),
+        ("steps: {ramp: 5}", "steps: must be a list"),
+        ("steps: [{wait_for_operator: ''}]", "wait_for_operator.message"),
+        ("steps: [{mark: 5}]", "put it in quotes"),
+        ("steps: [{hold: {for: 5 s, until: 3}}]", "'3' is not a condition"),
+        ("steps: [{repeat: {times: true, steps: [{mark: a}]}}]", "must be a whole number"),
+        (
+            "steps: [{line_scan: {from: [1 nm, 1 nm], to: [1 nm, 1 nm], points: 5, "
+            "spectra: {range: [400 eV, 600 eV], dispersion: 1 eV, dwell_time: 1 s}}}]",
+            "the same point",
+        ),
+        (
+            "steps: [{image: {scan: {detectors: [haadf], size: true, field_of_view: 10 nm, "
+            "dwell_time: 1 µs}}}]",
+            "a whole number of pixels",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_plain_words(change: str, words: str) -> None:
+    with pytest.raises(RecipeError) as told:
+        Recipe.parse(f"hotstage: 1\nname: x\n{change}\n")
+    assert words in str(told.value)
+    for jargon in ("tuple", "dictionary", "literal[", "CoolDown", "Input should"):
+        assert jargon not in str(told.value)
