@@ -225,7 +225,8 @@ class ScanExposure:
     """Width of the image; the pixels are square."""
     dwell_time_s: float
     frame_period_s: float = 0.0
-    """Time from start to start; 0 is back to back."""
+    """Time from start to start; 0 is back to back. Between frames the instrument keeps the beam off
+    the field (blanked, or parked beside it), so that the specimen sees no dose that is not counted."""
     center_nm: tuple[float, float] = (0.0, 0.0)
     """Position (x, y) of the image's centre relative to the scan's origin."""
 

@@ -26,6 +26,7 @@ _NEEDED = ("numpy", "scipy", "zarr", "xarray", "pydantic", "pint", "Pyro5", "msg
 _WINDOW = ("PySide6-Essentials", "pyqtgraph")
 _QT_TEST = "from PySide6.QtWidgets import QApplication; QApplication([])"
 _DEBIAN_LIBRARIES = "libgl1 libegl1 libglib2.0-0 libxkbcommon0 libfontconfig1 libdbus-1-3"
+_QT_PATIENCE_S = 60.0
 _LOW_SPACE_BYTES = 5_000_000_000
 
 
@@ -112,14 +113,18 @@ def _qt() -> Iterator[Finding]:
     except importlib.metadata.PackageNotFoundError:
         return
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
-    tried = subprocess.run(
-        [sys.executable, "-c", _QT_TEST],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", _QT_TEST],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_QT_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        yield Finding("problem", f"Qt did not open a window within {_QT_PATIENCE_S:g} s")
+        return
     if tried.returncode == 0:
         yield Finding("ok", "Qt can open a window")
         return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -69,7 +71,19 @@ def open_window(
         raise ConfigError("--start needs a recipe to start: hotstage gui RECIPE --start.")
     if output is not None:
         check_folder(output)
+    _need_a_screen()
     window = plugins.find(plugins.WINDOWS, "operator")
     address = host if host is not None else start_host(station)
     status: int = window(address, recipe, output, screenshot, start)
     return status
+
+
+def _need_a_screen() -> None:
+    """Raise ConfigError where a window could only crash."""
+    if sys.platform.startswith("linux") and not any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    ):
+        raise ConfigError(
+            "there is no screen here: neither DISPLAY nor WAYLAND_DISPLAY is set. Open the window on "
+            "a desktop; `hotstage run` needs none."
+        )

@@ -30,8 +30,8 @@ from acquire.remote.wire import unpack, unpack_arrays
 logger = logging.getLogger(__name__)
 
 START_S = 30.0
-CHECK_S = 120.0
-"""A run is checked before it starts, which may take this long."""
+CHECK_S = 330.0
+"""A run is checked before it starts; the check gives up before this."""
 LINGER_S = 30.0
 _detached: list[subprocess.Popen[bytes]] = []
 """Hosts that outlive us: kept, so that nobody takes them for forgotten."""

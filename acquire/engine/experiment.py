@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from acquire.engine.conductor import EstimatorMaker
 from acquire.engine.core import Engine
 from acquire.engine.estimating import make_estimators
+from acquire.engine.progress import nearest
 from acquire.engine.rehearsal import Preflight, preflight
 from acquire.errors import HotstageError, RecipeError, RunAborted, StoreError
 from acquire.instruments import Simulation
@@ -45,6 +47,13 @@ def check_folder(folder: Path) -> None:
         raise StoreError(
             f"the output folder {str(folder)!r} exists already and is left as it is. "
             "Name another one."
+        )
+    place = nearest(folder.parent)
+    if not place.is_dir():
+        raise StoreError(f"{str(folder)!r} cannot be made: {str(place)!r} is a file. Name another.")
+    if not os.access(place, os.W_OK):
+        raise StoreError(
+            f"{str(folder)!r} cannot be made: you may not write in {str(place)!r}. Name another one."
         )
 
 

@@ -47,6 +47,7 @@ class HostService:
         self._engine = engine
         self._starting = threading.Lock()
         self._running = threading.Event()
+        self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def status(self) -> EngineStatus:
@@ -105,6 +106,8 @@ class HostService:
             if self._running.is_set():
                 raise HotstageError("a run is going on; wait for its end, or abort it.")
             experiment = prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute())
+            if self._ending.is_set():
+                raise HotstageError("the engine host is ending; nothing was started.")
             self._running.set()
             thread = threading.Thread(
                 target=self._carry_out, args=(experiment,), name="run", daemon=True
@@ -165,7 +168,8 @@ class HostService:
         return any(thread.is_alive() for thread in self._threads)
 
     def end(self, reason: str) -> None:
-        """Abort the run, if one is on, and wait until it is safe and stored."""
+        """Abort the run, if one is on or about to be, and wait until it is safe and stored."""
+        self._ending.set()
         if self._engine.state.active:
             self._engine.abort(reason)
         give_up = time.monotonic() + END_S

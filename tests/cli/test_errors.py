@@ -239,3 +239,19 @@ def test_a_station_file_that_is_not_text(
 ) -> None:
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     assert "not UTF-8" in _fails(capsys, "check", recipe, "-s", tmp_path / "bad.toml")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a screen")
+def test_a_window_without_a_screen(
+    capsys: pytest.CaptureFixture[str], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    assert "there is no screen" in _fails(capsys, "gui", recipe)
+
+
+def test_an_output_folder_that_cannot_be_made(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert "is a file" in _fails(capsys, "run", recipe, "-o", tmp_path / "file" / "out")
