@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from acquire.measure.series import break_at_gaps
 from acquire.report.pictures import Picture, draw_picture, first_and_last
 from acquire.report.profile import RunProfile, run_profiles
 from acquire.report.summary import HOLDER, RunSummary, StepSummary, size_estimates, summarise
@@ -103,7 +104,7 @@ def _draw_head(head: SubFigure, summary: RunSummary) -> None:
     second = [
         f"{name} {show_value(summary.final[quantity], unit)}"
         for quantity, (name, unit) in QUANTITIES.items()
-        if quantity in summary.final
+        if quantity in summary.final and quantity != "coverage"  # the line would be too long
     ]
     labels = ("images", "spectra", "missing frames", "dose", "on disk")
     recorded = [f"{label} {facts[label]}" for label in labels if label in facts]
@@ -204,16 +205,18 @@ def _draw_temperature(axes: Axes, holder: xr.Dataset, scale: _TimeScale) -> None
 def _draw_sizes(axes: Axes, estimates: xr.Dataset, scale: _TimeScale) -> None:
     time = estimates.time.values / scale.seconds
     mean, sigma = estimates.mean_diameter.values, estimates.mean_diameter_sigma.values
-    axes.fill_between(time, mean - sigma, mean + sigma, color=SIZE, alpha=0.25, linewidth=0)
-    axes.plot(
-        time, mean, color=SIZE, linewidth=1.4, marker="o" if len(time) < 60 else "", markersize=3
-    )
+    broken, line = break_at_gaps(time, mean)
+    band = break_at_gaps(time, sigma)[1]
+    axes.fill_between(broken, line - band, line + band, color=SIZE, alpha=0.25, linewidth=0)
+    marker = "o" if len(time) < 60 else ""
+    axes.plot(broken, line, color=SIZE, linewidth=1.4, marker=marker, markersize=3)
     axes.set_ylabel("mean diameter ± σ (nm)", fontsize=8.5, color=SIZE)
     axes.tick_params(axis="y", colors=SIZE)
     if "count" not in estimates:
         return
     other = axes.twinx()
-    other.plot(time, estimates["count"].values, color=COUNT, linewidth=1.0, drawstyle="steps-post")
+    counts = break_at_gaps(time, estimates["count"].values)
+    other.plot(*counts, color=COUNT, linewidth=1.0, drawstyle="steps-post")
     other.set_ylim(bottom=0)
     other.set_ylabel("particles in view", fontsize=8.5, color=COUNT)
     other.tick_params(axis="y", labelsize=8, colors=COUNT, length=3)

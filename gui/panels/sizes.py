@@ -9,6 +9,7 @@ import pyqtgraph as pg
 from PySide6 import QtGui
 
 from acquire.engine.status import EngineStatus, LiveSeries
+from acquire.measure.series import break_at_gaps
 from gui import text, theme
 from gui.widgets.curve import Curve, Floats, thin
 from gui.widgets.panel import Panel, set_text
@@ -80,7 +81,7 @@ class SizesPanel(Panel):
 
     def _draw(self, t_s: Floats, d: Floats, sigma: Floats, n: Floats) -> None:
         known = np.isfinite(d)
-        self.diameter.setData(t_s[known], d[known])
+        self.diameter.setData(*break_at_gaps(t_s[known], d[known]), connect="finite")
         banded = known & np.isfinite(sigma)
         few = thin(int(banded.sum()), _BAND_POINTS)
         t_band, d_band, s_band = t_s[banded][few], d[banded][few], sigma[banded][few]
@@ -89,4 +90,4 @@ class SizesPanel(Panel):
         counted = np.isfinite(n)
         self.stage.show_plot(bool(known.any() or counted.any()))
         few = thin(int(counted.sum()), _BAND_POINTS)
-        self.count.setData(t_s[counted][few], n[counted][few])
+        self.count.setData(*break_at_gaps(t_s[counted][few], n[counted][few]), connect="finite")
