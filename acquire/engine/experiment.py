@@ -83,10 +83,13 @@ def carry_out(
     """Run a checked experiment to its end and leave its summary and picture beside the data.
 
     Raises:
+        StoreError: the run is complete and stored, but its summary could not be written.
         HotstageError: a run is going on already. How the run itself ended is in the report.
     """
     report = run_stored(engine, experiment, make=make)
-    leave_pages(engine, experiment, truth=truth)
+    problem = leave_pages(engine, experiment, truth=truth)
+    if problem and report.outcome == "completed":
+        raise StoreError(f"the run is complete and stored in {experiment.folder}, but {problem}")
     return report
 
 
@@ -105,17 +108,21 @@ def run_stored(
     )
 
 
-def leave_pages(engine: Engine, experiment: Experiment, *, truth: bool = False) -> None:
-    """Write summary and picture, and if asked the truth, beside a run that has ended."""
+def leave_pages(engine: Engine, experiment: Experiment, *, truth: bool = False) -> str:
+    """Write summary and picture, and if asked the truth, beside a run that has ended.
+
+    What fails here costs no data: it is returned in words, empty if all is well.
+    """
+    simulation = engine.station.simulation
     try:
         run = open_run(experiment.folder)
-    except StoreError as error:
+        if truth and simulation is not None:
+            export_truth(run, simulation, experiment.folder / TRUTH_NAME)
+        write_pages(run)
+    except (HotstageError, OSError) as error:
         logger.warning("no summary: %s", error)
-        return
-    simulation = engine.station.simulation
-    if truth and simulation is not None:
-        export_truth(run, simulation, experiment.folder / TRUTH_NAME)
-    write_pages(run)
+        return f"summary and picture could not be written: {error}"
+    return ""
 
 
 def write_pages(run: Run) -> tuple[Path, Path]:

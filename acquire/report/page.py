@@ -81,7 +81,11 @@ def plot_run(run: Run, path: Path | str) -> None:
     head, body = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
     _draw_head(head, summary)
     _draw_body(body, panels, timed, pictures, summary, scale)
-    figure.savefig(path, format="png")
+    try:
+        figure.savefig(path, format="png")
+    except OSError:
+        Path(path).unlink(missing_ok=True)  # half a picture would pass for one
+        raise
 
 
 def _draw_head(head: SubFigure, summary: RunSummary) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from acquire.clock import VirtualClock
 from acquire.engine import preflight
+from acquire.engine.experiment import run_experiment
+from acquire.errors import StoreError
 from acquire.recipe import Recipe
 from acquire.station import Station
+from acquire.store import open_run
 
 
 def test_the_example_is_expected_to_meet_its_condition(examples: Path) -> None:
@@ -79,3 +83,18 @@ driver = "another_driver"
     found = preflight(short, station)
     assert found.twin
     assert any("station allows 400 °C (real.toml" in problem for problem in found.problems)
+
+
+def test_a_summary_that_cannot_be_written_is_told_and_costs_no_data(
+    short: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(run: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("acquire.engine.experiment.plot_run", full)
+    with Station.load("simulated").open(VirtualClock(), draft=True) as station:
+        with pytest.raises(StoreError, match=r"complete and stored.*No space left"):
+            run_experiment(short, station, tmp_path / "run")
+    report = open_run(tmp_path / "run").report
+    assert report is not None
+    assert report.outcome == "completed"
