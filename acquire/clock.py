@@ -82,6 +82,11 @@ class Clock(Protocol):
         """Context in which the calling thread is a task of this clock and may wait on it."""
 
 
+def finite_rate(clock: Clock) -> float:
+    """Clock seconds per wall second, 1 for virtual time, to turn wall seconds into waits."""
+    return clock.rate if math.isfinite(clock.rate) else 1.0
+
+
 # ----------------------------------------------------------------------------- wall clock
 
 

@@ -115,7 +115,7 @@ class Actions:
     # ------------------------------------------------------------------------ temperature
 
     def _ramp(self, step: Ramp) -> str:
-        start = self._monitor.fresh(1.0).setpoint_celsius
+        start = (self._monitor.fresh() or self._monitor.latest).setpoint_celsius
         distance = abs(step.to - start)
         expected_s = distance / step.rate
         patience_s = expected_s * 1.2 + 10.0
@@ -127,21 +127,22 @@ class Actions:
                 before = self._run.now_s()
                 paused_s = self._loop.wait(min(POLL_S, max(0.01, expected_s - elapsed_s)))
                 elapsed_s += self._run.now_s() - before - paused_s
-                reading = self._monitor.fresh(1.0)
-                left = abs(step.to - reading.setpoint_celsius)
-                self.progress = 1.0 if distance == 0 else min(1.0, 1 - left / distance)
-                if left <= ARRIVED_CELSIUS and reading.state is HolderState.HOLDING:
-                    return "done"
-                if reading.state in (HolderState.OFF, HolderState.MAKING_SAFE):
-                    raise InstrumentError(
-                        f"the holder left the ramp to {show(step.to, '°C')} by itself: it is "
-                        f"{reading.state.value.replace('_', ' ')}."
-                    )
+                reading = self._monitor.fresh()
+                if reading is not None:  # else what was read before the ramp would be judged
+                    left = abs(step.to - reading.setpoint_celsius)
+                    self.progress = 1.0 if distance == 0 else min(1.0, 1 - left / distance)
+                    if left <= ARRIVED_CELSIUS and reading.state is HolderState.HOLDING:
+                        return "done"
+                    if reading.state in (HolderState.OFF, HolderState.MAKING_SAFE):
+                        raise InstrumentError(
+                            f"the holder left the ramp to {show(step.to, '°C')} by itself: it is "
+                            f"{reading.state.value.replace('_', ' ')}."
+                        )
                 if elapsed_s > patience_s:
                     raise InstrumentError(
                         f"the ramp to {show(step.to, '°C')} should have taken "
                         f"{show(expected_s, 's')}, but after {show(elapsed_s, 's')} the setpoint is "
-                        f"at {show(reading.setpoint_celsius, '°C')}."
+                        f"at {show(self._monitor.latest.setpoint_celsius, '°C')}."
                     )
         finally:
             self.ramp_target = None

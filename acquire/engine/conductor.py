@@ -16,7 +16,7 @@ from acquire.engine.progress import Progress
 from acquire.engine.recording import FrameRecorder, ScanRecorder
 from acquire.engine.status import EngineState
 from acquire.errors import FaultError, RecipeError, RunAborted
-from acquire.instruments import Frame, HolderState, StreamSpec
+from acquire.instruments import Frame, HolderReading, HolderState, StreamSpec
 from acquire.recipe import Plan, Recipe, Repeat, Step
 from acquire.stream import Estimator, RunReport
 
@@ -317,7 +317,7 @@ class Conductor:
             span = abs(monitor.latest.setpoint_celsius - safe.cool_to_celsius)
             patience_s += span / safe.cool_rate_celsius_per_s
         deadline_s = run.now_s() + patience_s
-        while monitor.fresh(1.0).state not in (HolderState.OFF, HolderState.TRIPPED):
+        while not _is_off(monitor.fresh()):
             if run.now_s() > deadline_s:
                 raise FaultError(
                     f"the heater is still {monitor.latest.state.value!r} "
@@ -345,3 +345,8 @@ def _leaving(end: BaseException) -> str:
     if isinstance(end, KeyboardInterrupt):
         return "interrupted by Ctrl-C"
     return f"the program ended ({type(end).__name__})"
+
+
+def _is_off(reading: HolderReading | None) -> bool:
+    """Whether a reading, made just now, says that the heater is off."""
+    return reading is not None and reading.state in (HolderState.OFF, HolderState.TRIPPED)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import platform
 
 from acquire._version import __version__
+from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
 from acquire.stream import RunHeader
 
@@ -17,14 +17,13 @@ def run_header(run: RunContext) -> RunHeader:
     """Recipe, station, instruments as they describe themselves, clocks and versions."""
     station, recipe = run.station, run.recipe
     clock = station.clock
-    rate = clock.rate if math.isfinite(clock.rate) else 1.0
     return RunHeader(
         name=recipe.name,
         recipe_yaml=recipe.dump(),
         station_toml=station.station.text,
         station=station.station.name,
         instruments={role: i.describe() for role, i in station.instruments.items()},
-        epoch_unix_s=clock.epoch_unix_s + run.zero_s / rate,
+        epoch_unix_s=clock.epoch_unix_s + run.zero_s / finite_rate(clock),
         clock_rate=clock.rate,
         clock_relation_s=(station.relation.offset_s, station.relation.uncertainty_s),
         specimen=recipe.specimen.model_dump() if recipe.specimen else {},

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from dataclasses import asdict, replace
 
+from acquire.clock import Signal, finite_rate
 from acquire.engine.context import RunContext
 from acquire.errors import FaultError, HotstageError, LeaseError, LinkError
 from acquire.instruments import HolderReading, HolderState
@@ -26,6 +27,8 @@ UNITS = {
     "state": "text",
     "fault": "text",
 }
+PATIENCE_WALL_S = 1.0
+"""Wall seconds that anybody waits for a reading that was asked for."""
 LOST_READINGS = 3
 """So many failures in a row count as a lost holder."""
 
@@ -40,7 +43,7 @@ class HolderMonitor:
         self._history: deque[tuple[float, float]] = deque(maxlen=20_000)
         self._latest: HolderReading | None = None
         self._kick = run.clock.signal()
-        self._news = run.clock.signal()
+        self._waiting: list[Signal] = []
         self._closing = run.clock.signal()
         self._failures = 0
         self._prepare()
@@ -58,17 +61,17 @@ class HolderMonitor:
         assert self._latest is not None
         return self._latest
 
-    def fresh(self, timeout_s: float) -> HolderReading:
-        """A reading made after this call, or the newest one if none comes in time."""
-        self._await_reading(self._run.now_s(), timeout_s)
-        return self.latest
+    def fresh(self) -> HolderReading | None:
+        """A reading made after this call; None if none comes within :data:`PATIENCE_WALL_S`."""
+        now_s = self._run.now_s()
+        return self.latest if self._await_reading(now_s) else None
 
-    def bracket(self, t_start_s: float, t_end_s: float, timeout_s: float) -> tuple[float, float]:
+    def bracket(self, t_start_s: float, t_end_s: float) -> tuple[float, float]:
         """Measured temperature last before and first after an exposure, in °C; NaN if unknown.
 
         If none was read since the exposure ended, one is asked for and waited for.
         """
-        self._await_reading(t_end_s, timeout_s)
+        self._await_reading(t_end_s)
         before = after = math.nan
         with self._lock:
             for t_s, measured in reversed(self._history):
@@ -79,16 +82,21 @@ class HolderMonitor:
                     break
         return before, after
 
-    def _await_reading(self, t_s: float, timeout_s: float) -> None:
+    def _await_reading(self, t_s: float) -> bool:
+        """Ask for readings until one is not older than ``t_s``; False if that takes too long."""
         clock = self._run.clock
-        deadline = clock.now_s() + timeout_s
+        deadline = clock.now_s() + PATIENCE_WALL_S * finite_rate(clock)
         while self.latest.t_s < t_s and not self._closing.is_set():
-            self._news.clear()
+            # a signal of its own, so that no other waiter can take this one's news away
+            news = clock.signal()
+            with self._lock:
+                self._waiting.append(news)
             self._kick.set()
             left = deadline - clock.now_s()
             if left <= 0:
-                return
-            self._news.wait(left)
+                return False
+            news.wait(left)
+        return self.latest.t_s >= t_s
 
     def close(self) -> None:
         """Stop reading and wait until that is so."""
@@ -124,11 +132,13 @@ class HolderMonitor:
         with self._lock:
             self._history.append((reading.t_s, reading.measured_celsius))
             self._latest = reading
+            waiting, self._waiting = self._waiting, []
         values = {key.split("_")[0]: value for key, value in asdict(reading).items()}
         del values["t"]
         run.sink.append_row(Row(TABLE, reading.t_s, {**values, "state": str(reading.state)}))
         run.live.put_reading(reading)
-        self._news.set()
+        for news in waiting:
+            news.set()
 
     def _judge(self) -> None:
         run, reading = self._run, self.latest

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
 
-from acquire.clock import Clock
+from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
 from acquire.engine.dose import Beat, image_dose
 from acquire.engine.monitor import HolderMonitor
@@ -18,8 +18,6 @@ from acquire.stream import FrameContext
 from acquire.units import show_duration
 
 _LOOK_WALL_S = 0.1
-BRACKET_WALL_S = 0.5
-"""Wall seconds that a frame waits for a temperature reading made after it."""
 
 
 class FrameRecorder:
@@ -74,9 +72,7 @@ class FrameRecorder:
                 },
             ),
         )
-        before, after = self._monitor.bracket(
-            own.t_start_s, own.t_end_s, BRACKET_WALL_S * finite_rate(run.clock)
-        )
+        before, after = self._monitor.bracket(own.t_start_s, own.t_end_s)
         run.sink.append_frame(
             own, FrameContext(before, after, dose_e_per_nm2, frame.index, position_nm)
         )
@@ -96,11 +92,6 @@ class FrameRecorder:
             reason = f"the instrument's frame {source} never arrived"
             run.sink.gap(self._stream, run.frames[self._stream], reason)
             run.frames[self._stream] += 1
-
-
-def finite_rate(clock: Clock) -> float:
-    """Clock seconds per wall second, 1 for virtual time, to turn wall seconds into waits."""
-    return clock.rate if math.isfinite(clock.rate) else 1.0
 
 
 class _Wanted(Enum):

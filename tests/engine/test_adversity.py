@@ -351,3 +351,20 @@ def test_a_recipe_with_too_many_steps_is_refused_when_it_is_read() -> None:
     text = "hotstage: 1\nname: x\nsteps:\n  - repeat: {times: 1000000000, steps: [{mark: a}]}\n"
     with pytest.raises(RecipeError, match="steps"):
         Recipe.parse(text)
+
+
+def test_a_slow_holder_is_not_judged_by_what_it_said_before_the_ramp(
+    bench: Any, short: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading that takes longer than anybody's patience must not pass for the present state."""
+    read, clock = bench.station.holder.read, bench.clock
+
+    def slowly() -> Any:
+        clock.sleep(3.0)
+        return read()
+
+    monkeypatch.setattr(bench.station.holder, "read", slowly)
+    report = bench.run(short)
+    assert report.outcome == "completed", report.cause
+    assert read().state is HolderState.OFF
+    assert report.steps[0]["t_end_s"] - report.steps[0]["t_start_s"] > 47.0

@@ -193,7 +193,7 @@ def test_a_torn_journal_is_read_up_to_the_tear(small_run: Path) -> None:
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     for cut in range(last, len(whole)):
         path.write_bytes(whole[:cut])
-        assert read_journal(path) == entries[:-1]
+        assert repr(read_journal(path)) == repr(entries[:-1])  # NaN is not equal to itself
     path.write_bytes(whole[: last + 5] + b"\n" + whole[last:])
     torn = read_journal(path)
     assert [e.kind for e in torn] == ["run", "gap", "torn", "run"]
