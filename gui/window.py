@@ -87,6 +87,10 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
         """F12 and F9 wherever the focus is: a shortcut would be dead under a modal dialog."""
+        if watched is self and event.type() == QtCore.QEvent.Type.WindowDeactivate:
+            # the release of the key goes to whatever took the focus: nobody holds it any more
+            self.topbar.abort.cancel()
+            return False
         if not isinstance(event, QtGui.QKeyEvent):
             return False
         pressed = event.type() == QtCore.QEvent.Type.KeyPress

@@ -69,7 +69,8 @@ class HeatingChip:
         """Freeze the setpoint where it is; a heater that is off stays off. Raises as :meth:`ramp`."""
         with self._lock:
             self._refuse(t_s)
-            if self._state(t_s) is not HolderState.OFF:
+            # one that holds already goes on: again would only lengthen the history
+            if self._state(t_s) is HolderState.RAMPING:
                 self._drive(t_s, self._setpoint(t_s), 1.0)
 
     def arm_safe_state(self, safe_state: SafeState) -> None:

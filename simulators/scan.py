@@ -34,6 +34,7 @@ _LIMITS = (
     Limit("field_of_view", 2.0, 1600.0, "nm", _DRIVER),
     Limit("dwell_time", 100e-9, 100e-3, "s", _DRIVER),
     Limit("size", 16, 4096, "px", _DRIVER),
+    Limit("position", -1e6, 1e6, "nm", _DRIVER),
 )
 
 
@@ -82,18 +83,19 @@ class SimulatedScan:
                 f"detectors {list(request.detectors)} refused: the scan has {', '.join(DETECTORS)}; "
                 "name one or more of them, each once."
             )
-        field, dwell, size = _LIMITS
+        field, dwell, size, position = _LIMITS
         rows, columns = request.shape
         for pixels in (rows, columns):
             _within(size, pixels)
         _within(field, request.field_of_view_nm)
         _within(field, rows * request.pixel_size_nm, "height of the field of view")
         _within(dwell, request.dwell_time_s)
-        numbers = (request.frame_period_s, *request.center_nm)
-        if not all(math.isfinite(n) for n in numbers) or request.frame_period_s < 0:
+        for coordinate in request.center_nm:
+            _within(position, coordinate, "centre of the field of view")
+        if not math.isfinite(request.frame_period_s) or request.frame_period_s < 0:
             raise LimitError(
-                f"frame period {request.frame_period_s} s with centre {request.center_nm} nm "
-                "refused: they must be finite numbers, the period at least 0."
+                f"frame period {request.frame_period_s} s refused: it must be a finite number, "
+                "at least 0."
             )
 
     def arm(self, exposure: ScanExposure, frames: int | None = None) -> StreamSpec:
@@ -126,11 +128,20 @@ class SimulatedScan:
         self._acquisition.disarm()
 
     def park(self, x_nm: float, y_nm: float) -> None:
-        """Put the resting probe on a point of the scan's frame."""
+        """Put the resting probe on a point of the scan's frame; raises LimitError."""
+        for coordinate in (x_nm, y_nm):
+            _within(_LIMITS[3], coordinate, "position of the probe")
         self._world.column.park(x_nm, y_nm)
 
     def shift(self, dx_nm: float, dy_nm: float) -> None:
-        """Move field and parked probe over the specimen by a scan shift, relative to the present one."""
+        """Move field and parked probe over the specimen by a scan shift, relative to the present one.
+
+        Raises:
+            LimitError: the shift would leave the limits; nothing moves.
+        """
+        present = self._world.column.shift()
+        for coordinate, change in zip(present, (dx_nm, dy_nm), strict=True):
+            _within(_LIMITS[3], coordinate + change, "scan shift")
         self._world.column.shift_by(dx_nm, dy_nm)
 
     def blank(self, blanked: bool) -> None:

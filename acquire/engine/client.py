@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from acquire.engine.status import (
     HOST_OBJECT_ID,
     EngineStatus,
@@ -156,23 +158,25 @@ def start_host(station: str, linger_s: float = LINGER_S) -> str:
     Raises:
         LinkError: it did not start; its own words are quoted.
     """
-    folder = Path(tempfile.mkdtemp(prefix="hotstage-host-"))
-    ready, log = folder / "ready.json", folder / "host.log"
-    command = [sys.executable, "-m", "acquire.cli", "host", station]
-    command += ["--ready", str(ready), "--linger", f"{linger_s:g} s"]
-    flags: dict[str, Any] = {"start_new_session": True}
-    if os.name == "nt":
-        flags = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **flags
-        )
-    _detached.append(process)
-    give_up = time.monotonic() + START_S
-    while time.monotonic() < give_up and process.poll() is None:
-        if ready.exists():
-            return str(json.loads(ready.read_text(encoding="utf-8"))["address"])
-        time.sleep(0.05)
+    log = platformdirs.user_log_path("hotstage", ensure_exists=True) / "host.log"
+    with tempfile.TemporaryDirectory(prefix="hotstage-host-") as folder:
+        ready = Path(folder) / "ready.json"
+        # -P: a folder "acquire" where we happen to be must not stand in for ours
+        command = [sys.executable, "-P", "-m", "acquire.cli", "host", station]
+        command += ["--ready", str(ready), "--linger", f"{linger_s:g} s"]
+        flags: dict[str, Any] = {"start_new_session": True}
+        if os.name == "nt":
+            flags = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **flags
+            )
+        _detached.append(process)
+        give_up = time.monotonic() + START_S
+        while time.monotonic() < give_up and process.poll() is None:
+            if ready.exists():
+                return str(json.loads(ready.read_text(encoding="utf-8"))["address"])
+            time.sleep(0.05)
     process.terminate()
     said = log.read_text(encoding="utf-8", errors="replace").strip()
     raise LinkError(f"the engine host did not start: {said or 'it said nothing'}")

@@ -103,7 +103,7 @@ class LiveView:
 
     def image(self, stream: str, after: int, wait_s: float) -> LiveImage | None:
         """See HostApi.image."""
-        deadline = time.monotonic() + min(max(wait_s, 0.0), 1.0)
+        deadline = time.monotonic() + _bounded(wait_s)
         with self._changed:
             while True:
                 found = self._newest(stream)
@@ -145,7 +145,7 @@ class LiveView:
 
     def spectrum(self, after: int, wait_s: float) -> LiveSpectrum | None:
         """See HostApi.spectrum."""
-        deadline = time.monotonic() + min(max(wait_s, 0.0), 1.0)
+        deadline = time.monotonic() + _bounded(wait_s)
         with self._changed:
             while self._spectrum is None or self._spectrum.serial <= after:
                 left = deadline - time.monotonic()
@@ -181,3 +181,8 @@ class LiveView:
 
 def _since(kept: deque[_T], seen: int, cursor: int) -> list[_T]:
     return list(kept)[len(kept) - min(len(kept), seen - cursor) :] if cursor < seen else []
+
+
+def _bounded(wait_s: float) -> float:
+    """A wait that anybody may ask for: 0 to 1 s, also when it is not a number."""
+    return min(wait_s, 1.0) if wait_s > 0 else 0.0

@@ -26,6 +26,11 @@ def frame_bytes(frame: Frame) -> int:
     return sum(array.nbytes for array in frame.data.values())
 
 
+def _bounded(wait_s: float) -> float:
+    """A wait that is asked for, within 0 and ``MAX_WAIT_S``; NaN, which no time ever exceeds, is 0."""
+    return min(wait_s, MAX_WAIT_S) if wait_s > 0 else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Frames numbered ``first``, ``first + 1``, …, and whether the acquisition has ended after them."""
@@ -53,7 +58,7 @@ class Newest:
     def after(self, serial: int, wait_s: float) -> tuple[int, Frame | None]:
         """Serial number and frame of the newest after ``serial``; None if none came within ``wait_s``."""
         with self._arrived:
-            self._arrived.wait_for(lambda: self._serial > serial, min(wait_s, MAX_WAIT_S))
+            self._arrived.wait_for(lambda: self._serial > serial, _bounded(wait_s))
             if self._serial > serial:
                 return self._serial, self._frame
             return self._serial, None
@@ -92,7 +97,7 @@ class Acquisition:
             InstrumentError: frames after ``received`` were given to somebody else already.
             Exception: what ended the exposure, after the frames that came before it.
         """
-        give_up = time.monotonic() + min(wait_s, MAX_WAIT_S)
+        give_up = time.monotonic() + _bounded(wait_s)
         with self._changed:
             self._begin()
             self._forget(received)

@@ -80,7 +80,7 @@ class HardDaemon:
 
     Every connection has a thread. A flood of silent connections costs the oldest silent ones their
     place; when all places are taken by clients, the one that was idle for longest loses its own
-    (one that never called anything first).
+    (one that never called anything first), and if none is idle, the one whose call lasts longest.
 
     Args:
         listen: ``HOST:PORT`` on this machine; port 0 takes a free one.
@@ -202,15 +202,15 @@ class HardDaemon:
             peer.cut()
 
     def _establish(self, peer: _Peer) -> None:
-        """Give a peer a client's place, if need be that of the client that was idle for longest."""
+        """Give a peer a client's place, if need be that of the client that was idle (or busy) for longest."""
         with self._lock:
             established = [other for other in self._peers if other.established]
             if len(established) >= MAX_CONNECTIONS:
-                idle = [other for other in established if not other.busy]
-                if not idle:
-                    raise LinkError(f"all {MAX_CONNECTIONS} places of this server are busy.")
-                # who never called anything goes first, so that a flood only displaces itself
-                victim = min(idle, key=lambda other: (other.calls > 0, other.active))
+                # who never called anything goes first, so that a flood only displaces itself; who
+                # waits for a method that hangs goes last, but goes: a heater off must always get in
+                victim = min(
+                    established, key=lambda other: (other.busy, other.calls > 0, other.active)
+                )
                 victim.established = False
                 victim.cut()
             peer.established = True

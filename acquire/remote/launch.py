@@ -171,7 +171,8 @@ class ServerProcess:
     def __init__(self, station: Station, linger_s: float = LINGER_S) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="hotstage-server-")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "acquire.remote", "--owned", "--linger", str(linger_s)],
+            # -P: what lies in the working folder is data, and never imported
+            [sys.executable, "-P", "-m", "acquire.remote", "--owned", "--linger", str(linger_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -49,6 +49,12 @@ class Lease:
         with self._changed:
             return self._commander
 
+    @property
+    def ended_by_emergency(self) -> bool:
+        """Whether control ended last by an emergency."""
+        with self._changed:
+            return issubclass(self._refusal, EmergencyOff)
+
     def acquire(self, commander: str, connection: int) -> str:
         """Give control to ``commander`` and return the token that its commands must carry.
 
@@ -97,36 +103,46 @@ class Lease:
 
     def release(self, token: str) -> None:
         """End control at its commander's wish; a token that is not in force changes nothing."""
-        self._end("{} gave control back", lambda: bool(token) and token == self._token)
+        self._end(
+            lambda commander: f"{commander} gave control back",
+            lambda: bool(token) and token == self._token,
+        )
 
     def revoke(self, reason: str, *, emergency: bool = False) -> None:
         """End control, whoever has it; after an emergency, commands are refused as EmergencyOff."""
         kind = EmergencyOff if emergency else LeaseError
-        self._end(f"control was taken from {{}}: {reason}", lambda: True, kind)
+        self._end(
+            lambda commander: f"control was taken from {commander}: {reason}", lambda: True, kind
+        )
 
     def disconnected(self, connection: int) -> None:
         """End control if the connection that ended is the one that keeps it alive."""
-        self._end("{} is gone (its connection ended)", lambda: self._connection == connection)
+        self._end(
+            lambda commander: f"{commander} is gone (its connection ended)",
+            lambda: self._connection == connection,
+        )
 
     def close(self) -> None:
         """End control and stop watching; idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._end("control ended: the instrument server is being closed", lambda: True)
+        self._end(
+            lambda commander: "control ended: the instrument server is being closed", lambda: True
+        )
         if self._watcher is not threading.current_thread():
             self._watcher.join(1.0)
 
     def _end(
         self,
-        reason: str,
+        reason: Callable[[str], str],
         applies: Callable[[], bool],
         refusal: type[LeaseError] = LeaseError,
     ) -> None:
         with self._changed:
             if not self._token or not applies():
                 return
-            self._ended, self._refusal = reason.format(self._commander), refusal
+            self._ended, self._refusal = reason(self._commander), refusal
             ended = self._ended
             self._token = self._commander = ""
             self._connection = 0
@@ -149,8 +165,7 @@ class Lease:
                 if left_s is None or left_s > 0:
                     self._changed.wait(left_s)
                     continue
-                silence = self._silence()
-            self._end(silence, lambda: time.monotonic() > self._deadline)
+            self._end(lambda commander: self._silence(), lambda: time.monotonic() > self._deadline)
 
 
 class LeaseKeeper:

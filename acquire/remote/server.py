@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ class InstrumentServer:
         self._numbers = itertools.count(1)
         self._newest = {role: Newest() for role in ("scan", "spectrometer")}
         self._arming = {role: threading.Lock() for role in self._newest}
-        self._lease = Lease(self._make_all_safe, ttl_s)
+        self._lease = Lease(self._lapsed, ttl_s)
         try:
             self._daemon = HardDaemon(
                 listen or station.station.file.server.listen,
@@ -101,10 +102,21 @@ class InstrumentServer:
         self._daemon.start()
 
     def settled(self) -> bool:
-        """Whether the holder is not on its way to its safe state any more."""
+        """Whether the holder is not on its way to its safe state any more, as far as it tells."""
+        states: queue.SimpleQueue[HolderState | None] = queue.SimpleQueue()
+
+        def look() -> None:
+            try:
+                states.put(self._station.holder.read().state)
+            except Exception as error:  # noqa: BLE001  it cannot be known, whatever the driver raises
+                logger.debug("the holder cannot be read: %s", error)
+                states.put(None)
+
+        # a holder that hangs must not keep an abandoned server from ending
+        threading.Thread(target=look, name="settled", daemon=True).start()
         try:
-            return self._station.holder.read().state is not HolderState.MAKING_SAFE
-        except HotstageError:
+            return states.get(timeout=SAFE_WAIT_S) is not HolderState.MAKING_SAFE
+        except queue.Empty:
             return True
 
     def abandon(self, reason: str) -> None:
@@ -183,6 +195,8 @@ class InstrumentServer:
             return call(*values)
         with self._arming[role]:
             spec = call(*values)
+            # one that ended without disarm (made safe by anybody) may still wait with its frames
+            self._stop_acquisition(role)
             acquisition = Acquisition(
                 next(self._numbers), instrument, self._station.clock, self._newest[role]
             )
@@ -235,8 +249,16 @@ class InstrumentServer:
     # -------------------------------------------------------------------- served: control
 
     def lease_acquire(self, commander: str) -> dict[str, Any]:
-        """Take control; the connection of this call keeps it alive."""
+        """Take control; the connection of this call keeps it alive.
+
+        The safe state is off at once until this commander arms another: what the last one armed
+        (a cooling of hours) is not what this one knows of.
+        """
         token = self._lease.acquire(commander, current_connection())
+        try:
+            self._station.holder.arm_safe_state(SafeState())
+        except HotstageError:
+            logger.exception("the safe state of the last commander stays armed")
         return {"token": token, "ttl_s": self._lease.ttl_s}
 
     def lease_beat(self, token: str) -> None:
@@ -251,18 +273,30 @@ class InstrumentServer:
         """Heater off at once, beam blanked, exposures ended, control taken away; for everyone."""
         text = f"emergency off ({reason})"
         logger.warning("%s", text)
-        self._make_all_safe(text, at_once=True)
+        by = time.monotonic() + SAFE_WAIT_S
+        begun = self._begin_all_safe(text, at_once=True)
+        # at once, not after the slowest instrument: until then the commander could heat again
         self._lease.revoke(text, emergency=True)
+        self._await_safe(begun, by)
 
     # -------------------------------------------------------------------------- make safe
 
+    def _lapsed(self, reason: str) -> None:
+        """What the lease calls when control has ended."""
+        self._make_all_safe(reason, at_once=self._lease.ended_by_emergency)
+
     def _make_all_safe(self, reason: str, *, at_once: bool = False) -> None:
-        """Every instrument in a thread of its own, so that one that hangs cannot hold up the others.
+        """Make every instrument safe and wait for it, but not for long.
 
         Args:
             reason: for the log and the instruments.
             at_once: the heater is switched off, whatever safe state was armed.
         """
+        by = time.monotonic() + SAFE_WAIT_S
+        self._await_safe(self._begin_all_safe(reason, at_once=at_once), by)
+
+    def _begin_all_safe(self, reason: str, *, at_once: bool) -> dict[str, threading.Event]:
+        """Every instrument in a thread of its own, so that one that hangs cannot hold up the others."""
         done = {role: threading.Event() for role in self._instruments}
         for role, safe in done.items():
             threading.Thread(
@@ -271,15 +305,18 @@ class InstrumentServer:
                 name=f"safe-{role}",
                 daemon=True,
             ).start()
-        give_up = time.monotonic() + SAFE_WAIT_S
+        return done
+
+    def _await_safe(self, done: dict[str, threading.Event], by: float) -> None:
         for role, safe in done.items():
-            if not safe.wait(max(0.0, give_up - time.monotonic())):
+            if not safe.wait(max(0.0, by - time.monotonic())):
                 logger.error("%s is not known to be safe after %g s", role, SAFE_WAIT_S)
 
     def _make_one_safe(
         self, role: str, reason: str, at_once: bool = False, safe: threading.Event | None = None
     ) -> None:
         instrument = self._instruments[role]
+        left_behind = self._acquisitions.get(role)
         try:
             if at_once and isinstance(instrument, HeatingHolder):
                 instrument.arm_safe_state(SafeState())
@@ -289,15 +326,15 @@ class InstrumentServer:
         finally:
             if safe is not None:
                 safe.set()
-        self._clear(role)
+        self._clear(role, left_behind)
 
-    def _clear(self, role: str) -> None:
-        """End what the last commander armed, so that the next one can arm."""
+    def _clear(self, role: str, left_behind: Acquisition | None) -> None:
+        """End what the last commander armed, so that the next one can arm; never what that one did."""
         instrument = self._instruments[role]
         if not isinstance(instrument, Scan | Spectrometer):
             return
         with self._arming[role]:
-            if role not in self._acquisitions:
+            if left_behind is None or self._acquisitions.get(role) is not left_behind:
                 return
             self._stop_acquisition(role)
             try:

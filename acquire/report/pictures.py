@@ -12,9 +12,10 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from acquire.errors import UnitError
 from acquire.report.summary import size_estimates
 from acquire.store import Run
-from acquire.units import show, show_duration
+from acquire.units import convert, show, show_duration
 
 OUTLINE = "#ffd166"
 PREFERRED = "haadf"
@@ -31,6 +32,8 @@ class Picture:
     centres_nm: NDArray[np.float64]
     """(particles, 2): x, y."""
     diameters_nm: NDArray[np.float64]
+    calibrated: bool = True
+    """False where the size of a pixel is unknown; lengths are in pixels then."""
 
 
 def first_and_last(run: Run) -> list[Picture]:
@@ -45,7 +48,7 @@ def first_and_last(run: Run) -> list[Picture]:
         for name, kind in run.streams.items()
         if kind == "images"
     }
-    lengths = {name: length for name, length in lengths.items() if length}
+    lengths = {name: length for name, length in lengths.items() if length and _detectors(run, name)}
     if not lengths:
         return []
     if stream not in lengths:
@@ -57,10 +60,12 @@ def first_and_last(run: Run) -> list[Picture]:
 
 def _picture(run: Run, stream: str, row: int, estimator: str) -> Picture:
     images = run.images(stream)
-    detectors = [str(n) for n, v in images.data_vars.items() if v.dims[0] == "time" and v.ndim == 3]
+    detectors = _detectors(run, stream)
     detector = PREFERRED if PREFERRED in detectors else detectors[0]
     data = images[detector][row]
-    step_y, step_x = (_step(images[dim]) for dim in data.dims)
+    steps = [_step_nm(images[dim]) for dim in data.dims]
+    calibrated = all(step > 0 for step in steps)
+    step_y, step_x = steps if calibrated else (1.0, 1.0)
     frame = int(images.frame_index[row])
     title = f"{detector}, frame {frame}, {show_duration(float(images.time[row]))}"
     celsius = float(images.temperature_before[row])
@@ -75,11 +80,24 @@ def _picture(run: Run, stream: str, row: int, estimator: str) -> Picture:
         height * step_y,
         centres,
         diameters,
+        calibrated,
     )
 
 
-def _step(axis: xr.DataArray) -> float:
-    return float(axis[1] - axis[0]) if axis.size > 1 else 1.0
+def _detectors(run: Run, stream: str) -> list[str]:
+    """Variables of a stream that are images."""
+    variables = run.images(stream).data_vars.items()
+    return [str(name) for name, data in variables if data.dims[0] == "time" and data.ndim == 3]
+
+
+def _step_nm(axis: xr.DataArray) -> float:
+    """Size of a pixel; 0 where it is unknown."""
+    if axis.size < 2 or "units" not in axis.attrs:
+        return 0.0
+    try:
+        return abs(convert(float(axis[1] - axis[0]), str(axis.attrs["units"]), "nm"))
+    except UnitError:
+        return 0.0
 
 
 def _particles(
@@ -97,7 +115,8 @@ def _particles(
 
 def draw_picture(axes: Axes, picture: Picture) -> None:
     """Draw an image in grey, its particles in outline, and a scale bar."""
-    low, high = np.percentile(picture.image, [0.5, 99.7])
+    finite = picture.image[np.isfinite(picture.image)]
+    low, high = np.percentile(finite, [0.5, 99.7]) if finite.size else (0.0, 1.0)
     axes.imshow(
         picture.image,
         cmap="gray",
@@ -122,7 +141,8 @@ def draw_picture(axes: Axes, picture: Picture) -> None:
                 linewidths=0.9,
             )
         )
-    _draw_scale_bar(axes, picture)
+    if picture.calibrated:
+        _draw_scale_bar(axes, picture)
     axes.set_xlim(0, picture.width_nm)
     axes.set_ylim(picture.height_nm, 0)
     axes.set_xticks([])

@@ -76,6 +76,8 @@ def _profile(run: Run, stream: str, spectra: xr.Dataset) -> RunProfile | None:
 
 def _axis(data: xr.DataArray) -> Axis:
     energies = data[data.dims[-1]]
+    if energies.size < 2 or "units" not in energies.attrs:
+        raise MeasureError(f"{data.name} has no energy axis. Calibrate the spectrometer.")
     return Axis(float(energies[0]), float(energies[1] - energies[0]), str(energies.attrs["units"]))
 
 

@@ -109,4 +109,6 @@ def flags_of(variable: xr.DataArray) -> list[tuple[str, ...]]:
 
 
 def _texts(attributes: Mapping[str, Any]) -> list[str]:
-    return [str(text) for text in np.atleast_1d(attributes.get("flag_texts", []))]
+    # no array of them: it would take the longest text's room for each, and cut NULs
+    texts = attributes.get("flag_texts", ())
+    return [texts] if isinstance(texts, str) else [str(text) for text in texts]

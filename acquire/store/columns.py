@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from acquire.errors import StoreError
 from acquire.instruments import AnyArray
 from acquire.store.cf import cf_units, mask_attributes, word_attributes
 from acquire.store.layout import COLUMN_CHUNK_ROWS, ArrayLayout, check_name
@@ -82,8 +83,15 @@ class _Column:
             for word in words:
                 mask |= 1 << self._number(word, MOST_FLAGS)
             return mask
-        assert not isinstance(cell, Sequence)
-        return cell
+        try:
+            if not isinstance(cell, Sequence):  # float("1.5") would pass
+                return float(cell) if self.spec.kind is Kind.NUMBER else int(cell)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise StoreError(
+            f"column {self.spec.name!r} holds numbers, not {cell!r}: declare it as text, or give "
+            "NaN where there is no number."
+        )
 
     def _number(self, word: str, most: int) -> int:
         if word not in self.words and len(self.words) >= most - 1:
@@ -146,7 +154,7 @@ class Table:
             self._columns[spec.name] = column
 
     def append(self, cells: Mapping[str, Cell]) -> None:
-        """Add one row; columns without a cell get their fill value."""
+        """Add one row; columns without a cell get their fill value. Raises StoreError, adds nothing."""
         at = self.rows - self._first
         encoded = [
             (column, column.encode(cell))

@@ -135,6 +135,11 @@ class GrowingGroup:
         self.published_attributes = attributes
         return True
 
+    @property
+    def has_new_arrays(self) -> bool:
+        """Whether an array has data but no metadata of its own yet."""
+        return not self._array_documents.keys() >= self.documents.keys()
+
     def write_arrays(self, *, sync: bool = False) -> None:
         """Let the metadata of the single arrays follow what was flushed; raises StoreError."""
         for name, document in self.documents.items():
@@ -204,7 +209,7 @@ class Publisher:
 
         Args:
             force: let everything catch up, the root's attributes and the single arrays, too.
-            sync: wait until the disk has the metadata.
+            sync: wait until the disk has the metadata that are written now.
 
         Raises:
             StoreError: something could not be written; readers see a run as it was before.
@@ -215,7 +220,9 @@ class Publisher:
                     self._flushed.add(group.path)
                     self._behind.add(group.path)
             now = time.monotonic()
-            arrays_too = self._behind and (force or now - self._arrays_at >= ARRAYS_PERIOD_S)
+            due = force or now - self._arrays_at >= ARRAYS_PERIOD_S
+            new = any(self._groups[path].has_new_arrays for path in self._behind)
+            arrays_too = bool(self._behind) and (due or new)
             if not (self._flushed or arrays_too or force):
                 return False
             if arrays_too:

@@ -84,7 +84,7 @@ class Journal:
             "text": note.text,
             "details": plain(dict(note.details)),
         }
-        return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
 
     def _cut(self, length: int) -> None:
         """Take back a half-written line, so that the next one does not continue it."""

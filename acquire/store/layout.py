@@ -155,5 +155,8 @@ def group_metadata(
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """A metadata document as bytes; refuses numbers that JSON cannot write."""
-    return json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+    """A metadata document as bytes; refuses numbers that JSON cannot write.
+
+    Half a surrogate pair, as undecodable file names hold them, becomes a question mark.
+    """
+    return json.dumps(document, allow_nan=False, ensure_ascii=False).encode(errors="replace")

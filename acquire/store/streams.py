@@ -70,19 +70,16 @@ class FrameStream:
         self._span_s: tuple[float, float] = (np.nan, np.nan)
         """Start of the first and of the newest frame."""
         columns = _FRAME_COLUMNS + (_POSITION_COLUMNS if kind == SPECTRA else ())
-        taken = {c.name for c in columns} | set(spec.channels)
-        # an instrument may call a number of its own as we call one of ours
-        self._scalars = {n: n if n not in taken else f"reported_{n}" for n in spec.scalars}
+        self._dims = stored_dims(spec)
+        dims = {dim for of_channel in self._dims.values() for dim in of_channel}
+        self._taken = {c.name for c in columns} | set(spec.channels) | dims
         columns += tuple(
-            ColumnSpec(self._scalars[name], unit=scalar.unit, long_name=scalar.long_name)
+            ColumnSpec(self._scalar(name), unit=scalar.unit, long_name=scalar.long_name)
             for name, scalar in spec.scalars.items()
         )
-        self._dims = stored_dims(spec)
         for name in spec.channels:
             check_name(name, f"a channel of stream {spec.name!r}")
-            if name in {c.name for c in columns} | {
-                d for dims in self._dims.values() for d in dims
-            }:
+            if name in {c.name for c in columns} | dims:
                 raise StoreError(
                     f"stream {spec.name!r} has a channel called {name!r}, which is the name of a "
                     "coordinate; rename the channel."
@@ -92,12 +89,22 @@ class FrameStream:
         self._declare_arrays()
         self.group.set_attributes(**self._attributes())
 
+    def _scalar(self, name: str) -> str:
+        """Column of a scalar: an instrument may call a number of its own as we call one of ours."""
+        return f"reported_{name}" if name in self._taken else name
+
     def _declare_arrays(self) -> None:
         done: set[str] = set()
         for name, channel in self.spec.channels.items():
             for original, dim, size in zip(
                 channel.dims, self._dims[name], channel.shape, strict=True
             ):
+                axis = channel.axes.get(original)
+                if axis is not None and not np.isfinite([axis.offset, axis.step]).all():
+                    raise StoreError(
+                        f"the axis {original!r} of {self.spec.name}.{name} starts at {axis.offset} "
+                        f"with steps of {axis.step}: both must be finite. Calibrate the instrument."
+                    )
                 if dim not in done and original in channel.axes:
                     axis = channel.axes[original]
                     values = axis.offset + axis.step * np.arange(size, dtype=np.float64)
@@ -126,6 +133,12 @@ class FrameStream:
                     f"frame {frame.index} of {self.spec.name!r} does not fit what was declared: "
                     f"{name!r} {found}, declared is {channel.dtype} {channel.shape}."
                 )
+        if len(frame.data) > len(self.spec.channels):
+            extra = ", ".join(sorted(set(frame.data) - set(self.spec.channels)))
+            raise StoreError(
+                f"frame {frame.index} of {self.spec.name!r} does not fit what was declared: it "
+                f"holds {extra}, too, which would be lost. Declare every channel."
+            )
         for name in self.spec.channels:
             self.group.write_block(name, frame.data[name])
         self._dose_total += 0.0 if np.isnan(context.dose_e_per_nm2) else context.dose_e_per_nm2
@@ -148,7 +161,7 @@ class FrameStream:
         if self.kind == SPECTRA:
             cells["position_x"], cells["position_y"] = context.position_nm
         for name, value in frame.meta.scalars.items():
-            cells[self._scalars.get(name, name)] = value
+            cells[self._scalar(name)] = value
         for name, (start, end) in frame.meta.spans.items():
             for column, what, value in (("start", "start", start), ("end", "end", end)):
                 column = f"{name}_t_{column}"

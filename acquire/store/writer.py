@@ -78,8 +78,10 @@ class RunWriter:
         make_folder(self.path, must_be_new=True)
         make_folder(self.zarr_path)
         self._reserve = Reserve(self.path / RESERVE_NAME)
-        write_whole(self.path / RECIPE_NAME, header.recipe_yaml.encode(), sync=True)
-        write_whole(self.path / STATION_NAME, header.station_toml.encode(), sync=True)
+        write_whole(self.path / RECIPE_NAME, header.recipe_yaml.encode(errors="replace"), sync=True)
+        write_whole(
+            self.path / STATION_NAME, header.station_toml.encode(errors="replace"), sync=True
+        )
         self._header = plain(header)
         self._journal = Journal(self.path / JOURNAL_NAME)
         facts = {k: v for k, v in self._header.items() if k not in ("recipe_yaml", "station_toml")}
@@ -89,6 +91,7 @@ class RunWriter:
         except StoreError:
             self._journal.close()
             self._journal = None
+            self._reserve.release()
             raise
         self._thread.start()
 
@@ -109,7 +112,7 @@ class RunWriter:
             self._reserve.release()
         failure = self._failure
         try:
-            self._publisher.publish(force=True, sync=True)
+            self._publish(force=True, sync=True)
         except StoreError as error:
             failure = failure or error
         text = f"run {self._header['name']!r} {report.outcome}"
@@ -149,14 +152,9 @@ class RunWriter:
         while not self._stop.wait(PUBLISH_PERIOD_S):
             began = time.monotonic()
             try:
-                self._publisher.publish()
+                self._publish()
             except StoreError as error:
                 self._fail(error)
-                return
-            except Exception as error:
-                # whatever it is: a dead publisher must end the run, not hide
-                logger.exception("publication of %s failed", self.path)
-                self._fail(StoreError(f"{self.path} cannot be published: {error!r}."))
                 return
             took = time.monotonic() - began
             if took > LOSS_WINDOW_S - PUBLISH_PERIOD_S:
@@ -166,10 +164,20 @@ class RunWriter:
         """Show all readers everything that was appended, now; raises StoreError."""
         self._check()
         try:
-            self._publisher.publish(force=True)
+            self._publish(force=True)
         except StoreError as error:
             self._fail(error)
             raise
+
+    def _publish(self, *, force: bool = False, sync: bool = False) -> None:
+        try:
+            self._publisher.publish(force=force, sync=sync)
+        except StoreError:
+            raise
+        except Exception as error:
+            # whatever it is: a dead publisher must end the run, not hide
+            logger.exception("publication of %s failed", self.path)
+            raise StoreError(f"{self.path} cannot be published: {error!r}.") from error
 
     def _fail(self, error: StoreError) -> None:
         if self._failure is None:

@@ -100,4 +100,4 @@ class Sink(Protocol):
         """Write to the journal; on disk when this returns."""
 
     def close(self, report: RunReport) -> None:
-        """End; everything is on disk when this returns."""
+        """End; every record has left the process and shows to readers when this returns."""

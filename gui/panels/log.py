@@ -58,7 +58,8 @@ class LogPanel(Panel):
 
     def _enable(self) -> None:
         possible = self._active and self._fresh
-        self.field.setEnabled(possible)
+        # not for a moment without contact: the focus would jump, and the next letters be commands
+        self.field.setEnabled(self._active)
         self.button.setEnabled(possible and bool(self.field.text().strip()))
 
     def _mark(self) -> None:

@@ -68,6 +68,7 @@ class TopBar(QtWidgets.QWidget):
         heat.setSpacing(0)
         heat.addWidget(self.measured)
         below = QtWidgets.QHBoxLayout()
+        below.setSpacing(8)  # the state and the setpoint must not read as one word
         below.addWidget(self.holder)
         below.addStretch(1)
         below.addWidget(self.setpoint)
@@ -163,7 +164,8 @@ class TopBar(QtWidgets.QWidget):
         if status.state.active:
             line = f"ETA {text.clock(status.eta_s)}   of run time"
             if status.clock_rate != 1 and math.isfinite(status.eta_s):
-                line = f"ETA {text.clock(status.eta_s)}   ({text.clock(status.eta_s / status.clock_rate)} on the wall)"
+                wall_s = status.eta_s / max(status.clock_rate, 1e-9)
+                line = f"ETA {text.clock(status.eta_s)}   ({text.clock(wall_s)} on the wall)"
         else:
             line = status.cause
         set_text(self.eta, line)
@@ -171,7 +173,8 @@ class TopBar(QtWidgets.QWidget):
     def _show_temperature(self, status: EngineStatus, fresh: bool) -> None:
         old_s = (status.t_s - status.reading_t_s) / max(status.clock_rate, 1e-9)
         known = math.isfinite(status.measured_celsius)
-        old = known and status.state.active and old_s > READING_OLD_AFTER_S
+        # also after a run: nobody reads the holder then, and the last reading must not look present
+        old = known and old_s > READING_OLD_AFTER_S
         set_text(self.measured, text.celsius(status.measured_celsius))
         present = fresh and known and not old
         self.measured.setStyleSheet(f"color: {theme.MEASURED if present else theme.FAINT};")
@@ -181,7 +184,7 @@ class TopBar(QtWidgets.QWidget):
         set_text(self.setpoint, right)
         self.setpoint.setStyleSheet(f"color: {theme.SETPOINT if present else theme.FAINT};")
         set_text(self.holder, status.holder_state.replace("_", " "))
-        set_flag(self.holder, "stale", not fresh)
+        set_flag(self.holder, "stale", not fresh or old)
 
 
 def _control(caption: str, key: str, tip: str) -> QtWidgets.QPushButton:

@@ -10,6 +10,8 @@ from gui import theme
 
 HOLD_S = 0.6
 _TICK_MS = 20
+_MOST_PER_TICK_S = 0.06
+"""A window that stalled has not seen that the button was let go: its pause does not count as holding."""
 
 
 class HoldButton(QtWidgets.QPushButton):
@@ -25,7 +27,8 @@ class HoldButton(QtWidgets.QPushButton):
         super().__init__(caption)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         self.setAutoRepeat(False)
-        self._begun_s: float | None = None
+        self._last_s: float | None = None
+        self._held_s = 0.0
         self._fraction = 0.0
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(_TICK_MS)
@@ -40,13 +43,13 @@ class HoldButton(QtWidgets.QPushButton):
 
     def begin(self) -> None:
         """Start to count."""
-        if self.isEnabled() and self._begun_s is None:
-            self._begun_s = time.monotonic()
+        if self.isEnabled() and self._last_s is None:
+            self._last_s = time.monotonic()
             self._timer.start()
 
     def cancel(self) -> None:
         """Let go."""
-        early = self._begun_s is not None
+        early = self._last_s is not None
         self._reset()
         if early:
             self.released_early.emit()
@@ -58,9 +61,12 @@ class HoldButton(QtWidgets.QPushButton):
             self._reset()
 
     def _tick(self) -> None:
-        if self._begun_s is None:
+        if self._last_s is None:
             return
-        self._fraction = min(1.0, (time.monotonic() - self._begun_s) / HOLD_S)
+        now_s = time.monotonic()
+        self._held_s += min(now_s - self._last_s, _MOST_PER_TICK_S)
+        self._last_s = now_s
+        self._fraction = min(1.0, self._held_s / HOLD_S)
         self.update()
         if self._fraction >= 1.0:
             self._reset()
@@ -68,8 +74,8 @@ class HoldButton(QtWidgets.QPushButton):
 
     def _reset(self) -> None:
         self._timer.stop()
-        self._begun_s = None
-        self._fraction = 0.0
+        self._last_s = None
+        self._held_s = self._fraction = 0.0
         self.update()
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: N802 - Qt's name

@@ -58,3 +58,9 @@ def test_series_give_every_record_once_and_start_anew_with_a_run() -> None:
     again = live.series(first.cursor)
     assert again.run != first.run
     assert not len(again.estimate_t_s)
+
+
+def test_a_wait_that_is_not_a_number_is_no_wait() -> None:
+    live = LiveView()
+    assert live.image("overview", -1, float("nan")) is None
+    assert live.spectrum(-1, float("nan")) is None

@@ -101,6 +101,55 @@ def test_abort_by_holding_its_key(qtbot: QtBot, host, open_window) -> None:
     assert [name for name, *_ in host.commands] == ["abort"]
 
 
+@pytest.mark.parametrize("by", ["key", "button"])
+def test_a_window_that_stalls_takes_no_short_press_for_a_long_one(
+    qtbot: QtBot, host, open_window, by: str
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    abort = window.topbar.abort
+    if by == "key":
+        qtbot.keyPress(window, Key.Key_F9)
+    else:
+        qtbot.mousePress(abort, LEFT)
+    time.sleep(0.8)  # what the operator does meanwhile waits in the queue behind the timer
+    QtWidgets.QApplication.processEvents()
+    assert 0 < abort.fraction < 0.5
+    abort.cancel()
+    qtbot.wait(150)
+    assert host.commands == []
+
+
+def test_a_key_that_is_let_go_in_another_window_does_not_go_on_to_abort(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    qtbot.keyPress(window, Key.Key_F9)
+    QtWidgets.QApplication.sendEvent(window, QtCore.QEvent(QtCore.QEvent.Type.WindowDeactivate))
+    assert window.topbar.abort.fraction == 0
+    qtbot.wait(800)
+    assert host.commands == []
+
+
+def test_a_moment_without_contact_turns_no_letter_of_a_note_into_a_command(
+    qtbot: QtBot, host, open_window
+) -> None:
+    window = open_window()
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    window.activateWindow()
+    window.log.field.setFocus()
+    qtbot.waitUntil(window.log.field.hasFocus, timeout=2000)
+    host.dead = True
+    qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=3000)
+    host.dead = False
+    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=3000)
+    assert window.log.field.hasFocus()
+    qtbot.keyClicks(window.focusWidget(), "oh no")
+    assert window.log.field.text() == "oh no"
+    assert host.commands == []
+
+
 def test_controls_are_offered_only_where_they_make_sense(
     qtbot: QtBot, host, open_window, recipe_file: Path
 ) -> None:
@@ -463,13 +512,15 @@ def test_a_window_without_a_host_says_so(qtbot: QtBot, host, open_window) -> Non
     assert not window.topbar.run.isEnabled()
 
 
+@pytest.mark.parametrize("state", [EngineState.RUNNING, EngineState.ABORTED])
 def test_a_temperature_that_is_not_read_any_more_is_marked_old(
-    qtbot: QtBot, host, open_window
+    qtbot: QtBot, host, open_window, state: EngineState
 ) -> None:
     window = open_window()
-    run_to(qtbot, window, host, EngineState.RUNNING)
+    run_to(qtbot, window, host, state)
     host.changes["reading_t_s"] = host.now_s() - 50 * host.rate
     qtbot.waitUntil(lambda: "ago" in window.topbar.setpoint.text(), timeout=2000)
+    assert window.topbar.holder.property("stale")
 
 
 def test_closing_ends_every_thread_within_half_a_second_and_tells_the_host_nothing(

@@ -187,3 +187,32 @@ def test_line_profile_refuses_what_does_not_belong_together() -> None:
         line_profile(np.ones((2, 3, 2048)), CORE)
     with pytest.raises(MeasureError, match="counts_per_electron"):
         Camera(counts_per_electron=0.0)
+
+
+def test_plasmon_of_a_low_loss_without_its_zero_is_not_taken_for_it() -> None:
+    axis = Axis(5.0, 0.1, "eV")
+    energy = 5.0 + 0.1 * np.arange(1024)
+    plasmon = 50.0 / (1 + ((energy - 22.0) / 5.0) ** 2)
+    low_loss = np.random.default_rng(3).poisson(np.tile(plasmon, (10, 1)))
+    assert np.isnan(find_zero_loss(low_loss, axis).position_ev).all()
+    core = np.full((10, 2048), 50)
+    profile = line_profile(core, Axis(400.0, 0.1, "eV"), low_loss, axis)
+    assert profile.flags["no_zero_loss"].all()
+    assert not profile.shift_ev.any()
+
+
+def test_axis_in_pixels_is_refused() -> None:
+    with pytest.raises(MeasureError, match="not an energy"):
+        line_profile(np.ones((3, 64)), Axis(0.0, 1.0, "px"))
+
+
+@pytest.mark.parametrize("step", [0.005, 0.01, 0.02])
+def test_zero_loss_sigma_is_true_at_fine_dispersions(step: float) -> None:
+    rng = np.random.default_rng(5)
+    axis, channels = Axis(-10.0, step, "eV"), round(30.0 / step)
+    edges = -10.0 + step * (np.arange(channels + 1) - 0.5)
+    truth = rng.uniform(-1.0, 1.0, 100)
+    share = np.diff(ndtr((edges - truth[:, None]) / (0.8 / 2.3548)), axis=1)
+    found = find_zero_loss(rng.poisson(3000.0 * share), axis)
+    assert found.fwhm_ev == pytest.approx(0.8, rel=0.1)
+    assert 0.8 < ((found.position_ev - truth) / found.sigma_ev).std() < 1.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -96,3 +97,18 @@ def test_no_image_makes_it_fail(image: np.ndarray[Any, Any]) -> None:
     for value in measured.values.values():
         assert math.isnan(value.value) or value.value >= 0
     assert len({len(column) for column in measured.table.values()}) == 1
+
+
+def test_mean_of_the_few_above_the_smallest_diameter_is_flagged(scene: Scenes) -> None:
+    rng = np.random.default_rng(11)
+    image = scene(rng, diameter_nm=2.0, count=60, contrast_per_nm=0.5).image(rng, 400.0)
+    measured = measure_particles(image, 0.3125)
+    left_out = np.count_nonzero(measured.table["diameter_nm"] < 2.0)
+    assert left_out > 0.25 * len(measured.table["id"])
+    assert "near_limit" in measured.flags
+
+
+def test_film_that_falls_to_nothing_gives_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure_particles(np.tile(np.arange(256), (256, 1)), 0.47)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 
 from acquire.errors import (
     ConfigError,
+    EmergencyOff,
     FaultError,
     InstrumentError,
     LeaseError,
@@ -21,6 +23,7 @@ from acquire.errors import (
 from acquire.instruments import (
     Channel,
     HeatingHolder,
+    HolderReading,
     HolderState,
     RampRequest,
     SafeState,
@@ -32,6 +35,8 @@ from acquire.instruments import (
     SpectrumExposure,
 )
 from acquire.remote import InstrumentServer, Link, attach, emergency_off
+from acquire.remote.acquisition import QUEUE_FRAMES
+from acquire.remote.daemon import MAX_CONNECTIONS
 from acquire.station import OpenStation
 
 EXPOSURE = ScanExposure(("haadf", "abf"), (512, 512), 100.0, 1e-6)
@@ -396,3 +401,154 @@ def test_a_virtual_clock_and_a_clock_of_another_rate_are_refused(
     for clock in (VirtualClock(), WallClock(60)):
         with pytest.raises(ConfigError, match="cannot follow the server"):
             attach(server.address, clock)
+
+
+@pytest.mark.parametrize("reason", ["by {nobody}", "by {0}", "a } in it", "{}"])
+def test_emergency_off_takes_control_away_whatever_its_reason_says(
+    inside: OpenStation, outside: OpenStation, reason: str
+) -> None:
+    outside.control.take("a test")
+    outside.holder.ramp(500, 10)
+    emergency_off(outside.address, reason)
+    with pytest.raises(EmergencyOff, match=re.escape(f"emergency off ({reason})")):
+        outside.holder.ramp(500, 10)
+    assert inside.holder.read().state is HolderState.OFF
+
+
+def test_nobody_heats_again_while_emergency_off_waits_for_an_instrument_that_hangs(
+    inside: OpenStation, outside: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+    monkeypatch.setattr(inside.scan, "make_safe", lambda reason: hang.wait(5))
+    outside.control.take("a test")
+    outside.holder.arm_safe_state(SafeState(0.01, 25.0))
+    outside.holder.ramp(500, 10)
+    # with its default patience: a hanging instrument must not make it look as if nothing was done
+    button = threading.Thread(target=emergency_off, args=(outside.address,))
+    button.start()
+    until(lambda: len(inside.holder.made_safe) > 0)
+    threading.Event().wait(0.1)
+    assert button.is_alive()
+    with pytest.raises(EmergencyOff):
+        outside.holder.ramp(500, 10)
+    start = time.monotonic()
+    button.join(3)
+    assert time.monotonic() - start < 1.5
+    assert inside.holder.read().state is HolderState.OFF
+    hang.set()
+
+
+def test_a_wait_that_is_not_a_number_is_none(outside: OpenStation) -> None:
+    outside.control.take("a test")
+    link = Link(outside.address, "station")
+    for wait_s in (math.nan, -1.0, -math.inf):
+        start = time.monotonic()
+        reply, _ = link.call_with_blobs("frames_latest", "scan", 99, wait_s, timeout_s=1.0)
+        assert reply["frames"] == []
+        assert time.monotonic() - start < 0.5
+    outside.scan.arm(ScanExposure(("haadf",), (8, 8), 9.0, 1e-6, 5.0))
+    token = outside.control.token
+    link.call_with_blobs("frames_next", "scan", 1, 0, math.nan, token, timeout_s=1.0)
+    link.close()
+
+
+def test_a_scan_that_is_late_to_be_safe_does_not_end_what_the_next_commander_armed(
+    inside: OpenStation, server: InstrumentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, begun = threading.Event(), threading.Event()
+    exposure = ScanExposure(("haadf",), (8, 8), 9.0, 1e-6, 0.02)
+
+    def make_safe(reason: str) -> None:
+        begun.set()
+        late.wait(5)
+
+    with attach(server.address) as first:
+        first.control.take("the first")
+        first.scan.arm(exposure)
+        monkeypatch.setattr(inside.scan, "make_safe", make_safe)
+        first.control.release()
+    assert begun.is_set()
+    with attach(server.address) as second:
+        second.control.take("the second")
+        second.scan.disarm()
+        second.scan.arm(exposure)
+        stop = second.clock.signal()
+        frames = second.scan.frames(stop)
+        next(frames)
+        late.set()
+        assert len([next(frames) for _ in range(20)]) == 20
+        monkeypatch.undo()
+
+
+def test_arming_again_after_anybody_made_safe_leaves_no_thread_with_a_full_queue(
+    inside: OpenStation,
+    server: InstrumentServer,
+    outside: OpenStation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pumps() -> int:
+        return sum(thread.name.startswith("frames-") for thread in threading.enumerate())
+
+    monkeypatch.setattr(inside.scan, "make_safe", lambda reason: inside.scan.disarm())
+    outside.control.take("a test")
+    link, token = Link(outside.address, "station"), outside.control.token
+    for number in (1, 2, 3):
+        outside.scan.arm(ScanExposure(("haadf",), (8, 8), 9.0, 1e-6))
+        link.call_with_blobs("frames_next", "scan", number, 0, 0.5, token)
+        until(lambda: len(server._acquisitions["scan"]._queue) == QUEUE_FRAMES)
+        outside.scan.make_safe("an observer")
+    until(lambda: pumps() <= 1)
+    link.close()
+
+
+def test_emergency_off_gets_in_when_every_place_waits_for_a_holder_that_hangs(
+    inside: OpenStation, outside: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside.control.take("a test")
+    outside.holder.ramp(500, 10)
+    hang, read = threading.Event(), inside.holder.read
+
+    def hanging() -> HolderReading:
+        hang.wait(10)
+        return read()
+
+    monkeypatch.setattr(inside.holder, "read", hanging)
+    for _ in range(MAX_CONNECTIONS + 1):  # each has given up, its place is still taken
+        link = Link(outside.address, "station")
+        with pytest.raises(LinkError, match="did not answer"):
+            link.call("invoke", "holder", "read", [], "", timeout_s=0.02)
+    emergency_off(outside.address)
+    assert read().state is HolderState.OFF
+    hang.set()
+
+
+def test_a_holder_that_hangs_does_not_keep_an_abandoned_server(
+    inside: OpenStation, server: InstrumentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+    read = inside.holder.read
+
+    def hanging() -> HolderReading:
+        hang.wait(10)
+        return read()
+
+    monkeypatch.setattr(inside.holder, "read", hanging)
+    start = time.monotonic()
+    assert server.settled()
+    assert time.monotonic() - start < 2
+    hang.set()
+
+
+def test_the_safe_state_that_one_commander_armed_does_not_bind_the_next(
+    inside: OpenStation, server: InstrumentServer
+) -> None:
+    slow = SafeState(0.01, 25.0)
+    with attach(server.address) as first:
+        first.control.take("the first")
+        first.holder.arm_safe_state(slow)
+        assert inside.holder.safe_state == slow
+    with attach(server.address) as second:
+        second.control.take("the second")
+        assert inside.holder.safe_state == SafeState()
+        second.holder.arm_safe_state(slow)
+        assert inside.holder.safe_state == slow

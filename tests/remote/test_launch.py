@@ -101,6 +101,18 @@ def test_a_server_nobody_looks_at_ends_after_its_linger_time(installed_rig: Make
     assert took_s < 2.0
 
 
+def test_what_lies_in_the_working_folder_is_not_imported_by_a_server(
+    installed_rig: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a folder, 'odd' µ"
+    (folder / "acquire").mkdir(parents=True)
+    (folder / "acquire" / "__init__.py").write_text("raise SystemExit('foreign')")
+    (folder / "tomllib.py").write_text("raise SystemExit('foreign')")
+    monkeypatch.chdir(folder)
+    with connect(installed_rig()) as opened:
+        assert opened.holder.read().state is HolderState.OFF
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups of Unix")
 def test_an_interrupt_from_the_keyboard_does_not_reach_the_server(installed_rig: Make) -> None:
     installed_rig()

@@ -6,17 +6,19 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
 from rich.console import Console
 
+from acquire.instruments import Axis, ChannelSpec, Frame, StreamSpec
 from acquire.report import plot_run, run_profiles, summarise, to_markdown, to_rich
 from acquire.report.pictures import first_and_last, nice_length
 from acquire.report.text import show_value
-from acquire.store import open_run
-from acquire.stream import Value
+from acquire.store import RunWriter, open_run
+from acquire.stream import FrameContext, RunHeader, RunReport, Value
 
 Experiment = Callable[..., Path]
 
@@ -158,3 +160,62 @@ def test_values_are_rounded_as_their_sigma_allows(value: float, sigma: float, te
 )
 def test_scale_bars_have_round_lengths(most: float, length: float) -> None:
     assert nice_length(most) == pytest.approx(length)
+
+
+def _write(path: Path, kind: str, channel: ChannelSpec, data: np.ndarray[Any, Any]) -> Path:
+    writer = RunWriter(path)
+    writer.open(RunHeader("odd", "", "", "bench", {}, 0.0, 1.0))
+    name = "haadf" if kind == "images" else "core_loss"
+    writer.declare_frames(kind, StreamSpec("odd", {name: channel}))
+    for index in range(4):
+        context = FrameContext(20.0, 20.0, 1.0, index, (float(index), 0.0))
+        writer.append_frame(Frame("odd", index, {name: data.copy()}, index, index + 0.5), context)
+    writer.close(RunReport("completed", "", 4.0, {"odd": 4}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("axis", "width_nm"),
+    [
+        (Axis(0.0, 0.5, "nm"), 16.0),
+        (Axis(0.0, 0.0005, "µm"), 16.0),
+        (Axis(16.0, -0.5, "nm"), 16.0),
+        (Axis(0.0, 0.0, "nm"), None),
+        (Axis(0.0, 1.0, "1/nm"), None),
+        (None, None),
+    ],
+)
+def test_scale_bar_is_right_in_any_unit_and_left_out_where_it_is_unknown(
+    tmp_path: Path, axis: Axis | None, width_nm: float | None
+) -> None:
+    axes = {} if axis is None else {"y": axis, "x": axis}
+    channel = ChannelSpec("uint16", (32, 32), ("y", "x"), axes)
+    run = open_run(_write(tmp_path / "run", "images", channel, np.eye(32, dtype=np.uint16)))
+    picture = first_and_last(run)[0]
+    assert picture.calibrated == (width_nm is not None)
+    if width_nm is not None:
+        assert picture.width_nm == pytest.approx(width_nm)
+    plot_run(run, tmp_path / "page.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel", "value"),
+    [
+        ("images", ChannelSpec("float32", (32, 32), ("y", "x"), {}), np.inf),
+        ("images", ChannelSpec("float32", (32,), ("x",), {}), 1.0),
+        ("spectra", ChannelSpec("float32", (64,), ("energy_loss",), {}), 1.0),
+        (
+            "spectra",
+            ChannelSpec("float32", (64,), ("energy_loss",), {"energy_loss": Axis(0.0, 1.0, "px")}),
+            1.0,
+        ),
+    ],
+)
+def test_data_that_cannot_be_drawn_do_not_cost_the_page(
+    tmp_path: Path, kind: str, channel: ChannelSpec, value: float
+) -> None:
+    data = np.full(channel.shape, value, np.float32)
+    run = open_run(_write(tmp_path / "run", kind, channel, data))
+    assert run_profiles(run) == []
+    plot_run(run, tmp_path / "page.png")
+    assert (tmp_path / "page.png").stat().st_size > 10_000

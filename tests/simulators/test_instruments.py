@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from acquire.clock import Clock, VirtualClock, WallClock
-from acquire.errors import ConfigError, InstrumentError
+from acquire.errors import ConfigError, InstrumentError, LimitError
 from acquire.instruments import (
     Frame,
+    HolderState,
     ScanExposure,
     Simulation,
     SpectrometerSetting,
@@ -237,6 +239,42 @@ def test_low_loss_and_core_loss_have_their_own_spans_and_one_shift() -> None:
     assert float(axis[near] @ low[near] / low[near].sum()) == pytest.approx(
         truth["zlp_shift_ev"], abs=0.02
     )
+
+
+def test_holding_again_and_again_changes_and_remembers_nothing() -> None:
+    with bench() as b:
+        b.holder.ramp(300.0, 100.0)
+        b.clock.sleep(1.0)
+        b.holder.hold()
+        b.clock.sleep(0.002)  # within the thermal lag
+        history = b.simulation.chip._history
+        knots, settled = len(history._times), history.celsius(100.0)
+        for _ in range(50):
+            b.holder.hold()
+            b.clock.sleep(0.1)
+        assert b.holder.read().state is HolderState.HOLDING
+        assert b.holder.read().setpoint_celsius == pytest.approx(125.0)
+        assert (len(history._times), history.celsius(100.0)) == (knots, settled)
+
+
+@pytest.mark.parametrize("nm", [math.nan, math.inf, -math.inf, 1e300, -2e6])
+def test_positions_that_no_scan_can_reach_are_refused_and_move_nothing(nm: float) -> None:
+    with bench(drift=False) as b:
+        before = b.images(OVERVIEW)[0]
+        for move in (b.scan.shift, b.scan.park):
+            for point in ((nm, 0.0), (0.0, nm)):
+                with pytest.raises(LimitError, match="refused"):
+                    move(*point)
+        for center in ((nm, 0.0), (0.0, nm)):
+            with pytest.raises(LimitError, match="refused"):
+                b.scan.arm(replace(OVERVIEW, center_nm=center), 1)
+        after = b.images(OVERVIEW)[0]
+        truths = [b.simulation.truth("scan", frame.index) for frame in (before, after)]
+        assert truths[0]["particles"] == truths[1]["particles"]
+    with bench() as b:
+        b.scan.shift(8e5, 0.0)
+        with pytest.raises(LimitError, match="scan shift"):
+            b.scan.shift(8e5, 0.0)
 
 
 def test_a_blanked_beam_gives_no_dose() -> None:

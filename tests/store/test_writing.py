@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acquire.errors import StoreError
-from acquire.instruments import Frame, FrameMeta, StreamSpec
-from acquire.store import CountingSink, MemorySink, RunWriter, open_run, words_of
+from acquire.instruments import Axis, Frame, FrameMeta, ScalarSpec, StreamSpec
+from acquire.store import (
+    CountingSink,
+    MemorySink,
+    RunWriter,
+    open_run,
+    read_journal,
+    words_of,
+)
 from acquire.store.columns import ColumnSpec, Kind, Table
 from acquire.stream import Note, Row, Sink
 
@@ -244,3 +253,112 @@ def test_sinks_in_memory_count_what_the_writer_would_write(maker: Any) -> None:
     assert [f.index for f in memory.kept_frames] == list(range(10))
     assert memory.notes[0].text == "here"
     assert memory.contexts["overview"][9].temperature_before_celsius == 709.0
+
+
+def test_half_a_surrogate_pair_does_not_end_a_run(maker: Any, tmp_path: Path) -> None:
+    writer = maker.open(tmp_path / "run")
+    writer.append_row(Row("holder", 0.0, {"measured": 1.0, "fault": "file \udcff"}))
+    writer.note(Note("mark", 0.0, "file \udcff"))
+    writer.close(maker.report())
+    run = open_run(tmp_path / "run")
+    assert words_of(run.holder.fault).tolist() == ["file ?"]
+    assert [e.text for e in run.journal()][1] == "file ?"
+
+
+@pytest.mark.parametrize("cell", ["1.5", "n/a", None, [1.0, 2.0]])
+def test_text_for_a_number_is_refused_by_name_and_leaves_nothing_behind(
+    maker: Any, tmp_path: Path, cell: Any
+) -> None:
+    writer = maker.open(tmp_path / "run")
+    with pytest.raises(StoreError, match="'measured' holds numbers"):
+        writer.append_row(Row("holder", 0.0, {"setpoint": 99.0, "measured": cell}))
+    writer.append_row(Row("holder", 1.0, {"measured": 5.0}))
+    writer.close(maker.report())
+    holder = open_run(tmp_path / "run").holder
+    assert holder.measured.values.tolist() == [5.0]
+    assert np.isnan(holder.setpoint.values).all()
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_scalars_never_replace_axes_channels_or_coordinates(
+    maker: Any, tmp_path: Path, declared: bool
+) -> None:
+    names = ("x", "haadf", "time")
+    scalars = {name: ScalarSpec("mm", "of the stage") for name in names} if declared else {}
+    spec = replace(maker.images, scalars=scalars)
+    writer = RunWriter(tmp_path / "run")
+    writer.open(maker.header)
+    writer.declare_frames("images", spec)
+    frame = replace(maker.image(0), meta=FrameMeta(dict.fromkeys(names, -7.0)))
+    writer.append_frame(frame, maker.context(0))
+    writer.close(maker.report())
+    images = open_run(tmp_path / "run").images("overview")
+    assert np.array_equal(images.haadf.values[0], frame.data["haadf"])
+    assert images.time.values.tolist() == [0.0]
+    assert images.x.values[:2].tolist() == [-2.0, -1.75]
+    assert all(images[f"reported_{name}"].values.tolist() == [-7.0] for name in names)
+
+
+def test_channel_that_was_not_declared_is_refused_rather_than_lost(
+    maker: Any, tmp_path: Path
+) -> None:
+    writer = maker.open(tmp_path / "run")
+    frame = maker.image(0)
+    with pytest.raises(StoreError, match="bf, too"):
+        writer.append_frame(
+            replace(frame, data={**frame.data, "bf": frame.data["abf"]}), maker.context(0)
+        )
+    with pytest.raises(StoreError):
+        writer.close(maker.report())
+
+
+def test_axis_without_calibration_is_refused_and_the_run_can_be_closed(
+    maker: Any, tmp_path: Path
+) -> None:
+    writer = maker.open(tmp_path / "run")
+    channel = replace(maker.images.channels["haadf"], axes={"x": Axis(0.0, math.nan, "nm")})
+    with pytest.raises(StoreError, match="must be finite"):
+        writer.declare_frames("images", StreamSpec("second", {"haadf": channel}))
+    writer.close(maker.report())
+    assert open_run(tmp_path / "run").state == "completed"
+
+
+def test_run_whose_publication_breaks_still_gets_its_end_into_the_journal(
+    maker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = maker.open(tmp_path / "run")
+
+    def broken(**_: object) -> bool:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(writer._publisher, "publish", broken)
+    with pytest.raises(StoreError, match="odd"):
+        writer.close(maker.report())
+    assert "completed" in read_journal(tmp_path / "run" / "journal.jsonl")[-1].text
+
+
+def test_one_long_text_does_not_cost_its_length_for_every_word(maker: Any, tmp_path: Path) -> None:
+    writer = maker.open(tmp_path / "run")
+    texts = [f"fault {n}" for n in range(500)] + ["T" * 100_000, "ends in NUL\0"]
+    for number, text in enumerate(texts):
+        writer.append_row(Row("holder", float(number), {"fault": text}))
+    writer.close(maker.report())
+    fault = open_run(tmp_path / "run").holder.fault.load()
+    tracemalloc.start()
+    assert words_of(fault).tolist() == texts
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_column_that_comes_late_is_an_array_at_once(maker: Any, tmp_path: Path) -> None:
+    writer = maker.open(tmp_path / "run")
+    writer.append_frame(maker.spectrum(0), maker.context(0))
+    writer._publisher.publish()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        line = xr.open_zarr(
+            tmp_path / "run" / "run.zarr", group="spectra/line", consolidated=False, chunks=None
+        )
+    assert line.low_loss_t_start.values.tolist() == [100.0]
+    writer.close(maker.report())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acquire.errors import MeasureError
+from acquire.errors import MeasureError, UnitError
 from acquire.instruments import Axis
 from acquire.units import convert
 
@@ -66,7 +66,12 @@ def axis_ev(axis: Axis, name: str) -> tuple[float, float]:
     Raises:
         MeasureError: the axis is no energy, or its step is not positive.
     """
-    factor = convert(1.0, axis.unit, "eV")
+    try:
+        factor = convert(1.0, axis.unit, "eV")
+    except UnitError as error:
+        raise MeasureError(
+            f"the axis of {name} is in {axis.unit!r}, not an energy. Calibrate the spectrometer."
+        ) from error
     offset, step = axis.offset * factor, axis.step * factor
     if not (math.isfinite(offset) and math.isfinite(step) and step > 0):
         raise MeasureError(

@@ -19,6 +19,8 @@ _REACH = 2.0
 """Window on either side, in FWHM."""
 _FEWEST_ELECTRONS = 20.0
 _ROUNDS = 12
+_WIDEST_PX = 25.0
+"""Widths are measured within 40 channels to either side of the peak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def find_zero_loss(
     The template is a Gaussian with 4 % of a Lorentzian, integrated over channels; its width is
     measured on the sum of all spectra unless given (25 % off costs 2 % of σ). Position and height
     maximise the Poisson likelihood by Fisher scoring; readout noise enters through the variance.
-    A peak with fewer than 20 electrons, cut by the end of the axis, or not finite gives NaN.
+    A peak with fewer than 20 electrons, cut by the end of the axis, or not finite gives NaN; so
+    does an axis without 0 eV, where the highest peak is a plasmon.
 
     Raises:
         MeasureError: no spectra, or no energy axis.
@@ -57,9 +60,10 @@ def find_zero_loss(
     finite = np.asarray(np.isfinite(electrons).all(axis=1))
     electrons = np.where(finite[:, None], electrons, 0.0)
     first = _first_position(electrons)
-    width = (fwhm_ev / step) if fwhm_ev is not None else _measured_fwhm(electrons, first)
+    width = (fwhm_ev / step) if fwhm_ev is not None else _measured_fwhm(electrons)
     half = max(2, math.ceil(_REACH * width))
-    if rows.shape[1] < 2 * half + 3:
+    has_zero = offset <= 0.0 <= offset + step * (rows.shape[1] - 1)
+    if rows.shape[1] < 2 * half + 3 or not has_zero:
         nan = np.full(len(rows), np.nan)
         return ZeroLoss(nan, nan.copy(), np.zeros(len(rows)), width * step)
     position = first.astype(np.float64)
@@ -89,8 +93,19 @@ def _first_position(electrons: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.asarray(np.argmax(sums[:, 5:] - sums[:, :-5], axis=1))
 
 
-def _measured_fwhm(electrons: NDArray[np.float64], first: NDArray[np.intp]) -> float:
-    """Full width at half maximum, in channels, of the sum of all spectra laid peak on peak."""
+def _measured_fwhm(electrons: NDArray[np.float64]) -> float:
+    """Full width at half maximum, in channels, of the sum of all spectra laid peak on peak.
+
+    Where the peak is wider than the window it is measured in, channels are summed by fours.
+    """
+    width = _fwhm_near(electrons, _first_position(electrons))
+    if width < _WIDEST_PX or electrons.shape[1] < 256:
+        return width
+    whole = electrons[:, : electrons.shape[1] // 4 * 4]
+    return 4.0 * _measured_fwhm(whole.reshape(len(whole), -1, 4).sum(axis=2))
+
+
+def _fwhm_near(electrons: NDArray[np.float64], first: NDArray[np.intp]) -> float:
     typical = int(np.median(first))
     reach = max(3, min(40, typical - 2, electrons.shape[1] - 3 - typical))
     middle = np.clip(first, reach, electrons.shape[1] - 1 - reach)

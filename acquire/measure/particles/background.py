@@ -49,8 +49,8 @@ def film_level(
         free = wanted
     # a film that is nearly dark somewhere would turn noise into any contrast
     floor = 0.02 * float(np.mean(np.abs(coarse)))
-    film = np.maximum(film, np.float32(max(floor, 1e-30)))
-    return _spread(film, image.shape, factor)
+    # beyond the outer blocks the level is extrapolated: the floor holds there, too
+    return np.maximum(_spread(film, image.shape, factor), np.float32(max(floor, 1e-30)))
 
 
 def _quadratic(shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from acquire.measure.particles.link import link, view_shift
 from acquire.measure.particles.measure import (
     ParticleMeasurement,
     ParticleOptions,
+    empty_table,
     measure_particles,
 )
 from acquire.measure.particles.shapes import Shape
@@ -166,7 +167,7 @@ class ParticleEstimator:
             measured = ParticleMeasurement({}, no_values(), ("blank",), math.nan)
         if math.isfinite(measured.level):
             self._level = measured.level
-        table = _no_rows()
+        table = empty_table()
         if measured.table and measured.context is not None:
             table = self._follow(measured)
         return Estimate(
@@ -224,11 +225,6 @@ class ParticleEstimator:
         weight = 1.0 / np.clip(looks, 1, _LONGEST_MEMORY)
         share = np.where(looked, known.share + weight * (now - known.share), known.share)
         return replace(known, looks=looks, share=share)
-
-
-def _no_rows() -> dict[str, AnyArray]:
-    whole = {"id", "border", "fitted"}
-    return {name: np.zeros(0, np.int64 if name in whole else np.float64) for name in COLUMNS}
 
 
 def _pixel_size_nm(name: str, spec: StreamSpec, channel: str) -> float:

@@ -89,8 +89,8 @@ def measure_particles(
 
     An image that cannot be measured (not finite, beam off, constant) gives NaN values and a flag;
     an empty field gives count 0, NaN diameters and ``no_particles``. Flags that accompany numbers:
-    ``saturated``, ``few_particles``, ``near_limit`` (many particles barely above the noise: small
-    ones are missed and the mean is too high), ``many_unfitted``, ``polarity`` (the film has dips
+    ``saturated``, ``few_particles``, ``near_limit`` (many particles barely above the noise, or
+    below the smallest diameter: small ones are missed and the mean is too high), ``many_unfitted``, ``polarity`` (the film has dips
     but no rises: the polarity is probably wrong).
 
     Raises:
@@ -112,7 +112,7 @@ def measure_particles(
         )
     flags = image_flags(image, options.dark_level)
     if UNMEASURABLE.intersection(flags):
-        return ParticleMeasurement(_empty_table(), no_values(), flags, float("nan"))
+        return ParticleMeasurement(empty_table(), no_values(), flags, float("nan"))
     signal = image.astype(np.float32)
     if options.dark_level:
         signal -= np.float32(options.dark_level)
@@ -152,7 +152,7 @@ def measure_particles(
         seed_snr=found.seed_snr * (_TRUSTED_SHARE if relying else 1.0),
     )
     values, more = summarise(table, context)
-    if near > 0.25 * len(inside):
+    if near > 0.25 * len(inside) and "near_limit" not in more:
         more = (*more, "near_limit")
     return ParticleMeasurement(
         table,
@@ -173,7 +173,7 @@ def _measure(
     pixel_size_nm: float,
 ) -> tuple[dict[str, AnyArray], NDArray[np.bool_]]:
     if len(found) == 0:
-        return _empty_table(), np.zeros(0, bool)
+        return empty_table(), np.zeros(0, bool)
     dome, probe_px = options.dome, options.probe_sigma_nm / pixel_size_nm
     per_px = pixel_size_nm * options.shape.diameter_per_radius
     sizes = fit_domes(contrast, found, dome, probe_px)
@@ -242,6 +242,7 @@ def _centre_inside(found: Detection, shape: tuple[int, ...]) -> NDArray[np.bool_
     return np.asarray((~cut_y | (high >= 0.5 * wide)) & (~cut_x | (wide >= 0.5 * high)))
 
 
-def _empty_table() -> dict[str, AnyArray]:
+def empty_table() -> dict[str, AnyArray]:
+    """The table of an image without particles."""
     whole = {"id", "border", "fitted"}
     return {name: np.zeros(0, np.int64 if name in whole else np.float64) for name in COLUMNS}

@@ -20,6 +20,8 @@ from acquire.stream.records import Quantity, Value
 
 NAN = Value(math.nan, math.nan)
 FEW = 5
+_MOST_LEFT_OUT = 0.25
+"""Share of particles below the smallest diameter from which a mean of the others is too high."""
 
 _WRONG_IMAGE = ("saturated", "polarity")
 _FEW = (*_WRONG_IMAGE, "few_particles", "near_limit", "many_unfitted")
@@ -86,7 +88,8 @@ def no_values() -> dict[str, Value]:
 def summarise(
     table: Mapping[str, AnyArray], context: SummaryContext
 ) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Values by quantity name, and flags ``no_particles``, ``few_particles``, ``many_unfitted``.
+    """Values by quantity name, and flags ``no_particles``, ``few_particles``, ``near_limit`` (many
+    lie below the smallest diameter, and the mean is of the others), ``many_unfitted``.
 
     Diameters are of particles that do not touch the border. The density weights each of these by
     the inverse of the area in which a particle of its size does not touch it (Miles-Lantuéjoul).
@@ -150,6 +153,8 @@ def summarise(
     spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
     values["median_diameter"] = Value(_median(sizes, weight), spread * mean_sigma)
     flags = []
+    if n < (1.0 - _MOST_LEFT_OUT) * np.count_nonzero(whole):
+        flags.append("near_limit")
     if n < FEW:
         flags.append("few_particles")
     if np.count_nonzero(~fitted) > 0.3 * n:
