@@ -39,6 +39,8 @@ class GrowingGroup:
         columns: Sequence[ColumnSpec],
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
+        self.block_bytes = 0
+        """Bytes of blocks written so far, as they lie on the disk."""
         self.path = path
         self.folder = root / path
         self.attributes: dict[str, Any] = dict(attributes or {})
@@ -80,7 +82,8 @@ class GrowingGroup:
         A reader does not see it before the row is appended and published, so that a frame whose
         second detector failed to be written never shows.
         """
-        self._write(name, self._blocks[name], self._table.rows, data[np.newaxis])
+        block = data[np.newaxis]
+        self.block_bytes += self._write(name, self._blocks[name], self._table.rows, block)
 
     def append(self, cells: Mapping[str, Cell], **attributes: object) -> None:
         """Add a row of cells, and change attributes of the group."""
@@ -168,8 +171,10 @@ class GrowingGroup:
                 write_at(path, within * rows.itemsize, layout.encode(part))
             done += len(part)
 
-    def _write(self, name: str, layout: ArrayLayout, number: int, data: AnyArray) -> None:
-        write_whole(self._folder(name) / layout.chunk_name(number), layout.encode(data))
+    def _write(self, name: str, layout: ArrayLayout, number: int, data: AnyArray) -> int:
+        encoded = layout.encode(data)
+        write_whole(self._folder(name) / layout.chunk_name(number), encoded)
+        return len(encoded)
 
     def _folder(self, name: str) -> Path:
         folder = self.folder / name

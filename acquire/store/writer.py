@@ -67,6 +67,11 @@ class RunWriter:
             target=self._publish_on_time, name=f"publish {self.path.name}", daemon=True
         )
 
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of frames' data on the disk so far; coordinates and tables are small beside them."""
+        return sum(stream.group.block_bytes for stream in list(self._frames.values()))
+
     # ------------------------------------------------------------------ begin and end
 
     def open(self, header: RunHeader) -> None:

@@ -362,3 +362,14 @@ def test_column_that_comes_late_is_an_array_at_once(maker: Any, tmp_path: Path) 
         )
     assert line.low_loss_t_start.values.tolist() == [100.0]
     writer.close(maker.report())
+
+
+def test_bytes_written_are_those_that_lie_on_the_disk(maker: Any, tmp_path: Path) -> None:
+    writer = maker.open(tmp_path / "run")
+    for index in range(5):
+        writer.append_frame(maker.image(index), maker.context(index))
+    folder = tmp_path / "run" / "run.zarr" / "images" / "overview"
+    chunks = [*(folder / "haadf").glob("c.*"), *(folder / "abf").glob("c.*")]
+    assert len(chunks) == 10
+    assert writer.bytes_written == sum(chunk.stat().st_size for chunk in chunks) > 0
+    writer.close(maker.report())
