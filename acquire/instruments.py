@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from acquire.clock import Signal
@@ -364,8 +363,3 @@ class Simulation(Protocol):
 
     def expected(self) -> Mapping[str, float]:
         """What a perfect measurement would say now, by quantity name, for preflight only."""
-
-
-def channel_bytes(spec: ChannelSpec) -> int:
-    """Bytes of one frame of a channel."""
-    return int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize

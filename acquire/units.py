@@ -208,10 +208,6 @@ if TYPE_CHECKING:
     Nanometres = float
     ElectronVolts = float
     ElectronsPerNm2 = float
-    Picoamperes = float
-    Volts = float
-    Milliradians = float
-    Ohms = float
 else:
     Celsius = Annotated[float, *_quantity("°C")]
     CelsiusDifference = Annotated[float, *_quantity("Δ°C")]
@@ -220,7 +216,3 @@ else:
     Nanometres = Annotated[float, *_quantity("nm")]
     ElectronVolts = Annotated[float, *_quantity("eV")]
     ElectronsPerNm2 = Annotated[float, *_quantity("e/nm²")]
-    Picoamperes = Annotated[float, *_quantity("pA")]
-    Volts = Annotated[float, *_quantity("V")]
-    Milliradians = Annotated[float, *_quantity("mrad")]
-    Ohms = Annotated[float, *_quantity("Ω")]

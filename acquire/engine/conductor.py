@@ -9,7 +9,6 @@ from acquire.engine.actions import Actions
 from acquire.engine.checks import check_step, problems
 from acquire.engine.context import RunContext
 from acquire.engine.estimating import EstimatorTask, Judged, known_quantities
-from acquire.engine.events import Dispatcher, EngineEvents
 from acquire.engine.header import run_header
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.progress import Progress
@@ -34,8 +33,6 @@ class Conductor:
         self,
         run: RunContext,
         progress: Progress,
-        events: EngineEvents,
-        dispatcher: Dispatcher,
         enter: Callable[[EngineState], None],
     ) -> None:
         self.run = run
@@ -46,8 +43,8 @@ class Conductor:
         self.prompt = ""
         """What the operator is asked to confirm."""
         self.pause_reason = ""
-        self._events = events
-        self._dispatcher = dispatcher
+        self._dispatcher = run.dispatcher
+        self._events = run.dispatcher.events
         self._enter = enter
         self._scans: list[ScanRecorder] = []
         self._estimators: list[EstimatorTask] = []
@@ -118,7 +115,6 @@ class Conductor:
         def offer(frame: Frame) -> None:
             for task in tasks:
                 task.offer(frame)
-            self._dispatcher.emit(self._events.frame_recorded, frame)
 
         return offer
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acquire.engine.dose import DoseMeter, probe_current_pa
+from acquire.engine.events import Dispatcher
 from acquire.engine.live import LiveView
 from acquire.engine.status import EngineState
 from acquire.errors import EmergencyOff, HotstageError
@@ -27,6 +28,7 @@ class RunContext:
     recipe: Recipe
     sink: Sink
     live: LiveView
+    dispatcher: Dispatcher
     enforce: bool = True
     """Whether the recipe's limits end the run; a preflight only lists what would be broken."""
 
@@ -55,10 +57,11 @@ class RunContext:
         return self.clock.now_s() - self.zero_s
 
     def note(self, kind: str, text: str, details: Mapping[str, object] | None = None) -> None:
-        """Write to the journal and the log; a failure to write ends the run."""
+        """Write to the journal, then show it; a failure to write is raised."""
         t_s = self.now_s()
-        self.live.put_note(t_s, kind, text)
         self.sink.note(Note(kind, t_s, text, details or {}))
+        self.live.put_note(t_s, kind, text)
+        self.dispatcher.emit(self.dispatcher.events.noted, t_s, kind, text)
 
     def warn(self, text: str) -> None:
         """Say something that the operator should know, once."""

@@ -36,7 +36,7 @@ class Engine:
         self.live = LiveView()
         self.events = EngineEvents()
         self._commander = commander
-        self._dispatcher = Dispatcher()
+        self._dispatcher = Dispatcher(self.events)
         self._lock = threading.Lock()
         self._state = EngineState.IDLE
         self._conductor: Conductor | None = None
@@ -79,7 +79,7 @@ class Engine:
             self._conductor, self._early_end = None, None
         with self.station.clock.enrolled("engine"):
             try:
-                run = RunContext(self.station, recipe, sink, self.live, enforce)
+                run = RunContext(self.station, recipe, sink, self.live, self._dispatcher, enforce)
                 self.live.begin()
                 progress = Progress(run, planned or PlanView(recipe.name), folder)
                 conductor = self._conduct(run, progress)
@@ -94,7 +94,7 @@ class Engine:
         return report
 
     def _conduct(self, run: RunContext, progress: Progress) -> Conductor:
-        return Conductor(run, progress, self.events, self._dispatcher, self._enter)
+        return Conductor(run, progress, self._enter)
 
     # ---------------------------------------------------------------------------- commands
 

@@ -12,7 +12,7 @@ from psygnal import Signal, SignalGroup, SignalInstance
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1000
-"""Events kept for slow listeners; beyond it the oldest are dropped, and counted."""
+"""Events kept for slow listeners; beyond it the oldest are dropped, which is logged."""
 
 
 class EngineEvents(SignalGroup):
@@ -33,15 +33,15 @@ class EngineEvents(SignalGroup):
 
 
 class Dispatcher:
-    """Emits events in order from one daemon thread; never makes the emitter wait."""
+    """Emits an engine's events in order from one daemon thread; never makes the emitter wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: EngineEvents) -> None:
+        self.events = events
         self._queue: deque[tuple[SignalInstance, tuple[Any, ...]]] = deque(maxlen=BACKLOG)
         self._changed = threading.Condition()
         self._busy = False
         self._started = False
-        self.dropped = 0
-        """Events that no listener saw because listeners were too slow."""
+        self._behind = False
 
     def emit(self, signal: SignalInstance, *args: Any) -> None:
         """Queue one event."""
@@ -51,8 +51,9 @@ class Dispatcher:
             if not self._started:  # most engines have no listener, and need no thread
                 self._started = True
                 threading.Thread(target=self._loop, name="engine-events", daemon=True).start()
-            if len(self._queue) == BACKLOG:
-                self.dropped += 1
+            if len(self._queue) == BACKLOG and not self._behind:
+                self._behind = True
+                logger.warning("listeners are too slow: the oldest events are dropped")
             self._queue.append((signal, args))
             self._changed.notify_all()
 

@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from acquire.engine.core import Engine
 from acquire.engine.experiment import Experiment, leave_pages, prepare, run_stored
-from acquire.engine.status import HOST_OBJECT_ID, EngineStatus, LiveSeries, PlanView
+from acquire.engine.status import HOST_OBJECT_ID, EngineState, EngineStatus, LiveSeries, PlanView
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray
 from acquire.recipe import Recipe
@@ -49,10 +50,15 @@ class HostService:
         self._running = threading.Event()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._not_run = ""
+        """Why the last run that was started never came to be."""
 
     def status(self) -> EngineStatus:
         """See HostApi.status."""
-        return self._engine.status
+        status = self._engine.status
+        if self._not_run and not status.state.active:
+            return replace(status, state=EngineState.FAILED, cause=self._not_run)
+        return status
 
     def plan(self) -> PlanView:
         """See HostApi.plan."""
@@ -109,6 +115,7 @@ class HostService:
             if self._ending.is_set():
                 raise HotstageError("the engine host is ending; nothing was started.")
             self._running.set()
+            self._not_run = ""
             thread = threading.Thread(
                 target=self._carry_out, args=(experiment,), name="run", daemon=True
             )
@@ -120,8 +127,9 @@ class HostService:
     def _carry_out(self, experiment: Experiment) -> None:
         try:
             run_stored(self._engine, experiment)
-        except HotstageError:
+        except Exception as error:
             logger.exception("the run could not be started")
+            self._not_run = f"the run could not be started: {error}"
             return
         finally:
             self._running.clear()
@@ -196,7 +204,7 @@ class EngineHost:
     """
 
     def __init__(self, station: OpenStation, listen: str = "127.0.0.1:0") -> None:
-        self._station = station
+        self.station = station
         self.service = HostService(Engine(station, "hotstage host"))
         self._daemon = HardDaemon(listen, name="engine-host")
         self._daemon.register(HOST_OBJECT_ID, self.service, METHODS)
@@ -225,4 +233,4 @@ class EngineHost:
             self.service.end(reason)
         finally:
             self._daemon.close()
-            self._station.close()
+            self.station.close()

@@ -82,6 +82,7 @@ class FrameRecorder:
             run.live.put_image(own, pixel)
         else:
             run.live.put_spectrum(own, self.spec)
+        run.dispatcher.emit(run.dispatcher.events.frame_recorded, own)
         if self._on_frame is not None:
             self._on_frame(own)
         return own

@@ -213,7 +213,7 @@ class _Rehearsal(Engine):
 
     def _conduct(self, run: RunContext, progress: Progress) -> Conductor:
         self.violations = run.violations
-        conductor = _RehearsalConductor(run, progress, self.events, self._dispatcher, self._enter)
+        conductor = _RehearsalConductor(run, progress, self._enter)
         conductor.scripted = self.scripted
         return conductor
 

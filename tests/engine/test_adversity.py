@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -233,13 +232,12 @@ def test_a_script_without_end_and_without_a_time_limit_is_refused(
 
 
 def test_checking_leaves_no_thread_behind(short: Recipe) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(3):
         preflight(short, Station.load("simulated"))
-    give_up = time.monotonic() + 2.0
-    while threading.active_count() > before and time.monotonic() < give_up:
-        time.sleep(0.02)
-    assert threading.active_count() <= before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(2.0)
+        assert not thread.is_alive(), thread.name
 
 
 # ------------------------------------------------------------------------------ instruments

@@ -30,12 +30,17 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[HostClient]:
-    host = EngineHost(connect(Station.load("simulated")))
+def host() -> Iterator[EngineHost]:
+    made = EngineHost(connect(Station.load("simulated")))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(host: EngineHost) -> Iterator[HostClient]:
     made = HostClient(host.address)
     yield made
     made.close()
-    host.close()
 
 
 def _until(reached: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -99,6 +104,24 @@ def test_refusals_arrive_as_what_they_are(client: HostClient, tmp_path: Path) ->
     with pytest.raises(HotstageError, match="no run is on"):
         client.pause()
     assert not (tmp_path / "a").exists()
+
+
+def test_a_run_that_cannot_begin_after_all_is_said_to_have_failed(
+    client: HostClient, host: EngineHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe() -> None:
+        raise LinkError("the scan does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host.station.scan, "describe", describe)
+        client.start(RECIPE, str(tmp_path / "run"))
+        _until(lambda: client.status().state is EngineState.FAILED)
+    assert "the scan does not answer" in client.status().cause
+    client.start(RECIPE, str(tmp_path / "again"))
+    _until(lambda: client.status().state is EngineState.RUNNING)
+    client.abort("seen")
+    _until(lambda: not client.status().state.active)
+    assert client.status().state is EngineState.ABORTED
 
 
 def test_a_host_that_is_not_there_is_said_so() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ def _seconds_until(reached: Callable[[], bool], timeout_s: float) -> float:
             pytest.fail(f"not reached within {timeout_s} s")
         poll.wait(tick)
     return time.monotonic() - began
+
+
+@contextmanager
+def _hosted_run(
+    program: Callable[..., Any], recipe: Path, folder: Path
+) -> Iterator[tuple[Any, HostClient]]:
+    """An engine host in a process of its own, with a run that has recorded a few frames."""
+    host = program("host", "simulated")
+    client = HostClient(host.until(r'"address": "([^"]+)"').group(1))
+    try:
+        client.start(recipe.read_text(encoding="utf-8"), str(folder))
+        _seconds_until(lambda: client.status().frames.get("overview", 0) > 3, 60.0)
+        yield host, client
+    finally:
+        client.close()
 
 
 def test_kill_of_the_engine_in_a_ramp_leaves_heater_safe_and_data_whole(
@@ -121,11 +137,7 @@ def test_kill_of_the_window_leaves_the_run_alone(
 def test_heater_off_at_the_server_aborts_the_run_and_says_who(
     program: Callable[..., Any], recipe: Path, tmp_path: Path
 ) -> None:
-    host = program("host", "simulated")
-    client = HostClient(host.until(r'"address": "([^"]+)"').group(1))
-    try:
-        client.start(recipe.read_text(encoding="utf-8"), str(tmp_path / "run"))
-        _seconds_until(lambda: client.status().frames.get("overview", 0) > 3, 60.0)
+    with _hosted_run(program, recipe, tmp_path / "run") as (_, client):
         server = client.status().server_address
         began = time.monotonic()
         emergency_off(server, "smoke")
@@ -134,8 +146,6 @@ def test_heater_off_at_the_server_aborts_the_run_and_says_who(
         logger.info("heater off: acknowledged after %.3f s", time.monotonic() - began)
         _seconds_until(lambda: not client.status().state.active, 20.0)
         status = client.status()
-    finally:
-        client.close()
     assert status.state.value == "aborted", status.cause
     assert "emergency off (smoke)" in status.cause
 
@@ -143,18 +153,12 @@ def test_heater_off_at_the_server_aborts_the_run_and_says_who(
 def test_a_host_that_is_told_to_end_makes_its_run_safe_and_stores_it(
     program: Callable[..., Any], recipe: Path, tmp_path: Path
 ) -> None:
-    host = program("host", "simulated")
-    client = HostClient(host.until(r'"address": "([^"]+)"').group(1))
-    try:
-        client.start(recipe.read_text(encoding="utf-8"), str(tmp_path / "run"))
-        _seconds_until(lambda: client.status().frames.get("overview", 0) > 3, 60.0)
+    with _hosted_run(program, recipe, tmp_path / "run") as (host, client):
         server = client.status().server_address
         with attach(server) as observer:
             host.process.terminate()
             _seconds_until(lambda: observer.holder.read().state in SAFE, SAFE_S)
         assert host.process.wait(30) == 0
-    finally:
-        client.close()
     report = open_run(tmp_path / "run").report
     assert report is not None
     assert report.outcome == "aborted"
