@@ -89,6 +89,8 @@ class StreamSpec:
     name: str
     channels: Mapping[str, ChannelSpec]
     scalars: Mapping[str, ScalarSpec] = field(default_factory=dict)
+    frame_period_s: float = 0.0
+    """About the time from frame to frame; 0 if it is not known. The store packs by it."""
 
 
 @dataclass(frozen=True, slots=True)

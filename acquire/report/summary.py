@@ -99,7 +99,7 @@ def summarise(run: Run) -> RunSummary:
         steps=run_steps(run, journal),
         images={s: run.images(s).sizes["time"] for s, k in run.streams.items() if k == "images"},
         spectra={s: run.spectra(s).sizes["time"] for s, k in run.streams.items() if k == "spectra"},
-        missing_frames=run.gaps.sizes.get("row", 0),
+        missing_frames=int(run.gaps["frames"].sum()) if run.gaps.sizes else 0,
         temperature_celsius=(low, high),
         hold_deviation_celsius=deviation,
         first=first,

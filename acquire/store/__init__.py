@@ -5,6 +5,7 @@ from acquire.store.journal import Journal, JournalEntry, read_journal
 from acquire.store.layout import JOURNAL_NAME, LOSS_WINDOW_S, PUBLISH_PERIOD_S, ZARR_NAME
 from acquire.store.memory import ASSUMED_COMPRESSION, CountingSink, MemorySink
 from acquire.store.run import Run, open_run
+from acquire.store.settings import StoreSettings
 from acquire.store.writer import RunWriter
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MemorySink",
     "Run",
     "RunWriter",
+    "StoreSettings",
     "flags_of",
     "open_run",
     "read_journal",

@@ -55,9 +55,11 @@ class ColumnSpec:
 class _Column:
     """One column: those of its rows that are not on disk, and the words it has met."""
 
-    def __init__(self, spec: ColumnSpec, dim: str) -> None:
+    def __init__(self, spec: ColumnSpec, dim: str, chunk_rows: int) -> None:
         self.spec = spec
         self.dim = dim
+        self.chunk_rows = chunk_rows
+        self._layout: tuple[int, ArrayLayout] | None = None
         self.buffer = np.full(64, spec.kind.fill, spec.kind.value)
         # 0 stands for "no word", for rows that were written before the column was known
         self.words: dict[str, int] = {"": 0} if spec.kind is Kind.WORD else {}
@@ -99,6 +101,12 @@ class _Column:
         return self.words.setdefault(word, len(self.words))
 
     def layout(self) -> ArrayLayout:
+        """The same object for as long as no new word came."""
+        if self._layout is None or self._layout[0] != len(self.words):
+            self._layout = (len(self.words), self._make_layout())
+        return self._layout[1]
+
+    def _make_layout(self) -> ArrayLayout:
         spec = self.spec
         attributes: dict[str, Any] = {}
         if spec.kind in (Kind.NUMBER, Kind.COUNT):
@@ -112,9 +120,8 @@ class _Column:
         return ArrayLayout(
             np.dtype(spec.kind.value),
             (self.dim,),
-            chunk_rows=COLUMN_CHUNK_ROWS,
+            chunk_rows=self.chunk_rows,
             fill=spec.kind.fill,
-            compressed=False,
             attributes=attributes | dict(spec.attributes),
         )
 
@@ -137,8 +144,11 @@ class Table:
     a record is never refused because somebody forgot to announce a part of it.
     """
 
-    def __init__(self, dim: str, specs: Sequence[ColumnSpec] = ()) -> None:
+    def __init__(
+        self, dim: str, specs: Sequence[ColumnSpec] = (), chunk_rows: int = COLUMN_CHUNK_ROWS
+    ) -> None:
         self.dim = dim
+        self.chunk_rows = chunk_rows
         self.rows = 0
         self._first = 0
         self._columns: dict[str, _Column] = {}
@@ -149,7 +159,7 @@ class Table:
         """Add a column; one that is there already stays as it is. Raises StoreError for its name."""
         if spec.name not in self._columns:
             check_name(spec.name, "a column")
-            column = _Column(spec, self.dim)
+            column = _Column(spec, self.dim, self.chunk_rows)
             column.reserve(self.rows - self._first)
             self._columns[spec.name] = column
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from acquire.errors import StoreError
@@ -45,6 +48,29 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
         raise store_error(path, error) from error
 
 
+def open_new(path: Path) -> FileIO:
+    """A file to append to, which must not exist; raises StoreError."""
+    try:
+        return path.open("xb", buffering=0)
+    except OSError as error:
+        raise store_error(path, error) from error
+
+
+def append_lines(
+    file: FileIO, documents: Iterable[Mapping[str, object]], *, sync: bool = False
+) -> None:
+    """Append one line of JSON for each document; raises StoreError."""
+    data = "".join(f"{json.dumps(document)}\n" for document in documents).encode()
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        if sync:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise store_error(Path(str(file.name)), error) from error
+
+
 def write_at(path: Path, offset: int, data: bytes) -> None:
     """Overwrite part of a file that is long enough; raises StoreError."""
     try:
@@ -53,6 +79,31 @@ def write_at(path: Path, offset: int, data: bytes) -> None:
             view = memoryview(data)
             while view:
                 view = view[file.write(view) :]
+    except OSError as error:
+        raise store_error(path, error) from error
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Wait until the disk has these files and their names: data first, then what describes them.
+
+    Raises:
+        StoreError: it has not.
+    """
+    ordered = sorted(paths, key=lambda path: (path.suffix == ".json", -len(path.parts)))
+    for path in ordered:
+        _sync(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    if os.name != "nt":  # there, a folder cannot be opened
+        for folder in dict.fromkeys(path.parent for path in ordered):
+            _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    try:
+        handle = os.open(path, flags)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise store_error(path, error) from error
 

@@ -3,9 +3,11 @@
 A run folder holds ``run.zarr`` (one Zarr v3 group), ``journal.jsonl``, ``recipe.yaml`` and
 ``station.toml``; summaries may be put beside them. In the group::
 
-    images/<stream>/<detector>            (time, y, x), one chunk per frame
-    spectra/<stream>/<channel>            (time, energy_loss), one chunk per spectrum
-    …/<stream>/time, t_end, dose, …       (time), coordinates of the stream's frames
+    images/<stream>/                      OME-NGFF 0.5 metadata: one multiscale image per detector
+    images/<stream>/full/<detector>       (time, y, x), sharded, one inner chunk per frame
+    images/<stream>/2x/<detector>, …      averages of 2 × 2 pixels and so on, made after the run
+    spectra/<stream>/<channel>            (time, energy_loss), sharded, one inner chunk per ≤ 0.1 s
+    …/time, t_end, dose, …                (time), coordinates of the stream's frames
     holder/, <table>/                     columns over time
     estimates/<estimator>/                columns over time
     particles/<estimator>/                columns over row
@@ -13,13 +15,20 @@ A run folder holds ``run.zarr`` (one Zarr v3 group), ``journal.jsonl``, ``recipe
 
 Every group carries the consolidated metadata of what is below it, so that a reader gets the shapes
 of all arrays of a run, or of one group, from one file, which is replaced whole: they always agree.
-Data comes before shapes: columns are written in place, in rows that no reader knows of yet; then
-follow the metadata of the arrays (once a second), of their group, and of the root.
+Data comes before shapes: chunks are appended to their shards and the shards' indexes brought up to
+date; columns are written in place, in rows that no reader knows of yet; then follow the metadata of
+the arrays (once a second), of their group, and of the root.
+
+Chunks of frames carry a CRC-32C each, which every Zarr reader checks. Columns are not compressed and
+their chunks are filled row by row, so they cannot: theirs stand in ``checksums.jsonl`` beside the
+Zarr group, one JSON line ``{"path", "bytes", "crc32c"}`` for every chunk file that is full, and at
+the end for all others; the last line for a path counts.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,24 +41,44 @@ from acquire.errors import StoreError
 from acquire.instruments import AnyArray
 
 FORMAT_KEY = "hotstage_run"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 ZARR_NAME = "run.zarr"
 JOURNAL_NAME = "journal.jsonl"
 RECIPE_NAME = "recipe.yaml"
 STATION_NAME = "station.toml"
 RESERVE_NAME = "reserve.bin"
+CHECKSUMS_NAME = "checksums.jsonl"
 METADATA_NAME = "zarr.json"
 
 IMAGES = "images"
+FULL = "full"
+"""The group of an image stream's frames as they were recorded; ``2x``, ``4x``, … stand beside it."""
 SPECTRA = "spectra"
 ESTIMATES = "estimates"
 PARTICLES = "particles"
 GAPS = "gaps"
 RESERVED = frozenset({IMAGES, SPECTRA, ESTIMATES, PARTICLES, GAPS})
 
-COLUMN_CHUNK_ROWS = 1024
-"""Rows per chunk of coordinates and tables: 8 kB, made whole and filled row by row."""
+COLUMN_CHUNK_ROWS = 4096
+"""Rows per chunk of coordinates and tables: 32 kB, made whole and filled row by row."""
+
+FAST_COLUMN_CHUNK_ROWS = 65536
+"""The same for streams of more than :data:`FAST_PER_S` frames a second: fewer files."""
+
+FAST_PER_S = 100.0
+
+CHUNK_PERIOD_S = 0.1
+"""Frames of about so much time share a chunk, if they are small; readers open fewer of them."""
+
+CHUNK_BYTES = 256 * 1024
+"""No more frames share a chunk than fit here, and none that fill a quarter of it."""
+
+SHARD_CHUNKS = 250
+"""The most chunks of a shard: its index must fit one page of 4096 bytes, which takes 255."""
+
+SHARD_BYTES = 256 * 2**20
+"""About the largest shard, before compression."""
 
 PUBLISH_PERIOD_S = 0.2
 """Wall time between publications."""
@@ -62,7 +91,12 @@ LOSS_WINDOW_S = 0.5
 """What was appended longer ago than this, in wall time, survives the death of the process: the
 period, and as much again for a publication on a busy machine."""
 
-_CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+_BLOSC = {"lz4": ("lz4", 5), "zstd": ("zstd", 3)}
+_CODECS = {
+    name: Blosc(cname=cname, clevel=level, shuffle=Blosc.BITSHUFFLE)
+    for name, (cname, level) in _BLOSC.items()
+}
+_LENGTH = "@length@"
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 
 
@@ -73,6 +107,13 @@ def check_name(name: str, what: str) -> str:
             f"{name!r} cannot be the name of {what}: use letters, digits, '_', '-' and '.'."
         )
     return name
+
+
+def rows_of_chunk(frame_bytes: int, period_s: float) -> int:
+    """How many frames share a chunk when one comes every ``period_s`` seconds; 0 s is unknown."""
+    if period_s <= 0 or 4 * frame_bytes > CHUNK_BYTES:
+        return 1
+    return max(1, min(int(CHUNK_PERIOD_S / period_s), CHUNK_BYTES // max(frame_bytes, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,42 +127,82 @@ class ArrayLayout:
     chunk_rows: int = 1
     """Length of a chunk along the first dimension; it spans all others."""
     fill: float = 0
-    compressed: bool = True
-    """Columns are not: their rows are written in place, beyond what readers know of."""
+    codec: str = "none"
+    """``lz4`` or ``zstd`` (both after bitshuffle), or ``none``."""
+    shard_chunks: int = 0
+    """Chunks of a shard, each with a checksum; 0: every chunk is a file of its own, without one."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
-    def metadata(self, length: int) -> dict[str, Any]:
+    @classmethod
+    def of_frames(
+        cls,
+        dtype: str,
+        dims: tuple[str, ...],
+        inner_shape: tuple[int, ...],
+        period_s: float,
+        codec: str,
+        attributes: Mapping[str, Any],
+    ) -> ArrayLayout:
+        """The layout of images or spectra that come every ``period_s`` seconds."""
+        frame_bytes = np.dtype(dtype).itemsize * math.prod(inner_shape)
+        rows = rows_of_chunk(frame_bytes, period_s)
+        chunks = max(8, min(SHARD_CHUNKS, SHARD_BYTES // max(rows * frame_bytes, 1)))
+        return cls(np.dtype(dtype), dims, inner_shape, rows, 0, codec, chunks, dict(attributes))
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The type of a chunk's numbers as they are stored: little-endian."""
+        return self.dtype.newbyteorder("<")
+
+    def metadata(self, length: int | str) -> dict[str, Any]:
         """The contents of the array's ``zarr.json`` when it is ``length`` long."""
+        chunk = [self.chunk_rows, *self.inner_shape]
+        codecs: list[dict[str, Any]] = [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            *self._compressor(),
+        ]
+        if self.shard_chunks:
+            checksum = {"name": "crc32c", "configuration": {}}
+            sharding = {
+                "chunk_shape": chunk,
+                "codecs": [*codecs, checksum],
+                "index_codecs": [codecs[0], checksum],
+                "index_location": "start",
+            }
+            codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+            chunk = [self.chunk_rows * self.shard_chunks, *self.inner_shape]
         return {
             "zarr_format": 3,
             "node_type": "array",
             "shape": [length, *self.inner_shape],
             "data_type": self.dtype.name,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [self.chunk_rows, *self.inner_shape]},
-            },
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
             # flat keys: a folder per frame would be slower by a fifth
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "fill_value": self._fill_value(),
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                *([self._codec()] if self.compressed else []),
-            ],
+            "codecs": codecs,
             "attributes": dict(self.attributes),
             "dimension_names": list(self.dims),
             "storage_transformers": [],
         }
 
-    def _codec(self) -> dict[str, Any]:
+    def text(self) -> tuple[str, str]:
+        """The ``zarr.json`` as text, without the length: what stands before it, and after."""
+        head, _, tail = to_text(self.metadata(_LENGTH)).partition(f'"{_LENGTH}"')
+        return head, tail
+
+    def _compressor(self) -> list[dict[str, Any]]:
+        if self.codec == "none":
+            return []
+        cname, level = _BLOSC[self.codec]
         configuration = {
             "typesize": self.dtype.itemsize,
-            "cname": "lz4",
-            "clevel": 5,
+            "cname": cname,
+            "clevel": level,
             "shuffle": "bitshuffle",
             "blocksize": 0,
         }
-        return {"name": "blosc", "configuration": configuration}
+        return [{"name": "blosc", "configuration": configuration}]
 
     def _fill_value(self) -> float | str | bool:
         if np.isnan(self.fill):
@@ -129,34 +210,43 @@ class ArrayLayout:
         return bool(self.fill) if self.dtype.kind == "b" else self.fill
 
     def chunk_name(self, number: int) -> str:
-        """File name of chunk ``number`` along the first dimension."""
+        """File name of shard or chunk ``number`` along the first dimension."""
         return ".".join(["c", str(number), *("0" for _ in self.inner_shape)])
 
-    def encode(self, chunk: AnyArray) -> bytes:
-        """The bytes of one whole chunk."""
-        stored = np.ascontiguousarray(chunk, dtype=self.dtype.newbyteorder("<"))
-        return bytes(_CODEC.encode(stored)) if self.compressed else stored.tobytes()
+    @staticmethod
+    def column_chunk_name(number: int) -> str:
+        """File name of chunk ``number`` of an array of one dimension."""
+        return f"c.{number}"
+
+    def compress(self, chunk: AnyArray) -> bytes:
+        """The bytes of one whole chunk, without its checksum."""
+        stored = np.ascontiguousarray(chunk, dtype=self.stored_dtype)
+        return (
+            stored.tobytes() if self.codec == "none" else bytes(_CODECS[self.codec].encode(stored))
+        )
 
 
-def group_metadata(
-    attributes: Mapping[str, Any], below: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
-    """The contents of a group's ``zarr.json``; ``below`` maps relative paths to theirs."""
-    return {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": dict(attributes),
-        "consolidated_metadata": {
-            "kind": "inline",
-            "must_understand": False,
-            "metadata": dict(below or {}),
-        },
-    }
+def group_text(attributes: Mapping[str, Any], below: str = "") -> str:
+    """A group's ``zarr.json``; ``below`` is the inside of the JSON object that maps relative paths
+    to the metadata of what is below it.
+    """
+    return (
+        f'{{"zarr_format": 3, "node_type": "group", "attributes": {to_text(dict(attributes))}, '
+        '"consolidated_metadata": {"kind": "inline", "must_understand": false, "metadata": '
+        f"{{{below}}}}}}}"
+    )
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """A metadata document as bytes; refuses numbers that JSON cannot write.
+    """A metadata document as bytes; refuses numbers that JSON cannot write."""
+    return encode_text(to_text(document))
 
-    Half a surrogate pair, as undecodable file names hold them, becomes a question mark.
-    """
-    return json.dumps(document, allow_nan=False, ensure_ascii=False).encode(errors="replace")
+
+def to_text(document: object) -> str:
+    """A metadata document as text; refuses numbers that JSON cannot write."""
+    return json.dumps(document, allow_nan=False, ensure_ascii=False)
+
+
+def encode_text(text: str) -> bytes:
+    """Text as it is stored; half a surrogate pair, from an undecodable file name, becomes ``?``."""
+    return text.encode(errors="replace")

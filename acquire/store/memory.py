@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from acquire.errors import StoreError
 from acquire.instruments import Frame, StreamSpec
 from acquire.stream.records import Estimate, Note, Quantity, Row
-from acquire.stream.sink import FrameContext, RunHeader, RunReport
+from acquire.stream.sink import FrameBlock, FrameContext, RunHeader, RunReport
 
 ASSUMED_COMPRESSION = 2.1
 """Poisson images shrink to 1/2.1 by blosc lz4 with bitshuffle, spectra more: an upper estimate."""
@@ -30,7 +31,8 @@ class CountingSink:
         """Bytes of the frames' data before compression."""
         self.rows = 0
         """Rows of tables, estimates and particles."""
-        self.gaps: list[tuple[str, int, str]] = []
+        self.gaps: list[tuple[str, int, str, int]] = []
+        """Stream, first index, reason and number of missing frames."""
 
     @property
     def expected_bytes(self) -> int:
@@ -40,6 +42,14 @@ class CountingSink:
             + sum(self.frames.values()) * FRAME_OVERHEAD_BYTES
             + self.rows * ROW_BYTES
         )
+
+    @property
+    def fullness(self) -> float:
+        """Nothing ever waits."""
+        return 0.0
+
+    def on_failure(self, tell: Callable[[StoreError], None]) -> None:
+        """Nothing can fail."""
 
     def open(self, header: RunHeader) -> None:
         """Begin."""
@@ -64,6 +74,12 @@ class CountingSink:
             self.frames[frame.stream] = self.frames.get(frame.stream, 0) + 1
             self.raw_bytes += sum(array.nbytes for array in frame.data.values())
 
+    def append_block(self, block: FrameBlock) -> None:
+        """Count the frames of a block and their bytes."""
+        with self._lock:
+            self.frames[block.stream] = self.frames.get(block.stream, 0) + len(block)
+            self.raw_bytes += sum(array.nbytes for array in block.data.values())
+
     def append_estimate(self, estimate: Estimate) -> None:
         """Count an estimate and the rows of its table."""
         with self._lock:
@@ -74,10 +90,17 @@ class CountingSink:
         with self._lock:
             self.rows += 1
 
-    def gap(self, stream: str, index: int, reason: str) -> None:
+    def gap(
+        self,
+        stream: str,
+        index: int,
+        reason: str,
+        count: int = 1,
+        span_s: tuple[float, float] = (float("nan"), float("nan")),
+    ) -> None:
         """Keep the gap: there are few."""
         with self._lock:
-            self.gaps.append((stream, index, reason))
+            self.gaps.append((stream, index, reason, count))
 
     def note(self, note: Note) -> None:
         """Forget it."""

@@ -16,6 +16,7 @@ from acquire.store.layout import (
     ESTIMATES,
     FORMAT_KEY,
     FORMAT_VERSION,
+    FULL,
     GAPS,
     IMAGES,
     JOURNAL_NAME,
@@ -112,7 +113,7 @@ class Run:
 
     def images(self, stream: str) -> xr.Dataset:
         """Images of a stream: one (time, y, x) variable per detector, with coordinates."""
-        return self._dataset(f"{IMAGES}/{stream}", self._names(IMAGES))
+        return self._dataset(f"{IMAGES}/{stream}/{FULL}", self._names(IMAGES))
 
     def spectra(self, stream: str) -> xr.Dataset:
         """Spectra of a stream: ``core_loss`` (time, energy_loss), ``low_loss``, coordinates."""
@@ -151,7 +152,9 @@ class Run:
         return read_journal(self.path / JOURNAL_NAME)
 
     def _names(self, kind: str) -> tuple[str, ...]:
-        return tuple(p.removeprefix(f"{kind}/") for p in self._groups if p.startswith(f"{kind}/"))
+        """Groups directly below ``kind``."""
+        below = (p.removeprefix(f"{kind}/") for p in self._groups if p.startswith(f"{kind}/"))
+        return tuple(name for name in below if "/" not in name)
 
     def _dataset(self, path: str, known: tuple[str, ...]) -> xr.Dataset:
         if path not in self._groups:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from acquire.errors import StoreError
 from acquire.instruments import Frame, StreamSpec
-from acquire.store.columns import ColumnSpec, Kind
+from acquire.store.columns import Cell, ColumnSpec, Kind
 from acquire.store.documents import plain
-from acquire.store.files import Reserve, make_folder, write_whole
+from acquire.store.files import (
+    Reserve,
+    append_lines,
+    make_folder,
+    open_new,
+    sync_files,
+    write_whole,
+)
 from acquire.store.groups import GrowingGroup, Publisher
 from acquire.store.journal import Journal
 from acquire.store.layout import (
+    CHECKSUMS_NAME,
     FORMAT_KEY,
     FORMAT_VERSION,
     GAPS,
@@ -30,27 +39,47 @@ from acquire.store.layout import (
     ZARR_NAME,
     check_name,
 )
+from acquire.store.pool import WritePool
+from acquire.store.settings import StoreSettings
 from acquire.store.streams import EstimateStream, FrameStream
 from acquire.stream.records import Estimate, Note, Quantity, Row
-from acquire.stream.sink import FrameContext, RunHeader, RunReport
+from acquire.stream.sink import FrameBlock, FrameContext, RunHeader, RunReport
 
 logger = logging.getLogger(__name__)
 
 RUNNING = "running"
+MOST_STREAMS = 1000
+"""A reader gets the metadata of all streams from one file, which is written five times a second."""
+
+_BUSY = 0.5
+"""Fullness from which chunks that are not full yet must wait."""
+_SETTLE_S = 0.1
+"""How long a publication waits for what was just appended."""
+_GAP_COLUMNS = [
+    ColumnSpec("stream", Kind.WORD, long_name="stream that lacks frames"),
+    ColumnSpec("frame_index", Kind.COUNT, long_name="number of the first missing frame"),
+    ColumnSpec("frames", Kind.COUNT, long_name="how many frames are missing"),
+    ColumnSpec("t_start", unit="s", long_name="when they began to be missing, if it is known"),
+    ColumnSpec("t_end", unit="s", long_name="when frames came again, if it is known"),
+    ColumnSpec("reason", Kind.WORD, long_name="why they are missing"),
+]
 
 
 class RunWriter:
     """The :class:`~acquire.stream.sink.Sink` that makes a run folder.
 
-    A frame's data is written by the thread that appends it. Coordinates, tables and the lengths of
-    all arrays follow every :data:`PUBLISH_PERIOD_S` of wall time, in a thread of the writer's own
-    whatever the run's clock; :data:`LOSS_WINDOW_S` is the most a crash of the process can cost. An
-    error there is raised by the next append and by ``close``.
+    A frame is compressed and written by a few threads of the writer's own, within the room of
+    :data:`~acquire.store.pool.MOST_WAITING_BYTES`. Coordinates, tables and the lengths of all arrays
+    follow every :data:`PUBLISH_PERIOD_S` of wall time, whatever the run's clock;
+    :data:`LOSS_WINDOW_S` is the most that a crash of the process can cost, and
+    ``settings.sync_every_s`` more what a power cut can. An error in any of these threads is told to
+    ``on_failure`` at once, and raised by the next append and by ``close``.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, settings: StoreSettings | None = None) -> None:
         self.path = Path(path)
         self.zarr_path = self.path / ZARR_NAME
+        self.settings = settings or StoreSettings()
         self._publisher = Publisher(self.zarr_path, self._root_attributes)
         self._declaring = threading.Lock()
         self._frames: dict[str, FrameStream] = {}
@@ -60,17 +89,37 @@ class RunWriter:
         self._header: dict[str, Any] = {}
         self._report: RunReport | None = None
         self._journal: Journal | None = None
+        self._checksums: FileIO | None = None
         self._reserve: Reserve | None = None
         self._failure: StoreError | None = None
+        self._failing = threading.Lock()
+        self._tell: Callable[[StoreError], None] | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._publish_on_time, name=f"publish {self.path.name}", daemon=True
-        )
+        self._pool: WritePool | None = None
+        self._threads = [
+            threading.Thread(target=target, name=f"{name} {self.path.name}", daemon=True)
+            for target, name in ((self._publish_on_time, "publish"), (self._sync_on_time, "sync"))
+        ]
 
     @property
     def bytes_written(self) -> int:
         """Bytes of frames' data on the disk so far; coordinates and tables are small beside them."""
         return sum(stream.group.block_bytes for stream in list(self._frames.values()))
+
+    @property
+    def fullness(self) -> float:
+        """How much of the room for frames that wait to be written is taken: 0 to 1."""
+        return self._pool.fullness if self._pool is not None else 0.0
+
+    @property
+    def highest_fullness(self) -> float:
+        """The highest ``fullness`` so far."""
+        pool = self._pool
+        return pool.highest_bytes / pool.most_bytes if pool is not None else 0.0
+
+    def on_failure(self, tell: Callable[[StoreError], None]) -> None:
+        """Call ``tell`` from the thread that meets the first error."""
+        self._tell = tell
 
     # ------------------------------------------------------------------ begin and end
 
@@ -89,16 +138,25 @@ class RunWriter:
         )
         self._header = plain(header)
         self._journal = Journal(self.path / JOURNAL_NAME)
+        self._checksums = open_new(self.path / CHECKSUMS_NAME)
         facts = {k: v for k, v in self._header.items() if k not in ("recipe_yaml", "station_toml")}
         try:
             self._journal.write(Note("run", 0.0, f"run {header.name!r} begins", facts))
-            self._publisher.publish(force=True, sync=True)
+            self._publisher.publish(force=True)
+            sync_files(self._publisher.take_unsynced())
         except StoreError:
             self._journal.close()
             self._journal = None
+            self._checksums.close()
             self._reserve.release()
             raise
-        self._thread.start()
+        self._pool = WritePool(
+            self.settings.threads,
+            wait=self.settings.when_behind == "wait",
+            on_failure=self._fail,
+        )
+        for thread in self._threads:
+            thread.start()
 
     def close(self, report: RunReport) -> None:
         """Publish everything with the report, end the journal with it; idempotent.
@@ -109,17 +167,27 @@ class RunWriter:
         """
         if self._journal is None or self._report is not None:
             return
-        self._report = report
+        self._publisher.seal()
+        if self._pool is not None:
+            self._pool.settle()
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._publisher.offer_partial()
+        if self._pool is not None:
+            self._pool.close()
+        self._report = report
         if self._reserve is not None:
             self._reserve.release()
         failure = self._failure
         try:
-            self._publish(force=True, sync=True)
+            self._publish(force=True)
+            self._write_checksums(final=True)
+            sync_files(self._publisher.take_unsynced())
         except StoreError as error:
             failure = failure or error
+        self._publisher.close()
         text = f"run {self._header['name']!r} {report.outcome}"
         try:
             self.note(
@@ -133,6 +201,8 @@ class RunWriter:
         except StoreError as error:
             failure = failure or error
         self._journal.close()
+        if self._checksums is not None:
+            self._checksums.close()
         if failure is not None:
             raise failure
 
@@ -142,10 +212,12 @@ class RunWriter:
             "state": RUNNING if self._report is None else self._report.outcome,
             "durability": {
                 "window_s": LOSS_WINDOW_S,
-                "text": "what is older than this survives the death of the process; a power cut can "
-                "cost, beyond that, what the operating system had not yet brought to the disk; the "
-                "journal is on the disk line by line",
+                "sync_every_s": self.settings.sync_every_s,
+                "text": "what is older than window_s survives the death of the process; a power cut "
+                "can cost, beyond that, what came within sync_every_s before it; the journal is on "
+                "the disk line by line",
             },
+            "store": plain(self.settings),
             **self._header,
             "report": None if self._report is None else plain(self._report),
         }
@@ -158,12 +230,26 @@ class RunWriter:
             began = time.monotonic()
             try:
                 self._publish()
+                self._write_checksums()
             except StoreError as error:
                 self._fail(error)
                 return
             took = time.monotonic() - began
             if took > LOSS_WINDOW_S - PUBLISH_PERIOD_S:
                 logger.warning("the disk is slow: publishing %s took %.2f s", self.path, took)
+
+    def _sync_on_time(self) -> None:
+        """Bring to the disk what was published, until told to stop, or until it fails."""
+        while not self._stop.wait(self.settings.sync_every_s):
+            began = time.monotonic()
+            try:
+                sync_files(self._publisher.take_unsynced())
+            except StoreError as error:
+                self._fail(error)
+                return
+            took = time.monotonic() - began
+            if took > self.settings.sync_every_s:
+                logger.warning("the disk is slow: a power cut could cost %.1f s now", took)
 
     def publish(self) -> None:
         """Show all readers everything that was appended, now; raises StoreError."""
@@ -174,9 +260,16 @@ class RunWriter:
             self._fail(error)
             raise
 
-    def _publish(self, *, force: bool = False, sync: bool = False) -> None:
+    def _publish(self, *, force: bool = False) -> None:
         try:
-            self._publisher.publish(force=force, sync=sync)
+            pool = self._pool
+            if pool is not None and pool.fullness < _BUSY:
+                # what is not full yet is written as it is, if there is time for that
+                self._publisher.offer_partial()
+                pool.settle(None if force else _SETTLE_S)
+                if pool.failure is not None:
+                    raise pool.failure
+            self._publisher.publish(force=force)
         except StoreError:
             raise
         except Exception as error:
@@ -184,13 +277,22 @@ class RunWriter:
             logger.exception("publication of %s failed", self.path)
             raise StoreError(f"{self.path} cannot be published: {error!r}.") from error
 
+    def _write_checksums(self, *, final: bool = False) -> None:
+        lines = self._publisher.take_checksums(final=final)
+        if lines and self._checksums is not None:
+            append_lines(self._checksums, lines, sync=final)
+
     def _fail(self, error: StoreError) -> None:
-        if self._failure is None:
+        with self._failing:
+            if self._failure is not None:
+                return
             self._failure = error
-            logger.error("%s", error)
-            if self._reserve is not None:
-                # room for the reason: the journal's last lines and the report
-                self._reserve.release()
+        logger.error("%s", error)
+        if self._reserve is not None:
+            # room for the reason: the journal's last lines and the report
+            self._reserve.release()
+        if self._tell is not None:
+            self._tell(error)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -216,8 +318,14 @@ class RunWriter:
                         "before; give the new ones a stream of their own."
                     )
                 return
-            stream = FrameStream(self.zarr_path, kind, spec)
-            self._publish_with(stream.group)
+            if len(self._frames) >= MOST_STREAMS:
+                raise StoreError(
+                    f"stream {spec.name!r} would be one more than the {MOST_STREAMS} that a run may "
+                    "have. Let steps that repeat write to one stream: give them the same name."
+                )
+            assert self._pool is not None
+            stream = FrameStream(self.zarr_path, kind, spec, self._pool, self.settings.codec)
+            self._show(stream.group)
             self._frames[spec.name] = stream
 
     def declare_estimates(
@@ -228,7 +336,7 @@ class RunWriter:
         with self._declaring:
             if name not in self._estimates:
                 stream = EstimateStream(self.zarr_path, name, quantities, columns)
-                self._publish_with(*stream.groups)
+                self._show(*stream.groups)
                 self._estimates[name] = stream
 
     def declare_rows(self, table: str, units: Mapping[str, str]) -> None:
@@ -243,38 +351,60 @@ class RunWriter:
                     kind = Kind.WORD if unit == "text" else Kind.NUMBER
                     columns.append(ColumnSpec(name, kind, unit, name.replace("_", " ")))
                 group = GrowingGroup(self.zarr_path, table, "time", columns)
-                self._publish_with(group)
+                self._show(group)
                 self._tables[table] = group
 
-    def _publish_with(self, *groups: GrowingGroup) -> None:
+    def _show(self, *groups: GrowingGroup) -> None:
+        """Let readers see new groups, still empty."""
         for group in groups:
             self._publisher.add(group)
-        self.publish()
+        try:
+            self._publish()
+        except StoreError as error:
+            self._fail(error)
+            raise
 
     # -------------------------------------------------------------------------- records
 
     def append_frame(self, frame: Frame, context: FrameContext) -> None:
-        """Write a frame; its data has left the process when this returns.
+        """Take a frame: it is written in the background, and visible within the loss window.
 
-        A jump of the index that nobody announced is recorded as a gap.
+        Waits while the room for waiting frames is taken. A jump of the index that nobody announced
+        is recorded as a gap.
 
         Raises:
-            StoreError: it could not be written, or does not fit its declaration.
+            StoreError: something could not be written before, the frame does not fit its
+                declaration, or there is no room and the settings say not to wait.
         """
         self._check()
-        stream = self._stream(frame.stream)
-        if frame.index < stream.next_index:
-            raise StoreError(
-                f"frame {frame.index} of {frame.stream!r} came after frame "
-                f"{stream.next_index - 1}: frames must come in order, each once."
-            )
-        for index in range(stream.next_index, frame.index):
-            self.gap(frame.stream, index, "it never came")
+        stream = self._next(frame.stream, frame.index)
         try:
             stream.append(frame, context)
         except StoreError as error:
             self._fail(error)
             raise
+
+    def append_block(self, block: FrameBlock) -> None:
+        """Take many frames at once; see :meth:`append_frame`."""
+        self._check()
+        stream = self._next(block.stream, block.first_index)
+        try:
+            stream.append_block(block)
+        except StoreError as error:
+            self._fail(error)
+            raise
+
+    def _next(self, name: str, index: int) -> FrameStream:
+        """The stream, when its frame ``index`` is due."""
+        stream = self._stream(name)
+        if index < stream.next_index:
+            raise StoreError(
+                f"frame {index} of {name!r} came after frame {stream.next_index - 1}: frames must "
+                "come in order, each once."
+            )
+        if index > stream.next_index:
+            self.gap(name, stream.next_index, "it never came", index - stream.next_index)
+        return stream
 
     def append_estimate(self, estimate: Estimate) -> None:
         """Take an estimate and its table; raises StoreError."""
@@ -292,29 +422,34 @@ class RunWriter:
             raise StoreError(f"table {row.table!r} was not declared in {self.path}.")
         group.append({**row.values, "time": row.t_s})
 
-    def gap(self, stream: str, index: int, reason: str) -> None:
-        """Record that frame ``index`` of a stream is missing; raises StoreError."""
+    def gap(
+        self,
+        stream: str,
+        index: int,
+        reason: str,
+        count: int = 1,
+        span_s: tuple[float, float] = (float("nan"), float("nan")),
+    ) -> None:
+        """Record that ``count`` frames from ``index`` on are missing; raises StoreError."""
         self._check()
         frames = self._stream(stream)
-        frames.skip(index)
+        frames.skip(index, count)
         with self._declaring:
             if self._gaps is None:
-                self._gaps = GrowingGroup(
-                    self.zarr_path,
-                    GAPS,
-                    "row",
-                    [
-                        ColumnSpec("stream", Kind.WORD, long_name="stream that lacks a frame"),
-                        ColumnSpec("frame_index", Kind.COUNT, long_name="number of that frame"),
-                        ColumnSpec("reason", Kind.WORD, long_name="why it is missing"),
-                    ],
-                )
+                self._gaps = GrowingGroup(self.zarr_path, GAPS, "row", _GAP_COLUMNS)
                 self._publisher.add(self._gaps)
-            self._gaps.append({"stream": stream, "frame_index": index, "reason": reason})
-        details = {"stream": stream, "frame_index": index, "reason": reason}
-        self.note(
-            Note("gap", float("nan"), f"frame {index} of {stream} is missing: {reason}", details)
-        )
+            cells: dict[str, Cell] = {
+                "stream": stream,
+                "frame_index": index,
+                "frames": count,
+                "t_start": span_s[0],
+                "t_end": span_s[1],
+                "reason": reason,
+            }
+            self._gaps.append(cells)
+        what = f"frame {index}" if count == 1 else f"frames {index} to {index + count - 1}"
+        text = f"{what} of {stream} {'is' if count == 1 else 'are'} missing: {reason}"
+        self.note(Note("gap", span_s[0], text, cells))
 
     def note(self, note: Note) -> None:
         """Write to the journal; on disk when this returns.

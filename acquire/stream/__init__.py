@@ -10,12 +10,13 @@ from acquire.stream.records import (
     Row,
     Value,
 )
-from acquire.stream.sink import FrameContext, RunHeader, RunReport, Sink
+from acquire.stream.sink import FrameBlock, FrameContext, RunHeader, RunReport, Sink
 
 __all__ = [
     "Estimate",
     "Estimator",
     "EstimatorFactory",
+    "FrameBlock",
     "FrameContext",
     "Mailbox",
     "Note",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from acquire.instruments import Description, Frame, StreamSpec
+import numpy as np
+from numpy.typing import NDArray
+
+from acquire.errors import StoreError
+from acquire.instruments import AnyArray, Description, Frame, StreamSpec
 from acquire.stream.records import Estimate, Note, Quantity, Row
 
 
@@ -47,6 +51,33 @@ class FrameContext:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameBlock:
+    """Many consecutive frames of one stream at once, as a fast spectrometer delivers them.
+
+    All arrays have one row per frame and are read-only from now on.
+    """
+
+    stream: str
+    first_index: int
+    data: Mapping[str, AnyArray]
+    """Shape (frames, *channel shape) for every channel."""
+    t_start_s: NDArray[np.float64]
+    t_end_s: NDArray[np.float64]
+    context: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Columns by the names of :class:`FrameContext`'s fields, and of the spec's scalars; what is
+    left out is NaN."""
+    source_index: int = 0
+    """The instrument's number of the first frame."""
+
+    def __post_init__(self) -> None:
+        for array in self.data.values():
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.t_start_s)
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """How a run ended."""
 
@@ -63,12 +94,23 @@ class RunReport:
 
 
 class Sink(Protocol):
-    """Takes every record of a run, in the thread that made it; an error it raises ends the run.
+    """Takes every record of a run, from the thread that made it; an error it raises ends the run.
 
     ``open`` comes first and ``close`` last. Different streams may be appended to from different
     threads at the same time; one stream is appended to by one thread at a time. Frames of a stream
-    come with ``index`` rising by 1, except where ``gap`` said that one is missing.
+    come with ``index`` rising by 1, except where ``gap`` said that some are missing.
+
+    Nothing is ever dropped: where a sink writes in the background, what waits is bounded, and
+    ``append_frame`` waits for room or raises. What fails in the background is told to
+    ``on_failure`` at once, and raised by the next call.
     """
+
+    @property
+    def fullness(self) -> float:
+        """How much of the room for waiting records is taken: 0 to 1."""
+
+    def on_failure(self, tell: Callable[[StoreError], None]) -> None:
+        """Call ``tell``, from any thread, when something could not be written."""
 
     def open(self, header: RunHeader) -> None:
         """Begin; raises StoreError if the place is taken or cannot be written."""
@@ -85,19 +127,29 @@ class Sink(Protocol):
         """Say what columns a table stream has, with units (``"text"`` for words)."""
 
     def append_frame(self, frame: Frame, context: FrameContext) -> None:
-        """Write a frame; when this returns, the data has left the process."""
+        """Take a frame for good: it will be on disk, or the run ends."""
+
+    def append_block(self, block: FrameBlock) -> None:
+        """Take many consecutive frames of one stream at once."""
 
     def append_estimate(self, estimate: Estimate) -> None:
-        """Write an estimate and its table."""
+        """Take an estimate and its table."""
 
     def append_row(self, row: Row) -> None:
-        """Write a line of a table stream."""
+        """Take a line of a table stream."""
 
-    def gap(self, stream: str, index: int, reason: str) -> None:
-        """Say that frame ``index`` of a stream is missing, and why."""
+    def gap(
+        self,
+        stream: str,
+        index: int,
+        reason: str,
+        count: int = 1,
+        span_s: tuple[float, float] = (float("nan"), float("nan")),
+    ) -> None:
+        """Say that ``count`` frames of a stream from ``index`` on are missing, why, and when."""
 
     def note(self, note: Note) -> None:
         """Write to the journal; on disk when this returns."""
 
     def close(self, report: RunReport) -> None:
-        """End; every record has left the process and shows to readers when this returns."""
+        """End; every record is on the disk and shows to readers when this returns."""

@@ -73,7 +73,7 @@ def test_kill_of_the_engine_in_a_ramp_leaves_heater_safe_and_data_whole(
     assert float(images["haadf"].mean()) > 1.0
     assert np.all(np.diff(images["frame_index"].values) == 1)
     with xr.open_datatree(folder / "run.zarr", engine="zarr") as tree:
-        assert tree["images/overview"].sizes["time"] == images.sizes["time"]
+        assert tree["images/overview/full"].sizes["time"] == images.sizes["time"]
         assert tree["holder"]["measured"].values.max() > 100.0
 
 

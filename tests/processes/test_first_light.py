@@ -31,7 +31,7 @@ def test_first_light_on_the_default_station(
     assert run.process.wait(30) == 0
     assert time.monotonic() - began < 180
     with xr.open_datatree(folder / "run.zarr", engine="zarr") as tree:
-        _check_images(tree["images/overview"].to_dataset())
+        _check_images(tree["images/overview/full"].to_dataset())
         _check_spectra(tree["spectra/line_scan"].to_dataset())
         assert tree["holder"]["measured"].attrs["units"] == "degC"
         estimates = tree["estimates/particles"].to_dataset()

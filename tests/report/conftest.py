@@ -102,9 +102,13 @@ def write_experiment(
 
 
 def abandon(writer: RunWriter) -> None:
-    """Stop the writer's thread and files without the end that a close writes."""
+    """Stop the writer's threads and files without the end that a close writes."""
     writer._stop.set()
-    writer._thread.join()
+    for thread in writer._threads:
+        thread.join()
+    assert writer._pool is not None
+    writer._pool.close()
+    writer._publisher.close()
     assert writer._journal is not None
     writer._journal.close()
 

@@ -69,14 +69,14 @@ def check_tables(holder: xr.Dataset, estimates: xr.Dataset, particles: xr.Datase
 
 def test_the_whole_run_opens_as_a_datatree_without_a_warning(small_run: Path, maker: Any) -> None:
     with xr.open_datatree(small_run / "run.zarr", engine="zarr") as tree:
-        check_images(tree["images/overview"].to_dataset(), maker)
+        check_images(tree["images/overview/full"].to_dataset(), maker)
         check_spectra(tree["spectra/line"].to_dataset())
         check_tables(
             tree["holder"].to_dataset(),
             tree["estimates/particles"].to_dataset(),
             tree["particles/particles"].to_dataset(),
         )
-        assert tree.attrs["hotstage_run"] == 1
+        assert tree.attrs["hotstage_run"] == 2
         assert tree.attrs["state"] == "completed"
         assert tree.attrs["specimen"] == {"id": "LSNT-07"}
         assert tree.attrs["clock_rate"] == "inf"
@@ -91,17 +91,17 @@ def test_every_group_opens_alone_without_a_warning(
             return xr.open_zarr(small_run / "run.zarr" / group)
         return xr.open_zarr(small_run / "run.zarr", group=group)
 
-    check_images(opened("images/overview"), maker)
+    check_images(opened("images/overview/full"), maker)
     check_spectra(opened("spectra/line"))
     check_tables(opened("holder"), opened("estimates/particles"), opened("particles/particles"))
 
 
 def test_arrays_open_alone_and_without_consolidated_metadata(small_run: Path, maker: Any) -> None:
-    array = zarr.open_array(small_run / "run.zarr/images/overview/haadf", mode="r")
+    array = zarr.open_array(small_run / "run.zarr/images/overview/full/haadf", mode="r")
     assert array.shape == (5, 32, 32)
     np.testing.assert_array_equal(np.asarray(array[4]), maker.image(5).data["haadf"])
     check_images(
-        xr.open_zarr(small_run / "run.zarr", group="images/overview", consolidated=False), maker
+        xr.open_zarr(small_run / "run.zarr", group="images/overview/full", consolidated=False), maker
     )
 
 
@@ -124,9 +124,10 @@ def test_our_reader_gives_the_same_and_the_header_report_and_journal(
         assert kinds == ["run", "gap", "run"]
         assert run.journal()[0].details["clock_rate"] == "inf"
         assert run.journal()[-1].details["outcome"] == "completed"
-        assert set(run.tree().groups) >= {"/images/overview", "/particles/particles"}
+        assert set(run.tree().groups) >= {"/images/overview/full", "/particles/particles"}
     assert (small_run / "recipe.yaml").read_text() == maker.header.recipe_yaml
     assert sorted(p.name for p in small_run.iterdir()) == [
+        "checksums.jsonl",
         "journal.jsonl",
         "recipe.yaml",
         "run.zarr",

@@ -1,0 +1,291 @@
+"""Appends chunks to Zarr v3 shards that are valid, and as long as they were said to be, at every moment.
+
+A shard file begins with its index: for every chunk its offset and length, and a CRC-32C of that
+(Zarr v3, ``sharding_indexed`` with ``index_location: start``). Chunks are appended behind it, each
+with a CRC-32C of its own; the index is rewritten in place now and then. It fits one page of memory,
+so that neither a reader nor a killed writer ever sees half of it. A chunk that grows, because its
+last rows had not come yet, is appended anew as a whole and the index is pointed to it.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from acquire.errors import StoreError
+from acquire.instruments import AnyArray
+from acquire.store.files import make_folder, store_error
+from acquire.store.layout import ArrayLayout
+from acquire.store.pool import WritePool
+
+MISSING = 2**64 - 1
+"""Offset and length of a chunk that a shard does not hold."""
+
+IDLE_FLUSHES = 25
+"""An array's file is closed after so many publications without a new chunk."""
+
+
+class _Shard:
+    """One open file."""
+
+    def __init__(self, path: Path, chunks: int) -> None:
+        self.path = path
+        self.entries: NDArray[np.uint64] = np.full((chunks, 2), MISSING, "<u8")
+        self.rows = np.zeros(chunks, np.int64)
+        """Rows that each chunk held when it was written."""
+        self.full_chunks = 0
+        self.end = 0
+        self.dirty = False
+        self.idle = 0
+        self._file: FileIO | None = None
+        self._create()
+
+    def _create(self) -> None:
+        try:
+            self._file = self.path.open("xb", buffering=0)
+            self.end = self._file.write(index_bytes(self.entries))
+        except OSError as error:
+            raise store_error(self.path, error) from error
+
+    def append(self, *parts: bytes) -> tuple[int, int]:
+        """Write at the end; returns offset and length."""
+        file = self._opened()
+        offset = self.end
+        try:
+            file.seek(offset)
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    view = view[file.write(view) :]
+        except OSError as error:
+            raise store_error(self.path, error) from error
+        self.end = offset + sum(map(len, parts))
+        return offset, self.end - offset
+
+    def write_index(self) -> None:
+        """Bring the index up to date, in place."""
+        file = self._opened()
+        data = index_bytes(self.entries)
+        try:
+            file.seek(0)
+            if file.write(data) != len(data):
+                raise store_error(self.path, OSError("its index was written by half"))
+        except OSError as error:
+            raise store_error(self.path, error) from error
+        self.dirty = False
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> FileIO:
+        if self._file is None:
+            try:
+                self._file = self.path.open("r+b", buffering=0)
+            except OSError as error:
+                raise store_error(self.path, error) from error
+        return self._file
+
+
+class ShardedArray:
+    """An array that grows along its first axis, chunk by chunk, in shards.
+
+    One thread appends, the threads of the pool write, and one (the publisher) calls ``flush``.
+    """
+
+    def __init__(self, folder: Path, layout: ArrayLayout, pool: WritePool) -> None:
+        if not 1 <= layout.shard_chunks <= 255:
+            raise StoreError(f"a shard holds 1 to 255 chunks, not {layout.shard_chunks}.")
+        self.folder = folder
+        self.layout = layout
+        self.rows = 0
+        """Rows appended."""
+        self.bytes_written = 0
+        """Bytes of chunks on the disk."""
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._shards: dict[int, _Shard] = {}
+        self._complete = 0
+        """Chunks 0 to this are written and full."""
+        self._ready_rows = 0
+        """Rows without a hole before them that are written."""
+        self._ahead: dict[int, int] = {}
+        """Rows of chunks that are written but follow one that is not, or that are not full."""
+        self._unsynced: set[Path] = set()
+        self._block: AnyArray | None = None
+        self._filled = 0
+        self._offered = 0
+        """Rows of the block that were given to the pool already."""
+        self._spare: deque[AnyArray] = deque(maxlen=4)
+        self._filling = threading.Lock()
+        make_folder(folder)
+
+    # ------------------------------------------------------------------------- appending
+
+    def append(self, rows: AnyArray) -> None:
+        """Add rows, shape (n, *inner_shape); they are kept, or copied where they might still change.
+
+        Raises:
+            StoreError: something of this store could not be written before.
+        """
+        with self._filling:
+            self._append(rows)
+
+    def _append(self, rows: AnyArray) -> None:
+        step = self.layout.chunk_rows
+        at, count = 0, len(rows)
+        if self._filled == 0 and count >= step and keepable(rows, self.layout):
+            while count - at >= step:
+                self._submit(self.rows // step, rows[at : at + step], step)
+                self.rows += step
+                at += step
+        while at < count:
+            if self._block is None:
+                self._block = self._spare.pop() if self._spare else self._new_block()
+            n = min(count - at, step - self._filled)
+            self._block[self._filled : self._filled + n] = rows[at : at + n]
+            self._filled += n
+            self.rows += n
+            at += n
+            if self._filled == step:
+                self._submit((self.rows - 1) // step, self._block, step, own=True)
+                self._block, self._filled, self._offered = None, 0, 0
+
+    def offer_partial(self) -> None:
+        """Let the rows of a chunk that is not full yet be written, too, unless rows come just now."""
+        if self._filled == self._offered or not self._filling.acquire(blocking=False):
+            return
+        try:
+            if self._block is not None and self._filled > self._offered:
+                block = self._new_block()
+                block[: self._filled] = self._block[: self._filled]
+                block[self._filled :] = self.layout.fill
+                self._offered = self._filled
+                number = (self.rows - 1) // self.layout.chunk_rows
+                self._submit(number, block, self._filled, own=True)
+        finally:
+            self._filling.release()
+
+    def _new_block(self) -> AnyArray:
+        layout = self.layout
+        return np.empty((layout.chunk_rows, *layout.inner_shape), layout.stored_dtype)
+
+    def _submit(self, number: int, chunk: AnyArray, rows: int, *, own: bool = False) -> None:
+        self._pool.submit(partial(self._store, number, chunk, rows, own), chunk.nbytes)
+
+    # ------------------------------------------------------- writing, in a thread of the pool
+
+    def _store(self, number: int, chunk: AnyArray, rows: int, own: bool) -> None:
+        payload = self.layout.compress(chunk)
+        checksum = crc_bytes(payload)
+        if own:
+            self._spare.append(chunk)
+        number_of_shard, within = divmod(number, self.layout.shard_chunks)
+        with self._lock:
+            shard = self._shards.get(number_of_shard)
+            if shard is None:
+                path = self.folder / self.layout.chunk_name(number_of_shard)
+                shard = self._shards[number_of_shard] = _Shard(path, self.layout.shard_chunks)
+            if rows <= shard.rows[within]:
+                return  # a later, fuller version of this chunk was quicker
+            shard.entries[within] = shard.append(payload, checksum)
+            shard.rows[within] = rows
+            shard.full_chunks += rows == self.layout.chunk_rows
+            shard.dirty = True
+            shard.idle = 0
+            self.bytes_written += len(payload) + len(checksum)
+            self._unsynced.add(shard.path)
+            self._ahead[number] = rows
+            self._advance()
+
+    def _advance(self) -> None:
+        step = self.layout.chunk_rows
+        while self._ahead.get(self._complete) == step:
+            del self._ahead[self._complete]
+            self._complete += 1
+        self._ready_rows = self._complete * step + self._ahead.get(self._complete, 0)
+
+    # ------------------------------------------------------------------------ publishing
+
+    def flush(self) -> int:
+        """Bring the indexes up to date; returns how many rows a reader can have now."""
+        with self._lock:
+            for number, shard in list(self._shards.items()):
+                if shard.dirty:
+                    shard.write_index()
+                    self._unsynced.add(shard.path)
+                else:
+                    shard.idle += 1
+                if shard.full_chunks == len(shard.rows):
+                    shard.close()
+                    del self._shards[number]
+                elif shard.idle == IDLE_FLUSHES:
+                    shard.close()
+            return self._ready_rows
+
+    def take_unsynced(self) -> set[Path]:
+        """Files that were written to since this was asked last."""
+        with self._lock:
+            paths, self._unsynced = self._unsynced, set()
+            return paths
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            for shard in self._shards.values():
+                shard.close()
+
+
+def index_bytes(entries: NDArray[np.uint64]) -> bytes:
+    """An index as it stands at the start of a shard: (chunks, 2) offsets and lengths, CRC-32C."""
+    data = entries.tobytes()
+    return data + crc_bytes(data)
+
+
+def index_size(chunks: int) -> int:
+    """Bytes that the index of a shard takes."""
+    return chunks * 16 + 4
+
+
+def read_index(path: Path, chunks: int) -> NDArray[np.uint64]:
+    """The index of a shard file: shape (chunks, 2), offset and length, :data:`MISSING` where none.
+
+    Raises:
+        StoreError: it cannot be read, or its checksum is wrong.
+    """
+    size = index_size(chunks)
+    try:
+        with path.open("rb") as file:
+            data = file.read(size)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(data) < size or crc_bytes(data[:-4]) != data[-4:]:
+        raise StoreError(f"the index of the shard {path} is damaged: its checksum does not match.")
+    return np.frombuffer(data[:-4], "<u8").reshape(chunks, 2)
+
+
+def crc_bytes(data: bytes) -> bytes:
+    """The CRC-32C of ``data`` as Zarr's ``crc32c`` codec appends it."""
+    return struct.pack("<I", google_crc32c.value(data))
+
+
+def keepable(array: AnyArray, layout: ArrayLayout) -> bool:
+    """Whether an array can be kept without a copy: as it is stored, and nobody can change it."""
+    if array.dtype != layout.stored_dtype or not array.flags.c_contiguous:
+        return False
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return base is None or isinstance(base, bytes)
