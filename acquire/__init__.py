@@ -12,6 +12,7 @@ from acquire._version import __version__
 
 if TYPE_CHECKING:
     from acquire.engine import Engine, preflight
+    from acquire.engine.continuation import continue_experiment
     from acquire.engine.experiment import run_experiment
     from acquire.recipe import (
         Plan,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Engine": "acquire.engine",
     "preflight": "acquire.engine",
+    "continue_experiment": "acquire.engine.continuation",
     "run_experiment": "acquire.engine.experiment",
     "Plan": "acquire.recipe",
     "Recipe": "acquire.recipe",
@@ -53,6 +55,7 @@ __all__ = [
     "Station",
     "__version__",
     "connect",
+    "continue_experiment",
     "hold",
     "image",
     "line_scan",

@@ -146,6 +146,7 @@ _EXAMPLES = {
     "pA": "50 pA",
     "V": "300 kV",
     "mrad": "23 mrad",
+    "B": "50 GB",
 }
 
 
@@ -208,6 +209,7 @@ if TYPE_CHECKING:
     Nanometres = float
     ElectronVolts = float
     ElectronsPerNm2 = float
+    Bytes = float
 else:
     Celsius = Annotated[float, *_quantity("°C")]
     CelsiusDifference = Annotated[float, *_quantity("Δ°C")]
@@ -216,3 +218,4 @@ else:
     Nanometres = Annotated[float, *_quantity("nm")]
     ElectronVolts = Annotated[float, *_quantity("eV")]
     ElectronsPerNm2 = Annotated[float, *_quantity("e/nm²")]
+    Bytes = Annotated[float, *_quantity("B")]

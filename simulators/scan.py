@@ -111,8 +111,7 @@ class SimulatedScan:
         exposure = self._exposure
         duration = period = 0.0
         if exposure is not None:
-            duration = exposure.scan_time_s + exposure.shape[0] * LINE_FLYBACK_S
-            period = exposure.frame_period_s
+            duration, period = _duration_s(exposure), exposure.frame_period_s
 
         def expose(index: int, start_s: float, end_s: float, keep_going: KeepGoing) -> Frame | None:
             return (
@@ -211,6 +210,10 @@ def _within(limit: Limit, value: float, name: str = "") -> None:
         )
 
 
+def _duration_s(exposure: ScanExposure) -> float:
+    return exposure.scan_time_s + exposure.shape[0] * LINE_FLYBACK_S
+
+
 def _spec(exposure: ScanExposure) -> StreamSpec:
     pixel = exposure.pixel_size_nm
     rows, columns = exposure.shape
@@ -227,4 +230,5 @@ def _spec(exposure: ScanExposure) -> StreamSpec:
             )
             for name in exposure.detectors
         },
+        frame_period_s=max(exposure.frame_period_s, _duration_s(exposure)),
     )

@@ -118,12 +118,11 @@ class SimulatedSpectrometer:
         self._exposure = exposure
         if self._models is None and not self._world.draft:
             self._models = (CoreLoss(_core_band(self._setting)), LowLoss(_low_band(self._setting)))
-        return _spec(self._setting)
+        return _spec(self._setting, exposure.dwell_time_s + self._low_loss_s())
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
         """Expose and yield the armed spectra."""
-        exposure, setting = self._exposure, self._setting
-        low_s = exposure.low_loss_dwell_time_s if setting.dual else 0.0
+        exposure, low_s = self._exposure, self._low_loss_s()
 
         def expose(index: int, start_s: float, end_s: float, keep_going: KeepGoing) -> Frame | None:
             return self._spectrum(exposure, low_s, index, start_s, end_s)
@@ -137,6 +136,10 @@ class SimulatedSpectrometer:
     def make_safe(self, reason: str) -> None:
         """End the acquisition; idempotent."""
         self._acquisition.disarm()
+
+    def _low_loss_s(self) -> float:
+        """Dwell time of the low-loss spectrum that goes before every core-loss spectrum, if any."""
+        return self._exposure.low_loss_dwell_time_s if self._setting.dual else 0.0
 
     def _spectrum(
         self, exposure: SpectrumExposure, low_s: float, index: int, start_s: float, end_s: float
@@ -213,7 +216,7 @@ def _low_band(setting: SpectrometerSetting) -> Band:
     return Band(-below, setting.dispersion_ev, setting.channels)
 
 
-def _spec(setting: SpectrometerSetting) -> StreamSpec:
+def _spec(setting: SpectrometerSetting, frame_s: float) -> StreamSpec:
     names = {"core_loss": (_core_band(setting), "core-loss spectrum")}
     if setting.dual:
         names["low_loss"] = (_low_band(setting), "low-loss spectrum")
@@ -230,6 +233,7 @@ def _spec(setting: SpectrometerSetting) -> StreamSpec:
             )
             for name, (band, long_name) in names.items()
         },
+        frame_period_s=frame_s,
     )
 
 

@@ -7,13 +7,14 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from acquire._version import __version__
+from acquire.cli.benching import bench
 from acquire.cli.console import say, say_error
-from acquire.errors import HotstageError, UnitError
+from acquire.errors import ConfigError, HotstageError, UnitError
 from acquire.units import parse
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench)
 
 StationOption = Annotated[
     str,
@@ -85,7 +87,13 @@ def _root(
 
 @app.command()
 def run(
-    recipe: RecipeArgument,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A recipe (.yaml); with --continue only if it shall replace what is left.",
+            show_default=False,
+        ),
+    ] = None,
     station: StationOption = "simulated",
     output: Annotated[
         Path | None,
@@ -109,14 +117,31 @@ def run(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Confirm wait_for_operator steps without asking.")
     ] = False,
+    continued: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            help="Go on with this run, which was cut off: what is done is not repeated, nothing is "
+            "heated again, and a new segment is stored in its folder.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Run a recipe on a station, stream it to a new folder and leave a summary there.
 
     Ctrl-C ends the run safely.
     """
-    from acquire.cli.running import run_recipe
+    from acquire.cli.running import How, continue_run, run_recipe
 
-    return run_recipe(recipe, station, output, truth=truth, seed=seed, virtual=virtual, yes=yes)
+    how = How(station, truth=truth, seed=seed, virtual=virtual, yes=yes)
+    if continued is not None:
+        return continue_run(continued, recipe, output, how)
+    if recipe is None:
+        raise ConfigError(
+            "a recipe to run is missing: hotstage run RECIPE; or name a run to go on with: hotstage "
+            "run --continue RUN."
+        )
+    return run_recipe(recipe, output, how)
 
 
 @app.command()
@@ -156,6 +181,88 @@ def plot(
     from acquire.cli.looking import plot_page
 
     return plot_page(run, output)
+
+
+@app.command()
+def verify(run: RunArgument) -> int:
+    """Check a run: metadata, every checksum, coordinates, gaps, journal. Exit status 1: damaged."""
+    from acquire.cli import keeping
+
+    return keeping.verify(run)
+
+
+@app.command()
+def recover(run: RunArgument) -> int:
+    """Repair a run whose program died or whose power failed; acquired data are only read."""
+    from acquire.cli import keeping
+
+    return keeping.recover(run)
+
+
+@app.command()
+def consolidate(run: RunArgument) -> int:
+    """Add smaller images and statistics to a run that has ended; nothing recorded is changed."""
+    from acquire.cli import after
+
+    return after.consolidate(run)
+
+
+@app.command()
+def upload(
+    run: RunArgument,
+    url: Annotated[str, typer.Argument(help="Where to, such as s3://BUCKET/FOLDER.")],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            help="KEY=VALUE for the storage, such as endpoint_url=http://…; give secrets by the "
+            "environment instead.",
+            show_default=False,
+        ),
+    ] = None,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not check the run before.")
+    ] = False,
+    read_back: Annotated[
+        bool, typer.Option("--read-back", help="Compare by reading everything back.")
+    ] = False,
+) -> int:
+    """Copy a run that has ended to a storage, and check what arrived.
+
+    The same command goes on where it was interrupted, and mends what was damaged there.
+    """
+    from acquire.cli import after
+
+    return after.upload(run, url, option or [], verify=not no_verify, read_back=read_back)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[
+        Literal["zspy", "hspy", "tiff", "ome-tiff", "csv", "nexus"],
+        typer.Option("--to", help="What to make of it.", show_default=False),
+    ],
+    stream: Annotated[
+        str | None, typer.Option("--stream", help="Only this stream.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="New folder (nexus: file); default RUN_FORMAT beside the run.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Hand a run to other programs: HyperSpy, ImageJ, OME, spreadsheets, NeXus.
+
+    Units, times and temperatures go along. Works on runs under way and cut off, too.
+    """
+    from acquire.cli.exporting import export_folder
+
+    return export_folder(run, to, stream, output)
 
 
 @app.command()

@@ -82,4 +82,10 @@ def _print(recipe: Recipe, station: Station, found: Preflight) -> None:
     say(
         f"data       about {show_bytes(found.expected_bytes)}; "
         f"{show_bytes(found.free_bytes)} free on the disk"
+        + (
+            f", which takes {show_bytes(found.disk_bytes_per_s)} per second; at most "
+            f"{show_bytes(found.needed_bytes_per_s)} per second are needed"
+            if math.isfinite(found.disk_bytes_per_s)
+            else ""
+        )
     )

@@ -7,17 +7,19 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.live import Live
 
 from acquire.cli.console import err, out, say, say_error, say_warning
+from acquire.cli.continuing import tell
 from acquire.cli.display import progress_table, status_line
 from acquire.clock import VirtualClock
 from acquire.engine import Engine, EngineState
+from acquire.engine.continuation import plan_continuation, prepare_continuation, take_up
 from acquire.engine.experiment import (
     PICTURE_NAME,
     SUMMARY_NAME,
@@ -28,9 +30,10 @@ from acquire.engine.experiment import (
     prepare,
 )
 from acquire.errors import ConfigError, HotstageError
-from acquire.recipe import Recipe, WaitForOperator
+from acquire.recipe import Recipe, Step, WaitForOperator
 from acquire.remote import connect
 from acquire.station import OpenStation, Station
+from acquire.store.after import WORK_NAME
 from acquire.stream import RunReport
 from acquire.units import show_duration
 
@@ -41,33 +44,60 @@ LINE_EVERY_S = 5.0
 EXIT = {"completed": 0, "aborted": 3, "failed": 1}
 
 
-def run_recipe(
-    path: Path,
-    station_name: str,
-    output: Path | None,
-    *,
-    truth: bool,
-    seed: int | None,
-    virtual: bool,
-    yes: bool,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class How:
+    """The options of `hotstage run` that say how, not what."""
+
+    station: str
+    truth: bool = False
+    seed: int | None = None
+    virtual: bool = False
+    yes: bool = False
+
+
+def run_recipe(path: Path, output: Path | None, how: How) -> int:
     """Check and run a recipe; returns the exit status."""
     recipe = Recipe.load(path)
-    station = with_seed(Station.load(station_name), seed)
+    station = with_seed(Station.load(how.station), how.seed)
     folder = output if output is not None else default_folder(recipe)
     check_folder(folder)
-    needs_operator = any(isinstance(step, WaitForOperator) for step in recipe.flat_steps())
-    if needs_operator and not yes and not sys.stdin.isatty():
+    _need_operator(recipe.flat_steps(), how)
+    with _opened(station, virtual=how.virtual) as opened:
+        engine = Engine(opened, "hotstage run")
+        report = _run(engine, prepare(engine, recipe, folder), how)
+    return _conclude(report, folder)
+
+
+def continue_run(run: Path, recipe_path: Path | None, output: Path | None, how: How) -> int:
+    """Go on with a run that was cut off; returns the exit status."""
+    if output is not None:
+        raise ConfigError(
+            f"--output {output}: a continuation is stored in the folder of its run. Leave it out."
+        )
+    recipe = Recipe.load(recipe_path) if recipe_path is not None else None
+    station = with_seed(Station.load(how.station), how.seed)
+    ended = take_up(run, station)
+    with _opened(station, virtual=how.virtual) as opened:
+        engine = Engine(opened, "hotstage run")
+        continuation = plan_continuation(ended, opened, recipe)
+        tell(continuation)
+        _need_operator(continuation.remaining, how)
+        report = _run(engine, prepare_continuation(engine, continuation), how)
+    return _conclude(report, continuation.folder)
+
+
+def _run(engine: Engine, experiment: Experiment, how: How) -> RunReport:
+    _introduce(experiment, engine.station, virtual=how.virtual)
+    return _Runner(engine, experiment, truth=how.truth, yes=how.yes).run()
+
+
+def _need_operator(steps: Iterable[Step], how: How) -> None:
+    needed = any(isinstance(step, WaitForOperator) for step in steps)
+    if needed and not how.yes and not sys.stdin.isatty():
         raise ConfigError(
             "the recipe waits for an operator, and nobody can answer here. Run it in a terminal, or "
             "pass --yes to confirm without asking."
         )
-    with _opened(station, virtual=virtual) as opened:
-        engine = Engine(opened, "hotstage run")
-        experiment = prepare(engine, recipe, folder)
-        _introduce(experiment, opened, virtual=virtual)
-        report = _Runner(engine, experiment, truth=truth, yes=yes).run()
-    return _conclude(report, folder)
 
 
 def with_seed(station: Station, seed: int | None) -> Station:
@@ -227,4 +257,6 @@ def _conclude(report: RunReport, folder: Path) -> int:
         say_error(f"the run failed: {report.cause}")
     if (folder / SUMMARY_NAME).exists():
         say(f"Data {folder}, summary {folder / SUMMARY_NAME}, picture {folder / PICTURE_NAME}")
+    if (folder / WORK_NAME).exists():
+        say(f"Smaller images are not finished; for the rest run `hotstage consolidate {folder}`.")
     return EXIT[report.outcome]

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import asdict
 
 from acquire.engine.actions import Actions
 from acquire.engine.checks import check_step, problems
 from acquire.engine.context import RunContext
+from acquire.engine.disk import DiskWatch
+from acquire.engine.ending import await_heater_off, leaving
 from acquire.engine.estimating import EstimatorTask, Judged, known_quantities
+from acquire.engine.exposing import Exposures
 from acquire.engine.header import run_header
+from acquire.engine.links import LinkWatch
 from acquire.engine.monitor import HolderMonitor
+from acquire.engine.preparing import EstimatorMaker, make_recorders
 from acquire.engine.progress import Progress
-from acquire.engine.recording import FrameRecorder, ScanRecorder
+from acquire.engine.safekeeper import Safekeeper
+from acquire.engine.scanning import ScanRecorder
 from acquire.engine.status import EngineState
 from acquire.errors import FaultError, RecipeError, RunAborted
-from acquire.instruments import Frame, HolderReading, HolderState, StreamSpec
-from acquire.recipe import Plan, Recipe, Repeat, Step
-from acquire.stream import Estimator, RunReport
+from acquire.instruments import HolderState
+from acquire.recipe import Plan, Ramp, Repeat, Step
+from acquire.stream import RunReport
 
 logger = logging.getLogger(__name__)
-
-EstimatorMaker = Callable[[Recipe, Mapping[str, StreamSpec]], dict[str, Estimator]]
-COOL_PATIENCE_S = 15.0
-"""Beyond the time that the armed cooling takes, until a holder that is not off is reported."""
 
 
 class Conductor:
@@ -48,6 +51,9 @@ class Conductor:
         self._enter = enter
         self._scans: list[ScanRecorder] = []
         self._estimators: list[EstimatorTask] = []
+        self._disk = DiskWatch(run, progress.folder)
+        self._scan_link = LinkWatch(run, "scan")
+        self._safekeeper: Safekeeper | None = None
         self._pause_kind: str | None = None
         self._resume = False
 
@@ -58,6 +64,8 @@ class Conductor:
         try:
             run.station.control.take(commander)
             in_control = True
+            self._safekeeper = Safekeeper(run, self._make_safe)
+            run.sink.on_failure(run.fail)
             run.sink.open(run_header(run))
             opened = True
             self._prepare(make)
@@ -73,7 +81,7 @@ class Conductor:
         except Exception as error:  # noqa: BLE001  every end of a run goes through _finish
             run.fail(error)
         except BaseException as end:  # noqa: BLE001  Ctrl-C in a script, or its exit
-            run.abort(_leaving(end))
+            run.abort(leaving(end))
         return self._finish(opened=opened, in_control=in_control)
 
     # --------------------------------------------------------------------------- preparing
@@ -85,38 +93,34 @@ class Conductor:
         if found and run.enforce:
             raise found[0]
         run.violations.extend(map(str, found))
-        station.holder.arm_safe_state(recipe.safe_state.holder())
-        self.monitor = monitor = HolderMonitor(run, recipe.holder_period_s)
+        safe = recipe.safe_state.holder()
+        station.holder.arm_safe_state(safe)
+        run.note(
+            "armed", "safe state of the holder", {"instrument": "holder", "state": asdict(safe)}
+        )
+        self.monitor = monitor = HolderMonitor(run, recipe.holder_period_s, self._beat)
         if monitor.latest.state is HolderState.TRIPPED:
             raise FaultError(
                 f"the heater is tripped: {monitor.latest.fault} Clear the fault before a run."
             )
         run.quantities = known_quantities(recipe)
-        specs: dict[str, StreamSpec] = {}
-        for name, entry in recipe.record.items():
-            if entry.scan is not None:
-                specs[name] = station.scan.arm(entry.scan.exposure(entry.every), 1)
-                station.scan.disarm()
-        listeners: dict[str, list[EstimatorTask]] = {name: [] for name in specs}
-        for name, estimator in make(recipe, specs).items():
-            task = EstimatorTask(run, name, estimator, self._on_estimate)
-            self._estimators.append(task)
-            listeners[recipe.estimate[name].stream].append(task)
-        for name, spec in specs.items():
-            scan = recipe.record[name].scan
-            assert scan is not None
-            offer = self._offer_to(listeners[name])
-            recorder = FrameRecorder(run, monitor, "images", name, spec, offer)
-            exposure = scan.exposure(recipe.record[name].every)
-            self._scans.append(ScanRecorder(run, recorder, exposure))
-        self.actions = Actions(run, monitor, self._scans, self)
+        make_recorders(
+            run,
+            monitor,
+            self._disk,
+            make,
+            self._on_estimate,
+            self._scans,
+            self._estimators,
+        )
+        exposures = Exposures(run, monitor, self._disk, self._scans, self)
+        self.actions = Actions(run, monitor, exposures, self)
 
-    def _offer_to(self, tasks: list[EstimatorTask]) -> Callable[[Frame], None]:
-        def offer(frame: Frame) -> None:
-            for task in tasks:
-                task.offer(frame)
-
-        return offer
+    def _beat(self) -> None:
+        """Look after what may go wrong slowly, whenever the holder was read."""
+        self._disk.look()
+        for task in self._estimators:
+            task.check()
 
     def _on_estimate(self, judged: Judged) -> None:
         self.run.estimates[judged.estimate.estimator] = judged.estimate
@@ -141,11 +145,14 @@ class Conductor:
                     "their like return; repeat with a loop."
                 )
             if run.enforce:
-                check_step(step, run.recipe, run.station)
+                self._check(step)
             progress.begin(step)
             number = progress.index + 1
             self._dispatcher.emit(self._events.step_started, progress.index, progress.text)
-            run.note("action", f"begin step {number}: {step}", {"kind": step.kind})
+            settings = step.model_dump(mode="json", by_alias=True)
+            run.note(
+                "action", f"begin step {number}: {step}", {"kind": step.kind, "settings": settings}
+            )
             result: str | None = None
             try:
                 outcome = actions.execute(step)
@@ -158,6 +165,15 @@ class Conductor:
                 step = plan.send(outcome)
             except StopIteration:
                 return
+
+    def _check(self, step: Step) -> None:
+        run = self.run
+        if isinstance(step, Ramp):
+            check_step(step, run.recipe, run.station)
+        else:
+            self._scan_link.insist(
+                lambda: check_step(step, run.recipe, run.station), self._wait_for_link
+            )
 
     @property
     def interrupted(self) -> bool:
@@ -265,17 +281,23 @@ class Conductor:
     def _finish(self, *, opened: bool, in_control: bool) -> RunReport:
         run = self.run
         self._enter(EngineState.FINISHING)
-        reason = str(run.failure or run.abort_reason or "the run is complete")
+        if self._safekeeper is not None:
+            self._safekeeper.release()
+        reason = self._reason()
         if in_control:  # else the instruments are somebody else's, and busy
             # safety before data: the heater first, then the beam, then everything that records
             self._safely(lambda: run.station.holder.make_safe(reason))
-            self._safely(lambda: self.beam(on=False))
+            self._safely(self._blank)
         for scan in self._scans:
             self._safely(scan.close)
         if in_control:
             # also tells, by its refusal, whether an emergency off is behind what went wrong
             self._safely(run.station.scan.disarm)
-        self._safely(self._await_heater_off)
+            # a recorder that found its lost scan again at that very moment may have un-blanked it
+            self._safely(self._blank)
+        if self.monitor is not None:
+            monitor = self.monitor
+            self._safely(lambda: await_heater_off(run, monitor))
         for task in self._estimators:
             self._safely(task.close)
         if self.monitor is not None:
@@ -286,9 +308,22 @@ class Conductor:
             final, cause = run.ended()
             self._safely(lambda: run.note("run", f"{final.value}{': ' if cause else ''}{cause}"))
             self._safely(lambda: run.sink.close(self._report()))
+        if self._safekeeper is not None:
+            self._safely(self._safekeeper.close)
         if in_control:
             self._safely(run.station.control.release)
         return self._report()
+
+    def _reason(self) -> str:
+        return str(self.run.failure or self.run.abort_reason or "the run is complete")
+
+    def _make_safe(self) -> None:
+        """Do the first that every end of a run does, while the run's own thread is held up."""
+        self._enter(EngineState.FINISHING)
+        try:
+            self.run.station.holder.make_safe(self._reason())
+        finally:
+            self._blank()
 
     def _report(self) -> RunReport:
         run = self.run
@@ -302,25 +337,6 @@ class Conductor:
             run.dose.total_e_per_nm2,
         )
 
-    def _await_heater_off(self) -> None:
-        """Record the way down, until the heater is off or should have been."""
-        run, monitor = self.run, self.monitor
-        if monitor is None:
-            return
-        safe = run.recipe.safe_state.holder()
-        patience_s = COOL_PATIENCE_S
-        if safe.cool_rate_celsius_per_s is not None:
-            span = abs(monitor.latest.setpoint_celsius - safe.cool_to_celsius)
-            patience_s += span / safe.cool_rate_celsius_per_s
-        deadline_s = run.now_s() + patience_s
-        while not _is_off(monitor.fresh()):
-            if run.now_s() > deadline_s:
-                raise FaultError(
-                    f"the heater is still {monitor.latest.state.value!r} "
-                    f"{patience_s:.0f} s after it was made safe. Switch it off by hand."
-                )
-            run.clock.sleep(0.2)
-
     def _safely(self, what: Callable[[], object]) -> None:
         """Do one part of the safe end; if it fails the run has failed, and the rest is still done."""
         try:
@@ -329,20 +345,23 @@ class Conductor:
             logger.exception("while ending the run")
             self.run.fail(error)
         except BaseException as end:  # noqa: BLE001  impatience must not keep the rest from its end
-            self.run.abort(_leaving(end))
+            self.run.abort(leaving(end))
 
     def beam(self, *, on: bool) -> None:
-        """Un-blank or blank the beam."""
-        self.run.station.scan.blank(not on)
+        """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost."""
+        scan, was_on = self.run.station.scan, self.beam_on
+        self._scan_link.insist(lambda: scan.blank(not on), self._wait_for_link)
         self.beam_on = on
+        if on != was_on:
+            self.run.note("beam", "on" if on else "blanked")
 
+    def _blank(self) -> None:
+        self.run.station.scan.blank(True)
+        self.beam_on = False
 
-def _leaving(end: BaseException) -> str:
-    if isinstance(end, KeyboardInterrupt):
-        return "interrupted by Ctrl-C"
-    return f"the program ended ({type(end).__name__})"
-
-
-def _is_off(reading: HolderReading | None) -> bool:
-    """Whether a reading, made just now, says that the heater is off."""
-    return reading is not None and reading.state in (HolderState.OFF, HolderState.TRIPPED)
+    def _wait_for_link(self, timeout_s: float) -> None:
+        """Wait for an instrument in the middle of something that no pause may interrupt."""
+        self._raise_if_ending()
+        self.run.wake.wait(timeout_s)
+        self.run.wake.clear()
+        self._raise_if_ending()

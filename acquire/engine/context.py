@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acquire.engine.dose import DoseMeter, probe_current_pa
+from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.events import Dispatcher
 from acquire.engine.live import LiveView
 from acquire.engine.status import EngineState
@@ -18,6 +19,9 @@ from acquire.stream import Estimate, Note, Quantity, Sink
 from acquire.units import show
 
 logger = logging.getLogger(__name__)
+
+MOST_WARNINGS = 100
+"""Kept for display; the journal has them all."""
 
 
 @dataclass
@@ -31,6 +35,8 @@ class RunContext:
     dispatcher: Dispatcher
     enforce: bool = True
     """Whether the recipe's limits end the run; a preflight only lists what would be broken."""
+    earlier: Earlier = NOTHING
+    """What a run that this one continues has used up."""
 
     def __post_init__(self) -> None:
         self.clock = self.station.clock
@@ -39,16 +45,24 @@ class RunContext:
         """Raised whenever the run loop should look around."""
         self.stop = self.clock.signal()
         """Raised when an exposure under way must be cut."""
+        self.ends = self.clock.signal()
+        """Raised once, when the run has ended or must end."""
         self.dose = DoseMeter()
+        # where exactly the specimen lies by now nobody knows: the worst point's dose counts everywhere
+        self.dose.add_image(self.earlier.dose_e_per_nm2)
         self.probe_current_pa = probe_current_pa(self.station.scan.describe())
         self.estimates: dict[str, Estimate] = {}
         self.quantities: dict[str, Quantity] = {}
         self.frames: dict[str, int] = {}
         self.violations: list[str] = []
         self.warnings: list[str] = []
+        self.estimators_off: list[str] = []
+        """Estimators that were disabled."""
         self._broken: set[str] = set()
         self._lock = threading.Lock()
         self._failure: HotstageError | None = None
+        self._failed_in_abort = ""
+        """Why the run was being aborted when it failed, if it was."""
         self._emergency = ""
         self._abort_reason: str | None = None
 
@@ -68,7 +82,8 @@ class RunContext:
         with self._lock:
             if text in self.warnings:
                 return
-            self.warnings.append(text)
+            if len(self.warnings) < MOST_WARNINGS:
+                self.warnings.append(text)
         logger.warning("%s", text)
         self.note("warning", text)
 
@@ -86,16 +101,20 @@ class RunContext:
                 else:
                     logger.error("unexpected error ends the run", exc_info=error)
                     self._failure = HotstageError(f"{type(error).__name__}: {error}")
-        self.stop.set()
-        self.wake.set()
+                self._failed_in_abort = self._abort_reason or ""
+        self._end()
 
     def abort(self, reason: str) -> None:
         """End the run as aborted; the first reason counts."""
         with self._lock:
             if self._abort_reason is None:
                 self._abort_reason = reason
+        self._end()
+
+    def _end(self) -> None:
         self.stop.set()
         self.wake.set()
+        self.ends.set()
 
     def break_limit(self, limit: str, text: str) -> None:
         """A limit of the recipe is broken: abort, or in a preflight remember it, once."""
@@ -125,7 +144,9 @@ class RunContext:
     def ended(self) -> tuple[EngineState, str]:
         """How the run has ended, or would if it ended now, and the cause."""
         if self.failure is not None:
-            return EngineState.FAILED, str(self.failure)
+            while_ = self._failed_in_abort
+            cause = f"{self.failure} (while the run was aborted: {while_})" if while_ else ""
+            return EngineState.FAILED, cause or str(self.failure)
         if self.abort_reason is not None:
             return EngineState.ABORTED, self.abort_reason
         return EngineState.COMPLETED, ""

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from acquire.engine.conductor import Conductor, EstimatorMaker
+from acquire.engine.conductor import Conductor
 from acquire.engine.context import RunContext
+from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.estimating import make_estimators
 from acquire.engine.events import Dispatcher, EngineEvents
 from acquire.engine.live import LiveView
+from acquire.engine.preparing import EstimatorMaker
 from acquire.engine.progress import Progress, status_of
 from acquire.engine.status import EngineState, EngineStatus, PlanView
 from acquire.errors import HotstageError
@@ -53,6 +55,7 @@ class Engine:
         folder: Path | None = None,
         enforce: bool = True,
         make: EstimatorMaker = make_estimators,
+        earlier: Earlier = NOTHING,
     ) -> RunReport:
         """Run a recipe, or a plan under a recipe's header, to its end, and say how it ended.
 
@@ -67,6 +70,7 @@ class Engine:
             folder: where the run is stored, to watch the disk.
             enforce: False lists broken limits of the recipe instead of ending the run.
             make: makes the estimators.
+            earlier: what a run that this one continues has used up.
 
         Raises:
             HotstageError: a run is going on already.
@@ -79,7 +83,9 @@ class Engine:
             self._conductor, self._early_end = None, None
         with self.station.clock.enrolled("engine"):
             try:
-                run = RunContext(self.station, recipe, sink, self.live, self._dispatcher, enforce)
+                run = RunContext(
+                    self.station, recipe, sink, self.live, self._dispatcher, enforce, earlier
+                )
                 self.live.begin()
                 progress = Progress(run, planned or PlanView(recipe.name), folder)
                 conductor = self._conduct(run, progress)
@@ -220,6 +226,8 @@ class Engine:
         )
 
     def _enter(self, state: EngineState) -> None:
+        if state is self._state and state is not EngineState.PREPARING:
+            return
         self._state = state
         self._dispatcher.emit(self.events.state_changed, state.value)
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from acquire import plugins
 from acquire.clock import Task
 from acquire.engine.context import RunContext
+from acquire.engine.memory import MemoryAccount
 from acquire.errors import ConfigError, RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
 from acquire.stream import Estimate, Estimator, Mailbox, Quantity
+from acquire.units import show_bytes
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """Wall seconds that the end of a run waits for an estimator before it goes on without."""
+HANG_WALL_S = 30.0
+"""An estimator that is at one frame for longer is taken to hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ def make_estimators(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str
 class EstimatorTask:
     """One estimator, its mailbox and its task.
 
-    An estimator that raises is disabled and the run goes on: data come before display.
+    An estimator that raises, hangs or leaks is disabled and the run goes on: data come before
+    display. What it says later is not heard.
     """
 
     def __init__(
@@ -71,50 +78,97 @@ class EstimatorTask:
         name: str,
         estimator: Estimator,
         on_estimate: Callable[[Judged], None],
+        memory: MemoryAccount,
+        hang_wall_s: float,
     ) -> None:
         self._run = run
         self._name = name
-        self._estimator = estimator
+        self._estimator: Estimator | None = estimator
         self._on_estimate = on_estimate
+        self._memory = memory
+        self._hang_wall_s = hang_wall_s
         self._mailbox: Mailbox[Frame] = Mailbox(run.clock)
         self._closing = run.clock.signal()
+        self._lock = threading.Lock()
+        self._busy: tuple[int, float] | None = None
+        """Frame at hand, and the wall time at which it was begun."""
         run.sink.declare_estimates(name, estimator.quantities, estimator.columns)
         self._task: Task = run.clock.spawn(self._loop, f"estimator-{name}")
 
+    @property
+    def on(self) -> bool:
+        """Whether it still measures."""
+        return self._estimator is not None
+
     def offer(self, frame: Frame) -> None:
         """Give it a recorded frame; never waits."""
-        self._mailbox.put(frame)
+        if self.on:
+            self._mailbox.put(frame)
+
+    def check(self) -> None:
+        """Disable it if it hangs."""
+        busy = self._busy
+        if busy is not None and time.monotonic() - busy[1] > self._hang_wall_s:
+            self._disable(f"hangs: it has been at frame {busy[0]} for over {self._hang_wall_s:g} s")
 
     def close(self) -> None:
-        """Let it finish the frame at hand, then stop it."""
+        """Let it finish the frame at hand, then stop it; one that was disabled is not waited for."""
         self._closing.set()
         self._mailbox.wake()
         rate = self._run.clock.rate
-        if not self._task.join(PATIENCE_S * rate if rate != float("inf") else None):
+        patience_s = (PATIENCE_S if self.on else 0.0) * rate if rate != float("inf") else None
+        if not self._task.join(patience_s):
             logger.error("estimator %s did not end; it is left behind", self._name)
+            with self._lock:
+                self._estimator = None
+
+    def _disable(self, why: str) -> None:
+        with self._lock:
+            if self._estimator is None:
+                return
+            # with it goes all that it holds, unless its own thread is stuck in it
+            self._estimator = None
+        self._memory.forget(self._name)
+        self._mailbox.clear()
+        self._mailbox.wake()
+        self._run.warn(f"estimator {self._name!r} {why}. It is off from now on.")
+        self._run.estimators_off.append(self._name)
 
     def _loop(self) -> None:
         try:
-            self._measure()
+            while not self._closing.is_set() and self.on:
+                frame = self._mailbox.take()
+                if frame is not None:
+                    self._measure(frame)
         except Exception as error:  # noqa: BLE001  what cannot be written must end the run safely
             self._run.fail(error)
 
-    def _measure(self) -> None:
-        while not self._closing.is_set():
-            frame = self._mailbox.take()
-            if frame is None:
-                continue
-            try:
-                estimate = self._estimator.update(frame)
-            except Exception as error:
-                logger.exception("estimator %s failed", self._name)
-                self._run.warn(
-                    f"estimator {self._name!r} failed on frame {frame.index} and is off from now "
-                    f"on: {type(error).__name__}: {error}"
-                )
+    def _measure(self, frame: Frame) -> None:
+        estimator = self._estimator
+        if estimator is None:
+            return
+        self._busy = frame.index, time.monotonic()
+        try:
+            with self._memory.working(self._name):
+                estimate = estimator.update(frame)
+        except Exception as error:
+            logger.exception("estimator %s failed", self._name)
+            self._disable(f"failed on frame {frame.index}: {type(error).__name__}: {error}")
+            return
+        finally:
+            self._busy = None
+        if estimate is not None:
+            self._tell(estimate, frame)
+        leaked = self._memory.leaked_by(self._name)
+        if leaked:
+            self._disable(
+                f"leaks: {show_bytes(leaked)} of memory came in use while it was measuring"
+            )
+
+    def _tell(self, estimate: Estimate, frame: Frame) -> None:
+        with self._lock:  # so that nothing is said after it was disabled, or the store closed
+            if self._estimator is None:
                 return
-            if estimate is None:
-                continue
             self._run.sink.append_estimate(estimate)
-            self._run.live.put_estimate(estimate)
-            self._on_estimate(Judged(estimate, frame.t_start_s))
+        self._run.live.put_estimate(estimate)
+        self._on_estimate(Judged(estimate, frame.t_start_s))

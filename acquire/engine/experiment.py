@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from acquire.engine.conductor import EstimatorMaker
 from acquire.engine.core import Engine
+from acquire.engine.disk import nearest
+from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.estimating import make_estimators
-from acquire.engine.progress import nearest
+from acquire.engine.preparing import EstimatorMaker
 from acquire.engine.rehearsal import Preflight, preflight
 from acquire.errors import HotstageError, RecipeError, RunAborted, StoreError
 from acquire.instruments import Simulation
@@ -22,6 +23,7 @@ from acquire.recipe import Plan, Recipe
 from acquire.report import plot_run, summarise, to_markdown
 from acquire.station import OpenStation
 from acquire.store import Run, RunWriter, open_run
+from acquire.store.after import consolidate_within
 from acquire.stream import RunReport
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 SUMMARY_NAME = "summary.md"
 PICTURE_NAME = "summary.png"
 TRUTH_NAME = "truth.jsonl"
+
+OVERVIEWS_WITHIN_S = 30.0
+"""Wall time for smaller images and statistics at the end of a run; `hotstage consolidate` does the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Experiment:
     folder: Path
     expected: Preflight
     plan: Callable[[], Plan] | None = None
+    earlier: Earlier = NOTHING
+    """What a run that this one continues has used up."""
 
 
 def check_folder(folder: Path) -> None:
@@ -100,11 +107,12 @@ def run_stored(
     folder = experiment.folder
     return engine.run(
         experiment.recipe,
-        RunWriter(folder),
+        RunWriter(folder, experiment.recipe.store.settings()),
         experiment.plan() if experiment.plan is not None else None,
         planned=experiment.expected.plan,
         folder=folder,
         make=make,
+        earlier=experiment.earlier,
     )
 
 
@@ -114,6 +122,7 @@ def leave_pages(engine: Engine, experiment: Experiment, *, truth: bool = False) 
     What fails here costs no data: it is returned in words, empty if all is well.
     """
     simulation = engine.station.simulation
+    problem = ""
     try:
         run = open_run(experiment.folder)
         if truth and simulation is not None:
@@ -121,8 +130,21 @@ def leave_pages(engine: Engine, experiment: Experiment, *, truth: bool = False) 
         write_pages(run)
     except (HotstageError, OSError) as error:
         logger.warning("no summary: %s", error)
-        return f"summary and picture could not be written: {error}"
-    return ""
+        problem = f"summary and picture could not be written: {error}"
+    _leave_overviews(engine, experiment.folder)
+    return problem
+
+
+def _leave_overviews(engine: Engine, folder: Path) -> None:
+    """Add smaller images and statistics, for a while and as long as no other run goes on."""
+    try:
+        left = consolidate_within(
+            folder, OVERVIEWS_WITHIN_S, stop=lambda: engine.status.state.active
+        )
+    except (HotstageError, OSError) as error:
+        left = str(error)
+    if left:
+        logger.warning("%s: %s", folder, left)
 
 
 def write_pages(run: Run) -> tuple[Path, Path]:

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from acquire.clock import Signal, finite_rate
@@ -34,11 +35,17 @@ LOST_READINGS = 3
 
 
 class HolderMonitor:
-    """The one task of a run that reads the holder and judges what it reads."""
+    """The one task of a run that reads the holder and judges what it reads.
 
-    def __init__(self, run: RunContext, period_s: float) -> None:
+    It calls ``beat`` after every reading; what that raises ends the run.
+    """
+
+    def __init__(
+        self, run: RunContext, period_s: float, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self._run = run
         self._period_s = period_s
+        self._beat = beat
         self._lock = threading.Lock()
         self._history: deque[tuple[float, float]] = deque(maxlen=20_000)
         self._latest: HolderReading | None = None
@@ -113,6 +120,7 @@ class HolderMonitor:
             try:
                 self._read()
                 self._judge()
+                self._beat()
             except Exception as error:  # noqa: BLE001  whatever it is, it must end the run safely
                 self._run.fail(error)
 
@@ -156,7 +164,7 @@ class HolderMonitor:
                 f"{show(limit, '°C')} (limits.temperature).",
             )
         longest = run.recipe.limits.run_time
-        if longest is not None and run.now_s() > longest:
+        if longest is not None and run.now_s() + run.earlier.run_time_s > longest:
             run.break_limit(
                 "run_time",
                 f"the run takes longer than the recipe's limit of {show(longest, 's')} "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from acquire.engine.context import RunContext
+from acquire.engine.disk import free_bytes
 from acquire.engine.status import EngineState, EngineStatus, EstimateView, PlanView
+from acquire.errors import HotstageError
 from acquire.instruments import HolderReading
 from acquire.recipe import Step
 
@@ -82,8 +83,8 @@ class Progress:
         if self.folder is not None and time.monotonic() - self._disk_read_at > 1.0:
             self._disk_read_at = time.monotonic()
             try:
-                self._disk_free = shutil.disk_usage(nearest(self.folder)).free
-            except OSError:
+                self._disk_free = free_bytes(self.folder)
+            except HotstageError:
                 self._disk_free = 0  # the writer will say what is wrong with the disk
         return self._disk_free
 
@@ -124,16 +125,10 @@ class Progress:
             "dose_limit_e_per_nm2": limit if limit is not None else math.nan,
             "bytes_written": int(getattr(run.sink, "bytes_written", 0)),
             "disk_free_bytes": self.disk_free_bytes(),
+            "store_fullness": run.sink.fullness,
+            "estimators_off": tuple(run.estimators_off),
             "warnings": tuple(run.warnings),
         }
-
-
-def nearest(folder: Path) -> Path:
-    """The folder itself, or its nearest parent that exists."""
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return place
 
 
 def status_of(fields: Mapping[str, object]) -> EngineStatus:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import threading
 from collections.abc import Callable
-from dataclasses import replace
-from enum import Enum, auto
+from dataclasses import dataclass, replace
 
-from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
-from acquire.engine.dose import Beat, image_dose
+from acquire.engine.disk import DiskWatch
 from acquire.engine.monitor import HolderMonitor
-from acquire.errors import InstrumentError
-from acquire.instruments import Frame, ScanExposure, StreamSpec
+from acquire.errors import LinkError
+from acquire.instruments import (
+    Frame,
+    StreamSpec,
+)
 from acquire.stream import FrameContext
-from acquire.units import show_duration
+
+logger = logging.getLogger(__name__)
 
 _LOOK_WALL_S = 0.1
 
@@ -27,6 +29,7 @@ class FrameRecorder:
         self,
         run: RunContext,
         monitor: HolderMonitor,
+        disk: DiskWatch,
         kind: str,
         stream: str,
         spec: StreamSpec,
@@ -34,18 +37,25 @@ class FrameRecorder:
     ) -> None:
         self._run = run
         self._monitor = monitor
+        self._disk = disk
         self._kind = kind
         self._stream = stream
         self._on_frame = on_frame
         self._last_source = -1
+        self._begun_s = 0.0
+        self._last_start_s = self._last_end_s = math.nan
+        self._missing: _Missing | None = None
+        self.next_index = 0
+        """Number of the next frame in its stream; those that are missing have theirs."""
         self.spec = replace(spec, name=stream)
-        if stream not in run.frames:
-            run.frames[stream] = 0
-            run.sink.declare_frames(kind, self.spec)
+        run.frames.setdefault(stream, 0)
+        run.sink.declare_frames(kind, self.spec)
 
     def new_acquisition(self) -> None:
         """Expect the instrument's frame number to jump here."""
         self._last_source = -1
+        self._begun_s = self._run.now_s()
+        self._last_start_s = math.nan
 
     def record(
         self,
@@ -55,15 +65,16 @@ class FrameRecorder:
     ) -> Frame:
         """Write one frame as the instrument gave it; returns it as it was recorded."""
         run = self._run
-        if 0 <= self._last_source < frame.index - 1:
-            self._note_gap(self._last_source + 1, frame.index)
-        self._last_source = frame.index
+        start_s, end_s = frame.t_start_s - run.zero_s, frame.t_end_s - run.zero_s
+        unseen = self._note_missing(frame.index, start_s)
+        if self._kind == "images" and unseen:
+            run.dose.add_image(unseen * dose_e_per_nm2)  # they were exposed all the same
         own = replace(
             frame,
             stream=self._stream,
-            index=run.frames[self._stream],
-            t_start_s=frame.t_start_s - run.zero_s,
-            t_end_s=frame.t_end_s - run.zero_s,
+            index=self.next_index,
+            t_start_s=start_s,
+            t_end_s=end_s,
             meta=replace(
                 frame.meta,
                 spans={
@@ -76,6 +87,9 @@ class FrameRecorder:
         run.sink.append_frame(
             own, FrameContext(before, after, dose_e_per_nm2, frame.index, position_nm)
         )
+        self._disk.took_record()
+        self._last_source, self._last_start_s, self._last_end_s = frame.index, start_s, end_s
+        self.next_index += 1
         run.frames[self._stream] += 1
         if self._kind == "images":
             pixel = next(iter(self.spec.channels.values())).axes["x"].step
@@ -87,125 +101,61 @@ class FrameRecorder:
             self._on_frame(own)
         return own
 
-    def _note_gap(self, first: int, after: int) -> None:
-        run = self._run
-        for source in range(first, after):
-            reason = f"the instrument's frame {source} never arrived"
-            run.sink.gap(self._stream, run.frames[self._stream], reason)
-            run.frames[self._stream] += 1
+    def lost(self, error: LinkError, period_s: float = 0.0) -> None:
+        """Frames are missing from now on, until the next one is recorded or :meth:`settle`.
 
-
-class _Wanted(Enum):
-    REST = auto()
-    RECORD = auto()
-    END = auto()
-
-
-class ScanRecorder:
-    """Records one scan stream throughout the run, and gives way to steps that need the beam."""
-
-    def __init__(self, run: RunContext, recorder: FrameRecorder, exposure: ScanExposure) -> None:
-        self._run = run
-        self._recorder = recorder
-        self._exposure = exposure
-        self._name = recorder.spec.name
-        self._dose = image_dose(run.probe_current_pa, exposure)
-        self._lock = threading.Lock()
-        self._wanted = _Wanted.REST
-        self._stop = run.clock.signal()  # cuts the acquisition under way
-        self._changed = run.clock.signal()
-        self._idle = run.clock.signal()
-        self._idle.set()
-        self._task = run.clock.spawn(self._loop, f"recorder-{self._name}")
-
-    def resume(self) -> None:
-        """Begin to record, or go on with it."""
-        with self._lock:
-            if self._wanted is not _Wanted.REST:
-                return
-            self._wanted = _Wanted.RECORD
-        self._stop.clear()
-        self._run.note("recording", f"{self._name}: on")
-        self._changed.set()
-
-    def suspend(self, reason: str, *, cut: bool) -> None:
-        """Stop exposing, after the present frame or within it, and wait until that is so."""
-        with self._lock:
-            if self._wanted is not _Wanted.RECORD:
-                return
-            self._wanted = _Wanted.REST
-        run, look_s = self._run, _LOOK_WALL_S * finite_rate(self._run.clock)
-        patience_s = max(self._exposure.frame_period_s, 2 * self._exposure.scan_time_s) + 1.0
-        give_up_s = run.now_s() + patience_s
-        while not self._idle.wait(0.0 if cut else look_s):
-            if cut or run.ending or run.now_s() > give_up_s:
-                self._stop.set()
-                break
-        while not self._idle.wait(look_s):
-            if run.ending:
-                return  # nothing may hold up the end of a run: it cuts and waits when all is safe
-        run.note("recording", f"{self._name}: off, {reason}")
-
-    def close(self) -> None:
-        """Cut what is under way and end the task."""
-        with self._lock:
-            self._wanted = _Wanted.END
-        self._stop.set()
-        self._changed.set()
-        self._task.join()
-
-    def _loop(self) -> None:
-        while True:
-            with self._lock:
-                wanted = self._wanted
-                if wanted is _Wanted.RECORD:
-                    self._idle.clear()
-            if wanted is _Wanted.END:
-                return
-            if wanted is _Wanted.REST:
-                self._changed.wait()
-                self._changed.clear()
-                continue
-            try:
-                self._acquire()
-            except Exception as error:  # noqa: BLE001  whatever it is, it must end the run safely
-                self._run.fail(error)
-                with self._lock:
-                    self._wanted = _Wanted.END
-            finally:
-                self._idle.set()
-
-    def _acquire(self) -> None:
-        scan, run = self._run.station.scan, self._run
-        self._recorder.new_acquisition()
-        if not run.allow_dose(self._dose):
-            self._rest()
+        Args:
+            error: why.
+            period_s: a frame is due so often meanwhile; 0: none but the one that was lost.
+        """
+        if self._missing is not None:
             return
-        scan.arm(self._exposure)
-        beat = Beat(run.clock.now_s(), self._exposure.frame_period_s)
-        try:
-            for frame in scan.frames(self._stop):
-                beat.took(frame)
-                run.dose.add_image(self._dose)
-                self._recorder.record(frame, self._dose)
-                if self._wanted is not _Wanted.RECORD:
-                    return
-                if not run.allow_dose(self._dose):
-                    self._rest()
-                    return
-        finally:
-            scan.disarm()
-        if self._stop.is_set():
-            if beat.exposing(run.clock.now_s()):
-                run.dose.add_image(self._dose)
-            return
-        if self._wanted is _Wanted.RECORD:
-            raise InstrumentError(
-                f"the scan stopped delivering {self._name!r} by itself at run time "
-                f"{show_duration(run.now_s())}."
-            )
+        due_s = self._last_start_s + period_s
+        due_s = self._begun_s if math.isnan(due_s) else due_s
+        self._missing = _Missing(
+            min(due_s, self._run.now_s()), due_s, period_s, self._last_source, str(error)
+        )
 
-    def _rest(self) -> None:
-        with self._lock:
-            if self._wanted is _Wanted.RECORD:
-                self._wanted = _Wanted.REST
+    def settle(self) -> None:
+        """Record what has been missing up to now, if anything has: it will not be tried again."""
+        missing, self._missing = self._missing, None
+        if missing is not None:
+            now_s = self._run.now_s()
+            self._gap(missing.reason, missing.due(now_s), (missing.since_s, now_s))
+
+    def _note_missing(self, source: int, start_s: float) -> int:
+        """Record the gap before a frame, if there is one; returns how many exposures nobody saw."""
+        missing, self._missing = self._missing, None
+        last = self._last_source if missing is None else missing.last_source
+        # an instrument that was started anew counts from the beginning
+        unseen = max(0, source - last - 1) if last >= 0 else 0
+        if missing is not None:
+            count = max(missing.due(start_s), unseen)
+            self._gap(missing.reason, count, (missing.since_s, start_s))
+        elif unseen:
+            which = f"frame {last + 1}" if unseen == 1 else f"frames {last + 1} to {source - 1}"
+            reason = f"the instrument's {which} never arrived"
+            self._gap(reason, unseen, (self._last_end_s, start_s))
+        return unseen
+
+    def _gap(self, reason: str, count: int, span_s: tuple[float, float]) -> None:
+        self._run.sink.gap(self._stream, self.next_index, reason, count, span_s)
+        self.next_index += count
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """Frames that do not come because the link to their instrument is lost."""
+
+    since_s: float
+    due_s: float
+    """When the first of them was due."""
+    period_s: float
+    last_source: int
+    reason: str
+
+    def due(self, until_s: float) -> int:
+        """How many should have come by then: the one that was lost at least."""
+        if self.period_s <= 0:
+            return 1
+        return max(1, math.ceil((until_s - self.due_s) / self.period_s - 0.01))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,15 +15,17 @@ from acquire.engine.checks import problems
 from acquire.engine.conductor import Conductor
 from acquire.engine.context import RunContext
 from acquire.engine.core import Engine
+from acquire.engine.disk import Demand, disk_bytes_per_s, free_bytes
+from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.estimating import make_estimators
-from acquire.engine.progress import Progress, nearest
+from acquire.engine.progress import Progress
 from acquire.engine.status import PlannedStep, PlanView
 from acquire.errors import HotstageError, RecipeError, RunAborted
 from acquire.instruments import Frame, Simulation, StreamSpec
 from acquire.recipe import STEPS_AT_MOST, Plan, Recipe
 from acquire.station import SIMULATED, InstrumentSettings, OpenStation, SimulationSettings, Station
-from acquire.store import CountingSink
-from acquire.stream import Estimate, Estimator, Quantity, Row, Value
+from acquire.store import ASSUMED_COMPRESSION, CountingSink
+from acquire.stream import Estimate, Estimator, FrameContext, Quantity, Row, Value
 from acquire.units import show_bytes, show_duration
 
 DISK_RESERVE_BYTES = 500_000_000
@@ -32,6 +33,9 @@ DISK_RESERVE_BYTES = 500_000_000
 PROFILE_POINTS = 2000
 PATIENCE_WALL_S = 300.0
 """A script that has not ended by then, in virtual time, is taken to loop for ever."""
+WORTH_MEASURING_BYTES_PER_S = 2_000_000
+"""Every disk takes so much: it is not measured for a plan that needs less."""
+_SPEED_MEND = "Record less, less often, or to a faster disk."
 NOT_ALL = "the rest is beyond limits.run_time, and was not rehearsed"
 
 
@@ -54,6 +58,10 @@ class Preflight:
     warnings: tuple[str, ...]
     twin: bool
     """Whether simulated instruments stood in for a real station."""
+    needed_bytes_per_s: float = math.nan
+    """What the disk must take per second on the wall, where the plan is fastest."""
+    disk_bytes_per_s: float = math.nan
+    """What it takes; NaN where it was not worth measuring, or could not be measured."""
 
     @property
     def good(self) -> bool:
@@ -62,11 +70,35 @@ class Preflight:
 
 
 class _TracingSink(CountingSink):
-    """Counts, and keeps the temperature profile."""
+    """Counts, finds how fast a disk must be, and keeps the temperature profile."""
 
-    def __init__(self) -> None:
+    def __init__(self, compression: float) -> None:
         super().__init__()
+        self._compression = compression
+        self._demand = Demand()
         self.profile: list[tuple[float, float]] = []
+
+    @property
+    def bytes_written(self) -> int:
+        """What the same run would have taken of the disk by now."""
+        return int(self.raw_bytes / self._compression)
+
+    @property
+    def expected_bytes(self) -> int:
+        """What the same run would take on disk, as far as its data shrink by the codec."""
+        return (
+            super().expected_bytes - int(self.raw_bytes / ASSUMED_COMPRESSION) + self.bytes_written
+        )
+
+    @property
+    def needed_bytes_per_s(self) -> float:
+        """What the disk must take per second of run time, where the plan is fastest."""
+        return self._demand.bytes_per_s / self._compression
+
+    def append_frame(self, frame: Frame, context: FrameContext) -> None:
+        """Keep when its bytes come."""
+        super().append_frame(frame, context)
+        self._demand.add(frame.t_end_s, sum(array.nbytes for array in frame.data.values()))
 
     def append_row(self, row: Row) -> None:
         """Keep the setpoint of a holder reading."""
@@ -102,6 +134,8 @@ def preflight(
     station: Station,
     plan: Callable[[], Plan] | None = None,
     folder: Path | None = None,
+    *,
+    earlier: Earlier = NOTHING,
 ) -> Preflight:
     """Go through a recipe, or a script's plan, without touching any instrument.
 
@@ -113,6 +147,7 @@ def preflight(
         station: where.
         plan: makes a script's plan anew.
         folder: where the run will be stored, for the free space.
+        earlier: what a run that this one continues has used up of the recipe's limits.
 
     Raises:
         HotstageError: the station or an estimator cannot be made at all.
@@ -122,7 +157,7 @@ def preflight(
         found = [str(problem) for problem in problems(recipe, opened)]
         if found:
             return _refused(recipe, station, folder, found)
-        return _rehearse(recipe, station, opened, plan, folder)
+        return _rehearse(recipe, station, opened, plan, folder, earlier)
 
 
 def _rehearse(
@@ -131,6 +166,7 @@ def _rehearse(
     opened: OpenStation,
     plan: Callable[[], Plan] | None,
     folder: Path | None,
+    earlier: Earlier,
 ) -> Preflight:
     simulation = opened.simulation
     assert simulation is not None
@@ -141,23 +177,28 @@ def _rehearse(
             for name, inner in make_estimators(recipe, specs).items()
         }
 
-    sink = _TracingSink()
+    sink = _TracingSink(1.0 if recipe.store.codec == "none" else ASSUMED_COMPRESSION)
     engine = _Rehearsal(opened)
     engine.scripted = plan is not None
-    report = engine.run(recipe, sink, plan() if plan else None, enforce=False, make=make)
+    report = engine.run(
+        recipe, sink, plan() if plan else None, enforce=False, make=make, earlier=earlier
+    )
     found = list(engine.violations)
     if report.outcome != "completed" and report.cause != NOT_ALL:
         found.append(report.cause)
-    free = _free_bytes(folder)
+    free = free_bytes(folder or Path.cwd())
     if sink.expected_bytes + DISK_RESERVE_BYTES > free:
         found.append(
             f"the run will take about {show_bytes(sink.expected_bytes)}, and the disk has "
             f"{show_bytes(free)} free of which {show_bytes(DISK_RESERVE_BYTES)} stay in reserve. "
             "Free some space, or record less."
         )
+    rate = station.file.simulation.clock_rate if station.file.simulation else 1.0
+    needed = sink.needed_bytes_per_s * rate
+    speed, speed_problems, speed_warnings = _speed(recipe, needed, folder)
+    found.extend(speed_problems)
     steps = tuple(_planned(index, step) for index, step in enumerate(report.steps))
     results = tuple(str(step["outcome"]) for step in report.steps)
-    rate = station.file.simulation.clock_rate if station.file.simulation else 1.0
     times, celsius = _thinned(sink.profile)
     return Preflight(
         PlanView(recipe.name, steps, times, celsius),
@@ -169,9 +210,34 @@ def _rehearse(
         sink.expected_bytes,
         free,
         tuple(found),
-        tuple(_warnings(steps, results)),
+        (*_warnings(steps, results), *speed_warnings),
         twin=not station.simulated,
+        needed_bytes_per_s=needed,
+        disk_bytes_per_s=speed,
     )
+
+
+def _speed(
+    recipe: Recipe, needed: float, folder: Path | None
+) -> tuple[float, list[str], list[str]]:
+    """How fast the disk is, and what problems and warnings follow from that."""
+    if folder is None or needed < WORTH_MEASURING_BYTES_PER_S:
+        return math.nan, [], []
+    try:
+        speed = disk_bytes_per_s(folder)
+    except HotstageError as error:
+        return math.nan, [], [str(error)]
+    text = (
+        f"where it is fastest, the run brings {show_bytes(needed)} per second, and the disk of "
+        f"{folder.absolute()} takes {show_bytes(speed)} per second"
+    )
+    if needed > speed and recipe.store.when_behind == "fail":
+        return speed, [f"{text}: it would fail (store.when_behind: fail). {_SPEED_MEND}"], []
+    if needed > speed:
+        return speed, [], [f"{text}: it will have to wait for the disk. {_SPEED_MEND}"]
+    if needed > speed / 2:
+        return speed, [], [f"{text}, which is little to spare. {_SPEED_MEND}"]
+    return speed, [], []
 
 
 class _RehearsalConductor(Conductor):
@@ -187,7 +253,8 @@ class _RehearsalConductor(Conductor):
         run = self.run
         if self.scripted:
             longest = run.recipe.limits.run_time
-            if longest is not None and run.now_s() > longest + 2.0:  # the monitor has told
+            taken_s = run.now_s() + run.earlier.run_time_s
+            if longest is not None and taken_s > longest + 2.0:  # the monitor has told
                 raise RunAborted(NOT_ALL)
             if self.progress.index + 1 >= STEPS_AT_MOST:
                 raise RecipeError(f"the script has not ended after {STEPS_AT_MOST} steps.")
@@ -231,7 +298,7 @@ def _refused(recipe: Recipe, station: Station, folder: Path | None, found: list[
         math.nan,
         {},
         0,
-        _free_bytes(folder),
+        free_bytes(folder or Path.cwd()),
         tuple(found),
         (),
         twin=not station.simulated,
@@ -266,14 +333,6 @@ def _warnings(steps: tuple[PlannedStep, ...], results: tuple[str, ...]) -> list[
         for step, result in zip(steps, results, strict=True)
         if result == "time_up"
     ]
-
-
-def _free_bytes(folder: Path | None) -> int:
-    place = nearest(folder or Path.cwd())
-    try:
-        return shutil.disk_usage(place).free
-    except OSError as error:
-        raise HotstageError(f"the free space of {place} cannot be read: {error}") from error
 
 
 def _twin(station: Station) -> Station:

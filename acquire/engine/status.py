@@ -91,6 +91,10 @@ class EngineStatus:
     dose_limit_e_per_nm2: float = NAN
     bytes_written: int = 0
     disk_free_bytes: int = 0
+    store_fullness: float = 0.0
+    """How much of the room for records that wait to be written is taken, 0 to 1."""
+    estimators_off: tuple[str, ...] = ()
+    """Estimators that failed, hung or leaked, and were disabled."""
     warnings: tuple[str, ...] = ()
     prompt: str = ""
     """What the operator is asked to confirm; empty if nothing."""

@@ -17,11 +17,13 @@ from acquire.errors import RecipeError
 from acquire.recipe.schema import (
     EstimateSettings,
     Limits,
+    LinkLossSettings,
     Name,
     PauseSettings,
     Record,
     SafeStateSettings,
     Specimen,
+    StoreChoices,
     Strict,
 )
 from acquire.recipe.steps import AnyStep, Plan, Repeat, Step
@@ -39,6 +41,8 @@ class Recipe(Strict):
     limits: Limits = Limits()
     safe_state: SafeStateSettings = SafeStateSettings()
     pause: PauseSettings = PauseSettings()
+    on_link_loss: LinkLossSettings = LinkLossSettings()
+    store: StoreChoices = StoreChoices()
     record: dict[Name, Record] = Field(default_factory=dict)
     estimate: dict[Name, EstimateSettings] = Field(default_factory=dict)
     steps: tuple[AnyStep, ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from acquire.instruments import SafeState, ScanExposure, SpectrometerSetting, SpectrumExposure
 from acquire.units import (
+    Bytes,
     Celsius,
     CelsiusPerSecond,
     ElectronsPerNm2,
@@ -17,6 +18,9 @@ from acquire.units import (
     Seconds,
     show,
 )
+
+if TYPE_CHECKING:
+    from acquire.store import StoreSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Point = tuple[Nanometres, Nanometres]
@@ -42,6 +46,8 @@ class Limits(Strict):
     ramp_rate: CelsiusPerSecond | None = Field(default=None, gt=0)
     dose: ElectronsPerNm2 | None = Field(default=None, gt=0)
     run_time: Seconds | None = Field(default=None, gt=0)
+    disk: Bytes | None = Field(default=None, gt=0)
+    """What the frames of the run may take on the disk."""
 
 
 class Cool(Strict):
@@ -82,6 +88,28 @@ class PauseSettings(Strict):
 
     temperature: Literal["hold", "continue"] = "hold"
     exposure: Literal["finish", "cut"] = "finish"
+
+
+class StoreChoices(Strict):
+    """How the run is written; see :class:`acquire.store.StoreSettings`."""
+
+    codec: Literal["lz4", "zstd", "none"] = "lz4"
+    sync_every: Seconds = Field(default=1.0, ge=0.05)
+    when_behind: Literal["wait", "fail"] = "wait"
+
+    def settings(self) -> StoreSettings:
+        """The same for the writer."""
+        # a window that only shows a recipe need not load the store
+        from acquire.store import StoreSettings
+
+        return StoreSettings(self.codec, self.sync_every, self.when_behind)
+
+
+class LinkLossSettings(Strict):
+    """What is done when the scan or the spectrometer does not answer."""
+
+    retry_for: Seconds = Field(default=0.0, ge=0)
+    """Try again for so long, in run time; 0 s: the run fails at once."""
 
 
 class ScanSettings(Strict):

@@ -1,10 +1,13 @@
 """One run is one folder with a Zarr v3 group: written while it happens, readable at every moment."""
 
+from acquire.store.after import Consolidation, Upload, consolidate_run, upload_run
 from acquire.store.cf import flags_of, unit_for_people, words_of
 from acquire.store.journal import Journal, JournalEntry, read_journal
+from acquire.store.keeping import Finding, Recovery, Verification, recover_run, verify_run
 from acquire.store.layout import JOURNAL_NAME, LOSS_WINDOW_S, PUBLISH_PERIOD_S, ZARR_NAME
 from acquire.store.memory import ASSUMED_COMPRESSION, CountingSink, MemorySink
 from acquire.store.run import Run, open_run
+from acquire.store.segments import segments, time_offsets_s
 from acquire.store.settings import StoreSettings
 from acquire.store.writer import RunWriter
 
@@ -14,16 +17,27 @@ __all__ = [
     "LOSS_WINDOW_S",
     "PUBLISH_PERIOD_S",
     "ZARR_NAME",
+    "Consolidation",
     "CountingSink",
+    "Finding",
     "Journal",
     "JournalEntry",
     "MemorySink",
+    "Recovery",
     "Run",
     "RunWriter",
     "StoreSettings",
+    "Upload",
+    "Verification",
+    "consolidate_run",
     "flags_of",
     "open_run",
     "read_journal",
+    "recover_run",
+    "segments",
+    "time_offsets_s",
     "unit_for_people",
+    "upload_run",
+    "verify_run",
     "words_of",
 ]

@@ -104,7 +104,7 @@ def flags_of(variable: xr.DataArray) -> list[tuple[str, ...]]:
     texts = _texts(variable.attrs)
     return [
         tuple(text for bit, text in enumerate(texts) if number >> bit & 1)
-        for number in np.asarray(variable.values, dtype=np.int64).tolist()
+        for number in np.atleast_1d(np.asarray(variable.values, dtype=np.int64)).tolist()
     ]
 
 

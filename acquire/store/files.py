@@ -121,10 +121,16 @@ def _replace(source: Path, target: Path) -> None:
             time.sleep(0.005)
 
 
-def make_folder(path: Path, *, must_be_new: bool = False) -> None:
-    """Make a folder with its parents; raises StoreError."""
+def make_folder(path: Path, *, must_be_new: bool = False, inside: Path | None = None) -> None:
+    """Make a folder with its parents, but none of those of ``inside``; raises StoreError."""
     try:
-        path.mkdir(parents=True, exist_ok=not must_be_new)
+        if inside is None:
+            path.mkdir(parents=True, exist_ok=not must_be_new)
+            return
+        # one by one: what somebody deleted must not come back by half
+        for part in path.relative_to(inside).parts:
+            inside = inside / part
+            inside.mkdir(exist_ok=True)
     except FileExistsError as error:
         raise StoreError(
             f"{path} exists already and is not touched: a run needs a new folder. "

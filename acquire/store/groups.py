@@ -18,6 +18,7 @@ from acquire.store.files import make_folder, write_at, write_whole
 from acquire.store.layout import (
     ARRAYS_PERIOD_S,
     COLUMN_CHUNK_ROWS,
+    GAPS,
     METADATA_NAME,
     ArrayLayout,
     encode_text,
@@ -83,7 +84,7 @@ class GrowingGroup:
         """The group's own, as last flushed."""
         self.published_parent: Mapping[str, Any] = {}
         """Those of the group above it, as last flushed."""
-        make_folder(self.folder)
+        make_folder(self.folder, inside=root)
 
     @property
     def rows(self) -> int:
@@ -173,7 +174,9 @@ class GrowingGroup:
             attributes = dict(self.attributes)
             self._changed = False
         try:
-            for name, (layout, values) in snapshot.columns.items():
+            # time last: recovery takes a row whose time is there for a row that is there
+            for name in sorted(snapshot.columns, key=lambda name: name == "time"):
+                layout, values = snapshot.columns[name]
                 self._write_rows(name, layout, snapshot.first, values)
         except BaseException:
             self._changed = True
@@ -267,7 +270,7 @@ class GrowingGroup:
     def _folder(self, name: str) -> Path:
         folder = self.folder / name
         if name not in self._folders:
-            make_folder(folder)
+            make_folder(folder, inside=self.folder)
             self._folders.add(name)
         return folder
 
@@ -286,6 +289,8 @@ class Publisher:
         self._attributes = attributes
         self._lock = threading.Lock()
         self._groups: dict[str, GrowingGroup] = {}
+        self._by_parent: dict[str, GrowingGroup] = {}
+        """The first group below each group that only holds others: it knows their attributes."""
         self._fragments: dict[str, str] = {}
         """Consolidated metadata of a group and its arrays, by the group's path."""
         self._flushed: set[str] = set()
@@ -299,6 +304,7 @@ class Publisher:
         """Publish this group, too, from now on."""
         with self._lock:
             self._groups = dict(sorted({**self._groups, group.path: group}.items()))
+            self._by_parent.setdefault(group.path.rpartition("/")[0], group)
 
     def offer_partial(self) -> None:
         """Let blocks that are not full yet be written, too."""
@@ -315,7 +321,8 @@ class Publisher:
             StoreError: something could not be written; readers see a run as it was before.
         """
         with self._lock:
-            for group in self._groups.values():
+            # gaps last: no frame may show before the gap that it follows
+            for group in sorted(self._groups.values(), key=lambda group: group.path == GAPS):
                 if group.flush():
                     self._flushed.add(group.path)
                     self._behind.add(group.path)
@@ -341,6 +348,15 @@ class Publisher:
             self._write("", self._attributes(), self._below(""))
             self._flushed.clear()
             return True
+
+    def publish_root(self) -> None:
+        """Write the root's attributes anew, and what was published before; raises StoreError."""
+        with self._lock:
+            self._write("", self._attributes(), self._below(""))
+
+    def visible_rows(self) -> dict[str, int]:
+        """Rows that are published, by the path of their group."""
+        return {path: max(0, group.visible_rows) for path, group in list(self._groups.items())}
 
     def take_unsynced(self) -> set[Path]:
         """Files that were written to since this was asked last."""
@@ -371,10 +387,8 @@ class Publisher:
 
     def _parent_attributes(self, path: str) -> Mapping[str, Any]:
         """Attributes of a group that only holds others."""
-        for name, group in self._groups.items():
-            if name.rpartition("/")[0] == path:
-                return group.published_parent
-        return {}
+        group = self._by_parent.get(path)
+        return group.published_parent if group is not None else {}
 
     def _below(self, path: str) -> str:
         """Metadata of everything below a group, by relative path, as the inside of a JSON object."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from acquire.errors import StoreError
 from acquire.store.documents import plain
 from acquire.store.files import store_error
+from acquire.store.locking import hold, try_hold
 from acquire.stream.records import Note
 
 TORN = "torn"
@@ -36,16 +37,52 @@ class JournalEntry:
 
 
 class Journal:
-    """Appends notes to a file; may be used from any thread."""
+    """Appends notes to a file; may be used from any thread.
+
+    The file is locked while it is open, by which others see that the run's writer lives.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._seq = 0
+        self.torn = ""
+        """What stood at the end of a resumed journal without an end of line; it was taken out."""
         try:
             self._file = path.open("xb", buffering=0)
         except OSError as error:
             raise store_error(path, error) from error
+        hold(self._file)
+
+    @classmethod
+    def resume(cls, path: Path) -> Journal:
+        """Continue a journal whose writer is dead, or begin one where it is lost.
+
+        Raises:
+            StoreError: its writer lives, or the file cannot be written.
+        """
+        if not path.exists():
+            return cls(path)
+        journal = cls.__new__(cls)
+        journal.path = path
+        journal._lock = threading.Lock()
+        try:
+            journal._file = path.open("r+b", buffering=0)
+            if not try_hold(journal._file):
+                journal._file.close()
+                raise StoreError(
+                    f"{path.parent} is still being written: a living process holds its journal. "
+                    "End that run first, or wait for it."
+                )
+            whole, _, torn = journal._file.read().rpartition(b"\n")
+            journal.torn = torn.decode(errors="replace")
+            if torn:
+                journal._file.truncate(len(whole) + 1 if whole else 0)
+            journal._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise store_error(path, error) from error
+        journal._seq = 1 + max((e.seq for e in read_journal(path)), default=-1)
+        return journal
 
     def write(self, note: Note) -> None:
         """Append a line; it is on the disk when this returns.

@@ -22,7 +22,9 @@ the arrays (once a second), of their group, and of the root.
 Chunks of frames carry a CRC-32C each, which every Zarr reader checks. Columns are not compressed and
 their chunks are filled row by row, so they cannot: theirs stand in ``checksums.jsonl`` beside the
 Zarr group, one JSON line ``{"path", "bytes", "crc32c"}`` for every chunk file that is full, and at
-the end for all others; the last line for a path counts.
+the end for all others; the last line for a path counts. ``synced.json``, while a run is written,
+says how many rows of each group were on the disk for sure, and since which start of the machine: what
+a power cut cannot have touched.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ RECIPE_NAME = "recipe.yaml"
 STATION_NAME = "station.toml"
 RESERVE_NAME = "reserve.bin"
 CHECKSUMS_NAME = "checksums.jsonl"
+SYNCED_NAME = "synced.json"
 METADATA_NAME = "zarr.json"
 
 IMAGES = "images"

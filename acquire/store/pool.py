@@ -15,7 +15,36 @@ logger = logging.getLogger(__name__)
 MOST_WAITING_BYTES = 48 * 2**20
 """Records in memory that are not on disk yet, of all streams together."""
 
+WAKE_BYTES = 2**20
+"""Whoever waits for room is woken when there is this much: not for every record, which would cost
+more than many a record, and soon enough to keep the threads busy."""
+
+MOST_OPEN_FILES = 256
+"""Files that a run keeps open for its frames; systems allow a process 1024, Windows 512."""
+
 Work = Callable[[], None]
+
+
+class OpenFiles:
+    """Counts the files that may stay open between two writes; who gets no place closes its own."""
+
+    def __init__(self, most: int = MOST_OPEN_FILES) -> None:
+        self._most = most
+        self._open = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether there is a place; it is taken then."""
+        with self._lock:
+            if self._open >= self._most:
+                return False
+            self._open += 1
+            return True
+
+    def give_back(self) -> None:
+        """Give a place back that was taken."""
+        with self._lock:
+            self._open -= 1
 
 
 class WritePool:
@@ -34,6 +63,7 @@ class WritePool:
         on_failure: Callable[[StoreError], None] | None = None,
     ) -> None:
         self.most_bytes = most_bytes
+        self.files = OpenFiles()
         self.highest_bytes = 0
         """The most that ever waited."""
         self.waits = 0
@@ -43,7 +73,9 @@ class WritePool:
         self._queue: SimpleQueue[tuple[Work, int] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._waiters = 0
+        self._settlers = 0
+        self._wake_at = -1
+        """Somebody waits for so few bytes to wait."""
         self._waiting_bytes = 0
         self._submitted = 0
         self._done = 0
@@ -95,28 +127,22 @@ class WritePool:
                 f"{show_bytes(self.most_bytes)} is all that may. Record less, choose a faster disk, "
                 "or let the run wait for the disk (store.when_behind: wait)."
             )
-        self._waiters += 1
-        try:
-            while (
-                self._waiting_bytes
-                and self._waiting_bytes + nbytes > self.most_bytes
-                and self._failure is None
-            ):
-                self._changed.wait()
-        finally:
-            self._waiters -= 1
+        level = max(0, self.most_bytes - max(nbytes, min(WAKE_BYTES, self.most_bytes // 2)))
+        while self._waiting_bytes > level and self._failure is None:
+            self._wake_at = max(self._wake_at, level)
+            self._changed.wait()
 
     def settle(self, timeout_s: float | None = None) -> bool:
         """Wait until all that was submitted before is done; False if that takes too long."""
         with self._lock:
             target = self._submitted
-            self._waiters += 1
+            self._settlers += 1
             try:
                 return self._changed.wait_for(
                     lambda: self._done >= target or self._failure is not None, timeout_s
                 )
             finally:
-                self._waiters -= 1
+                self._settlers -= 1
 
     def close(self) -> None:
         """Finish what was submitted and end the threads; idempotent."""
@@ -141,7 +167,8 @@ class WritePool:
             with self._lock:
                 self._waiting_bytes -= nbytes
                 self._done += 1
-                if self._waiters:
+                if self._settlers or self._waiting_bytes <= self._wake_at:
+                    self._wake_at = -1
                     self._changed.notify_all()
 
     def _fail(self, error: Exception) -> None:

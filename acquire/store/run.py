@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import xarray as xr
 import zarr
 
@@ -25,9 +29,27 @@ from acquire.store.layout import (
     SPECTRA,
     ZARR_NAME,
 )
+from acquire.store.patience import PatientStore, patiently
 from acquire.stream.sink import RunHeader, RunReport
 
 HOLDER = "holder"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was known at one run time; what had not come by then is left out."""
+
+    time_s: float
+    frames: Mapping[str, xr.Dataset]
+    """By stream: the newest frame whose exposure had ended, without the time dimension."""
+    holder: xr.Dataset | None
+    """The newest reading."""
+    estimates: Mapping[str, xr.Dataset]
+    """By estimator: its newest estimate."""
+    state: str
+    """``preparing``, ``running``, ``paused``, or the outcome; empty if the journal is lost."""
+    step: str
+    """The step under way; empty between steps."""
 
 
 class Run:
@@ -45,6 +67,7 @@ class Run:
         self._attributes: dict[str, Any]
         self._groups: tuple[str, ...]
         self._open: dict[str, xr.Dataset] = {}
+        self._entries: list[JournalEntry] | None = None
         self.header: RunHeader
         """What was known before the first record."""
         self.report: RunReport | None
@@ -55,7 +78,11 @@ class Run:
         """See what has been written since; raises StoreError."""
         try:
             # one read of one file: attributes and shapes of everything from the same moment
-            group = zarr.open_group(self.zarr_path, mode="r", use_consolidated=True)
+            # (where that file cannot be opened at the very moment when it is replaced: once more)
+            group = patiently(
+                lambda: zarr.open_group(self.zarr_path, mode="r", use_consolidated=True),
+                (PermissionError, json.JSONDecodeError),
+            )
             attributes = group.attrs.asdict()
             version = attributes[FORMAT_KEY]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -76,6 +103,7 @@ class Run:
         self.header = read_header(attributes, self.zarr_path)
         self.report = read_report(attributes, self.zarr_path)
         self._open = {}
+        self._entries = None
 
     # ----------------------------------------------------------------------- what there is
 
@@ -136,10 +164,46 @@ class Run:
         """All particles that an estimator found, one row each, with ``frame_index``."""
         return self._dataset(f"{PARTICLES}/{name}", self.particle_tables)
 
+    def particle_table(self, name: str) -> pd.DataFrame:
+        """The same as a pandas table, in memory; ``attrs["units"]`` gives the unit of each column."""
+        found = self.particles(name)
+        table = found.to_dataframe()
+        table.attrs["units"] = {
+            str(column): found[column].attrs.get("units", "") for column in table.columns
+        }
+        return table
+
     @property
     def gaps(self) -> xr.Dataset:
-        """Frames that are missing, one row each; empty if none is."""
+        """Frames that are missing, one row for those that follow each other; empty if none is.
+
+        ``stream`` and ``reason`` are words, see :func:`~acquire.store.cf.words_of`; ``frames`` are
+        missing from ``frame_index`` on, between run times ``t_start`` and ``t_end``.
+        """
         return self._dataset(GAPS, ()) if GAPS in self._groups else xr.Dataset()
+
+    def at(self, time_s: float) -> Moment:
+        """What was known at a run time: frames, reading, estimates, state and step.
+
+        A frame is known from the end of its exposure on. Images and spectra are read when used.
+        """
+        frames = {
+            name: self.images(name) if kind == IMAGES else self.spectra(name)
+            for name, kind in self.streams.items()
+        }
+        newest = {name: _newest(data, "t_end", time_s) for name, data in frames.items()}
+        estimates = {
+            name: _newest(self.estimates(name), "time", time_s) for name in self.estimators
+        }
+        state, step = _state(self._journal_as_opened(), time_s)
+        return Moment(
+            time_s,
+            {name: data for name, data in newest.items() if data is not None},
+            _newest(self.holder, "time", time_s) if HOLDER in self.tables else None,
+            {name: data for name, data in estimates.items() if data is not None},
+            state,
+            step,
+        )
 
     def tree(self) -> xr.DataTree:
         """Everything, as xarray's tree."""
@@ -150,6 +214,14 @@ class Run:
     def journal(self) -> list[JournalEntry]:
         """Every line of the journal; raises StoreError if it is lost."""
         return read_journal(self.path / JOURNAL_NAME)
+
+    def _journal_as_opened(self) -> list[JournalEntry]:
+        if self._entries is None:
+            try:
+                self._entries = self.journal()
+            except StoreError:
+                self._entries = []  # a run whose journal was lost still has its data
+        return self._entries
 
     def _names(self, kind: str) -> tuple[str, ...]:
         """Groups directly below ``kind``."""
@@ -162,8 +234,43 @@ class Run:
             raise StoreError(f"{self.path} has no {path!r}; there is: {there}.")
         if path not in self._open:
             group = self._group[path]
-            self._open[path] = xr.open_dataset(xr.backends.ZarrStore(group, mode="r"))
+            assert isinstance(group, zarr.Group)
+            try:
+                self._open[path] = xr.open_dataset(PatientStore(group, self.zarr_path / path))
+            except ValueError as error:
+                raise StoreError(
+                    f"{self.zarr_path / path} cannot be opened: {error}. Its metadata contradict "
+                    "each other: let `hotstage recover` mend them."
+                ) from error
         return self._open[path]
+
+
+def _newest(data: xr.Dataset, column: str, time_s: float) -> xr.Dataset | None:
+    """The last row that was there at a time; None if none was."""
+    rows = np.flatnonzero(data[column].values <= time_s)
+    return data.isel(time=int(rows[-1])) if rows.size else None
+
+
+def _state(journal: Sequence[JournalEntry], time_s: float) -> tuple[str, str]:
+    """State and step at a time."""
+    state = step = ""
+    for entry in journal:
+        if not entry.t_s <= time_s:
+            continue
+        head, _, text = entry.text.partition(": ")
+        if entry.kind == "run":
+            begins = entry.text.startswith(("preparing ", "run ")) and not entry.details.get(
+                "outcome"
+            )
+            state = "preparing" if begins else str(entry.details.get("outcome", head))
+            step = ""
+        elif entry.kind == "state":
+            state = "paused" if head == "pausing" else "running"
+        elif entry.kind == "action" and head.startswith("begin step"):
+            state, step = "running", text
+        elif entry.kind == "action" and head.startswith("end step"):
+            step = ""
+    return state, step
 
 
 def open_run(path: Path | str) -> Run:

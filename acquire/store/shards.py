@@ -9,6 +9,7 @@ last rows had not come yet, is appended anew as a whole and the index is pointed
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections import deque
@@ -25,7 +26,7 @@ from acquire.errors import StoreError
 from acquire.instruments import AnyArray
 from acquire.store.files import make_folder, store_error
 from acquire.store.layout import ArrayLayout
-from acquire.store.pool import WritePool
+from acquire.store.pool import OpenFiles, WritePool
 
 MISSING = 2**64 - 1
 """Offset and length of a chunk that a shard does not hold."""
@@ -33,65 +34,99 @@ MISSING = 2**64 - 1
 IDLE_FLUSHES = 25
 """An array's file is closed after so many publications without a new chunk."""
 
+POSITIONED = hasattr(os, "pwritev")
+"""Whether several threads can write to one file at once, each at its own place; not on Windows."""
+
 
 class _Shard:
-    """One open file."""
+    """One open file; its array's lock is held around all calls but ``write``."""
 
-    def __init__(self, path: Path, chunks: int) -> None:
+    def __init__(self, path: Path, chunks: int, files: OpenFiles) -> None:
         self.path = path
+        self._files = files
+        self._may_stay_open = False
         self.entries: NDArray[np.uint64] = np.full((chunks, 2), MISSING, "<u8")
         self.rows = np.zeros(chunks, np.int64)
         """Rows that each chunk held when it was written."""
         self.full_chunks = 0
         self.end = 0
+        self.writing = 0
+        """Chunks that threads are writing now; the file must stay open for them."""
         self.dirty = False
         self.idle = 0
+        self._positioning = threading.Lock()
         self._file: FileIO | None = None
         self._create()
 
     def _create(self) -> None:
         try:
             self._file = self.path.open("xb", buffering=0)
+            self._may_stay_open = self._files.take()
             self.end = self._file.write(index_bytes(self.entries))
         except OSError as error:
             raise store_error(self.path, error) from error
 
-    def append(self, *parts: bytes) -> tuple[int, int]:
-        """Write at the end; returns offset and length."""
-        file = self._opened()
-        offset = self.end
+    def reserve(self, size: int) -> tuple[FileIO, int]:
+        """The file, and where in it the next ``size`` bytes belong; ``writing`` rises by one.
+
+        What is never written there stays a hole that no index points to.
+        """
+        file, offset = self._opened(), self.end
+        self.end += size
+        self.writing += 1
+        return file, offset
+
+    def write(self, file: FileIO, offset: int, *parts: bytes) -> None:
+        """Write at a place, without the lock: other threads write elsewhere in the file meanwhile."""
         try:
-            file.seek(offset)
-            for part in parts:
-                view = memoryview(part)
-                while view:
-                    view = view[file.write(view) :]
+            if POSITIONED:
+                done = os.pwritev(file.fileno(), parts, offset)
+                if done == sum(map(len, parts)):
+                    return
+                parts, offset = (b"".join(parts)[done:],), offset + done
+            with self._positioning:
+                file.seek(offset)
+                for part in parts:
+                    view = memoryview(part)
+                    while view:
+                        view = view[file.write(view) :]
         except OSError as error:
             raise store_error(self.path, error) from error
-        self.end = offset + sum(map(len, parts))
-        return offset, self.end - offset
 
     def write_index(self) -> None:
         """Bring the index up to date, in place."""
         file = self._opened()
         data = index_bytes(self.entries)
         try:
-            file.seek(0)
-            if file.write(data) != len(data):
+            # in one call: no reader sees a part of a page
+            with self._positioning:
+                file.seek(0)
+                done = file.write(data)
+            if done != len(data):
                 raise store_error(self.path, OSError("its index was written by half"))
         except OSError as error:
             raise store_error(self.path, error) from error
         self.dirty = False
 
     def close(self) -> None:
-        if self._file is not None:
+        """Close the file, unless a thread writes to it now."""
+        if self._file is not None and not self.writing:
             self._file.close()
             self._file = None
+            if self._may_stay_open:
+                self._may_stay_open = False
+                self._files.give_back()
+
+    def rest(self) -> None:
+        """Close the file between two writes if too many others are open."""
+        if not self._may_stay_open:
+            self.close()
 
     def _opened(self) -> FileIO:
         if self._file is None:
             try:
                 self._file = self.path.open("r+b", buffering=0)
+                self._may_stay_open = self._files.take()
             except OSError as error:
                 raise store_error(self.path, error) from error
         return self._file
@@ -190,23 +225,40 @@ class ShardedArray:
         checksum = crc_bytes(payload)
         if own:
             self._spare.append(chunk)
+        size = len(payload) + len(checksum)
         number_of_shard, within = divmod(number, self.layout.shard_chunks)
         with self._lock:
             shard = self._shards.get(number_of_shard)
             if shard is None:
                 path = self.folder / self.layout.chunk_name(number_of_shard)
-                shard = self._shards[number_of_shard] = _Shard(path, self.layout.shard_chunks)
+                shard = self._shards[number_of_shard] = self._new_shard(path)
             if rows <= shard.rows[within]:
                 return  # a later, fuller version of this chunk was quicker
-            shard.entries[within] = shard.append(payload, checksum)
+            file, offset = shard.reserve(size)
+        try:
+            shard.write(file, offset, payload, checksum)
+        except BaseException:
+            with self._lock:
+                shard.writing -= 1
+            raise
+        with self._lock:
+            shard.writing -= 1
+            shard.idle = 0
+            self.bytes_written += size
+            self._unsynced.add(shard.path)
+            shard.rest()
+            if rows <= shard.rows[within]:
+                return
+            # only now: the index must never point to what is not there
+            shard.entries[within] = offset, size
             shard.rows[within] = rows
             shard.full_chunks += rows == self.layout.chunk_rows
             shard.dirty = True
-            shard.idle = 0
-            self.bytes_written += len(payload) + len(checksum)
-            self._unsynced.add(shard.path)
             self._ahead[number] = rows
             self._advance()
+
+    def _new_shard(self, path: Path) -> _Shard:
+        return _Shard(path, self.layout.shard_chunks, self._pool.files)
 
     def _advance(self) -> None:
         step = self.layout.chunk_rows
@@ -223,13 +275,14 @@ class ShardedArray:
             for number, shard in list(self._shards.items()):
                 if shard.dirty:
                     shard.write_index()
+                    shard.rest()
                     self._unsynced.add(shard.path)
                 else:
                     shard.idle += 1
-                if shard.full_chunks == len(shard.rows):
+                if shard.full_chunks == len(shard.rows) and not shard.writing:
                     shard.close()
                     del self._shards[number]
-                elif shard.idle == IDLE_FLUSHES:
+                elif shard.idle >= IDLE_FLUSHES:
                     shard.close()
             return self._ready_rows
 

@@ -339,6 +339,7 @@ def ome_metadata(spec: StreamSpec, period_s: float, start_s: float) -> dict[str,
 
     The scale of time is the mean spacing of the frames; their exact times are the coordinate.
     """
+    stored = stored_dims(spec)  # readers want the names of the axes to be those of the dimensions
     multiscales = []
     for name, channel in spec.channels.items():
         if channel.dims != ("y", "x"):
@@ -351,7 +352,7 @@ def ome_metadata(spec: StreamSpec, period_s: float, start_s: float) -> dict[str,
                     {"name": "time", "type": "time", "unit": "second"},
                     *(
                         {"name": dim, "type": "space", "unit": _OME_UNITS.get(axis.unit, axis.unit)}
-                        for dim, axis in zip(channel.dims, axes, strict=True)
+                        for dim, axis in zip(stored[name], axes, strict=True)
                     ),
                 ],
                 "datasets": [

@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -36,12 +38,14 @@ from acquire.store.layout import (
     RESERVE_NAME,
     RESERVED,
     STATION_NAME,
+    SYNCED_NAME,
     ZARR_NAME,
     check_name,
 )
 from acquire.store.pool import WritePool
 from acquire.store.settings import StoreSettings
 from acquire.store.streams import EstimateStream, FrameStream
+from acquire.store.synced import write_synced
 from acquire.stream.records import Estimate, Note, Quantity, Row
 from acquire.stream.sink import FrameBlock, FrameContext, RunHeader, RunReport
 
@@ -55,7 +59,7 @@ _BUSY = 0.5
 """Fullness from which chunks that are not full yet must wait."""
 _SETTLE_S = 0.1
 """How long a publication waits for what was just appended."""
-_GAP_COLUMNS = [
+GAP_COLUMNS = [
     ColumnSpec("stream", Kind.WORD, long_name="stream that lacks frames"),
     ColumnSpec("frame_index", Kind.COUNT, long_name="number of the first missing frame"),
     ColumnSpec("frames", Kind.COUNT, long_name="how many frames are missing"),
@@ -174,19 +178,29 @@ class RunWriter:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
-        self._publisher.offer_partial()
-        if self._pool is not None:
-            self._pool.close()
-        self._report = report
-        if self._reserve is not None:
-            self._reserve.release()
         failure = self._failure
         try:
-            self._publish(force=True)
+            self._publisher.offer_partial()
+        except StoreError as error:
+            failure = failure or error
+        if self._pool is not None:
+            self._pool.close()
+            failure = failure or self._pool.failure
+        if self._reserve is not None:
+            self._reserve.release()
+        self._report = report
+        if failure is not None:
+            self._end_as_failed(failure)
+        try:
+            # also what a failed pool left: frames before the failure, the report
+            self._publish(force=True, settle=False)
             self._write_checksums(final=True)
             sync_files(self._publisher.take_unsynced())
         except StoreError as error:
-            failure = failure or error
+            if failure is None:
+                failure = error
+                self._end_as_failed(error)
+        report = self._report
         self._publisher.close()
         text = f"run {self._header['name']!r} {report.outcome}"
         try:
@@ -200,11 +214,24 @@ class RunWriter:
             )
         except StoreError as error:
             failure = failure or error
+        if failure is None:
+            with suppress(OSError):  # where a reader holds it open, it stays; it is still true
+                (self.path / SYNCED_NAME).unlink(missing_ok=True)
         self._journal.close()
         if self._checksums is not None:
             self._checksums.close()
         if failure is not None:
             raise failure
+
+    def _end_as_failed(self, failure: StoreError) -> None:
+        """Say so, before a full disk has no room left for it."""
+        report = self._report
+        if report is not None and report.outcome == "completed":
+            # what is not on the disk was not completed
+            self._report = replace(report, outcome="failed", cause=str(failure))
+        # where even that fails, recovery says it
+        with suppress(StoreError):
+            self._publisher.publish_root()
 
     def _root_attributes(self) -> Mapping[str, Any]:
         return {
@@ -242,8 +269,11 @@ class RunWriter:
         """Bring to the disk what was published, until told to stop, or until it fails."""
         while not self._stop.wait(self.settings.sync_every_s):
             began = time.monotonic()
+            # asked first: every row of these is in files that are synced now, or were before
+            rows = self._publisher.visible_rows()
             try:
                 sync_files(self._publisher.take_unsynced())
+                write_synced(self.path, rows)
             except StoreError as error:
                 self._fail(error)
                 return
@@ -260,10 +290,10 @@ class RunWriter:
             self._fail(error)
             raise
 
-    def _publish(self, *, force: bool = False) -> None:
+    def _publish(self, *, force: bool = False, settle: bool = True) -> None:
         try:
             pool = self._pool
-            if pool is not None and pool.fullness < _BUSY:
+            if settle and pool is not None and pool.fullness < _BUSY:
                 # what is not full yet is written as it is, if there is time for that
                 self._publisher.offer_partial()
                 pool.settle(None if force else _SETTLE_S)
@@ -436,7 +466,11 @@ class RunWriter:
         frames.skip(index, count)
         with self._declaring:
             if self._gaps is None:
-                self._gaps = GrowingGroup(self.zarr_path, GAPS, "row", _GAP_COLUMNS)
+                try:
+                    self._gaps = GrowingGroup(self.zarr_path, GAPS, "row", GAP_COLUMNS)
+                except StoreError as error:
+                    self._fail(error)  # no frame may follow a gap that is not recorded
+                    raise
                 self._publisher.add(self._gaps)
             cells: dict[str, Cell] = {
                 "stream": stream,

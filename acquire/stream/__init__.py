@@ -10,9 +10,10 @@ from acquire.stream.records import (
     Row,
     Value,
 )
-from acquire.stream.sink import FrameBlock, FrameContext, RunHeader, RunReport, Sink
+from acquire.stream.sink import Continues, FrameBlock, FrameContext, RunHeader, RunReport, Sink
 
 __all__ = [
+    "Continues",
     "Estimate",
     "Estimator",
     "EstimatorFactory",

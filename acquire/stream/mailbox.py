@@ -28,6 +28,11 @@ class Mailbox(Generic[T]):
             self._item = item
         self._arrived.set()
 
+    def clear(self) -> None:
+        """Drop what is there."""
+        with self._lock:
+            self._item = None
+
     def wake(self) -> None:
         """Let a waiting ``take`` return with None."""
         self._arrived.set()

@@ -15,6 +15,30 @@ from acquire.stream.records import Estimate, Note, Quantity, Row
 
 
 @dataclass(frozen=True, slots=True)
+class Continues:
+    """What a segment that continues a run says of the segment before it."""
+
+    folder: str
+    """Name of that segment's folder."""
+    t_end_s: float
+    """Its last time."""
+    t_offset_s: float
+    """What its run time would have been at run time 0 of this one."""
+    t_uncertainty_s: float
+    """How well that is known; infinite in virtual time, which stands still between runs."""
+    steps_done: int
+    """Steps of the recipe that are not repeated."""
+    rest: bool
+    """Whether the first step is what was left of one that was cut off."""
+    new_recipe: bool
+    """Whether the recipe is not that of the segment before."""
+    dose_e_per_nm2: float
+    """What the specimen has seen in all segments before."""
+    run_time_s: float
+    """How long they took together."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunHeader:
     """What is known before the first record."""
 
@@ -32,6 +56,8 @@ class RunHeader:
     specimen: Mapping[str, str] = field(default_factory=dict)
     simulation: Mapping[str, str | float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    continues: Continues | None = None
+    """None for a run that continues none."""
 
 
 @dataclass(frozen=True, slots=True)

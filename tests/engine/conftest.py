@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from acquire.clock import VirtualClock
+from acquire.clock import Clock, VirtualClock, WallClock
 from acquire.engine import Engine
 from acquire.recipe import Recipe
 from acquire.station import OpenStation, Station
@@ -33,13 +35,13 @@ def short() -> Recipe:
 
 
 class Bench:
-    """An engine on the simulated station in virtual time."""
+    """An engine on the simulated station, in virtual time unless another clock is given."""
 
-    def __init__(self, *, draft: bool = True) -> None:
-        self.clock = VirtualClock()
+    def __init__(self, clock: Clock | None = None, *, draft: bool = True) -> None:
+        self.clock = clock or VirtualClock()
         self.station: OpenStation = Station.load("simulated").open(self.clock, draft=draft)
         self.engine = Engine(self.station)
-        self.sink = MemorySink(keep_frames=True)
+        self.sink: Any = MemorySink(keep_frames=True)
 
     def run(
         self, recipe: Recipe, meanwhile: dict[float, Callable[[], object]] | None = None
@@ -74,6 +76,57 @@ class Bench:
     def texts(self, kind: str) -> list[str]:
         """Texts of journal notes of one kind."""
         return [note.text for note in self.sink.notes if note.kind == kind]
+
+
+class Background:
+    """A run in a thread of its own, on a wall clock."""
+
+    def __init__(self, bench: Bench, recipe: Recipe, **options: Any) -> None:
+        self._bench = bench
+        self._report: RunReport | None = None
+        self._thread = threading.Thread(target=self._run, args=(recipe, options))
+        self._thread.start()
+
+    def _run(self, recipe: Recipe, options: dict[str, Any]) -> None:
+        self._report = self._bench.engine.run(recipe, self._bench.sink, **options)
+
+    def end(self, timeout_s: float = 20.0) -> RunReport:
+        """Wait for the end of the run."""
+        self._thread.join(timeout_s)
+        assert self._report is not None, "the run did not end"
+        return self._report
+
+
+Until = Callable[..., None]
+
+
+@pytest.fixture
+def until() -> Until:
+    """Looks again and again until something is so."""
+
+    def look(reached: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        pause = threading.Event()
+        for _ in range(int(timeout_s / 0.005)):
+            if reached():
+                return
+            pause.wait(0.005)
+        pytest.fail("not reached in time")
+
+    return look
+
+
+@pytest.fixture
+def run_behind() -> Callable[..., Background]:
+    """Starts a run that goes on while the test does."""
+    return Background
+
+
+@pytest.fixture
+def wall_bench() -> Iterator[Bench]:
+    """On the wall clock, ten times as fast."""
+    made = Bench(WallClock(10.0))
+    yield made
+    made.station.close()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from acquire.recipe import (
     ramp,
     spectrum,
 )
+from acquire.store import StoreSettings
 
 
 @pytest.fixture
@@ -65,6 +66,16 @@ def test_a_recipe_survives_writing_and_reading(text: str) -> None:
         ("size: 512", "size: 0", "at least 1 pixel"),
         ("range: [400 eV, 600 eV]", "range: [600 eV, 400 eV]", "must rise"),
         ("every: 1 s\n", "every: -1 s\n", "greater than or equal to 0"),
+        ("{temperature: 900", "{disk: 50, temperature: 900", "50 has no unit; .*'50 B'"),
+        ("{temperature: 900", "{disk: 5 nm, temperature: 900", "for example '50 GB'"),
+        ("{temperature: 900", "{disk: 0 GB, temperature: 900", "limits.disk.*greater than 0"),
+        ("\nsteps:", "\nstore: {codec: gzip}\nsteps:", "store.codec = 'gzip'.*'zstd'"),
+        ("\nsteps:", "\nstore: {sync_evry: 1 s}\nsteps:", "did you mean 'sync_every'"),
+        ("\nsteps:", "\nstore: {sync_every: 1 ms}\nsteps:", "store.sync_every"),
+        ("\nsteps:", "\nstore: {when_behind: drop}\nsteps:", "'wait' or 'fail'"),
+        ("\nsteps:", "\non_link_loss: {retry_for: 30}\nsteps:", "30 has no unit"),
+        ("\nsteps:", "\non_link_loss: {retry_for: -1 s}\nsteps:", "retry_for"),
+        ("\nsteps:", "\non_link_loss: {retry: 1 s}\nsteps:", "did you mean 'retry_for'"),
         ("[haadf, abf]", "[haadf, haadf]", "names a detector twice"),
         (
             "chip: {holder: {every: 200 ms}}",
@@ -79,6 +90,22 @@ def test_every_mistake_names_line_key_value_and_mend(
     assert change in text
     with pytest.raises(RecipeError, match=words):
         Recipe.parse(text.replace(change, to, 1))
+
+
+def test_store_and_limits_are_read_as_they_are_meant(text: str) -> None:
+    plain = Recipe.parse(text)
+    assert plain.store.settings() == StoreSettings()
+    assert plain.on_link_loss.retry_for == 0.0
+    assert plain.limits.disk is None
+    head = "\nstore: {codec: zstd, sync_every: 500 ms, when_behind: fail}"
+    head += "\non_link_loss: {retry_for: 2 min}\nsteps:"
+    text = text.replace("\nsteps:", head, 1).replace("{temperature", "{disk: 50 GB, temperature")
+    recipe = Recipe.parse(text)
+    assert recipe.store.settings() == StoreSettings("zstd", 0.5, "fail")
+    assert recipe.on_link_loss.retry_for == 120.0
+    assert recipe.limits.disk == 50e9
+    assert Recipe.parse(text.replace("50 GB", "4 GiB")).limits.disk == 4 * 2**30
+    assert Recipe.parse(recipe.dump()) == recipe
 
 
 @given(st.text(max_size=200))

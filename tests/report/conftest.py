@@ -110,7 +110,9 @@ def abandon(writer: RunWriter) -> None:
     writer._pool.close()
     writer._publisher.close()
     assert writer._journal is not None
+    assert writer._checksums is not None
     writer._journal.close()
+    writer._checksums.close()
 
 
 def write_holder(writer: RunWriter, rng: np.random.Generator, until_s: float) -> None:

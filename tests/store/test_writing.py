@@ -336,7 +336,9 @@ def test_run_whose_publication_breaks_still_gets_its_end_into_the_journal(
     monkeypatch.setattr(writer._publisher, "publish", broken)
     with pytest.raises(StoreError, match="odd"):
         writer.close(maker.report())
-    assert "completed" in read_journal(tmp_path / "run" / "journal.jsonl")[-1].text
+    last = read_journal(tmp_path / "run" / "journal.jsonl")[-1].text
+    assert "failed" in last, "what is not on the disk was not completed"
+    assert "odd" in last
 
 
 def test_one_long_text_does_not_cost_its_length_for_every_word(maker: Any, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measurements of hotstage itself: how fast its store is, and what it survives."""

@@ -1,0 +1,60 @@
+"""Notices when the machine itself stands still: nobody can publish while its disk takes no write."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from acquire.store.files import write_whole
+
+EVERY_S = 0.05
+SEEN_S = 0.1
+"""Shorter stalls are no excuse."""
+BEFORE_S = 2.0
+"""How long before a death a stall may have begun that delayed its last publications."""
+
+
+class Canary:
+    """Replaces a small file again and again, as a publication does, and notes when that takes long."""
+
+    def __init__(self, place: Path) -> None:
+        self._file = place / "canary"
+        self._stop = threading.Event()
+        self._stalls: deque[tuple[float, float]] = deque(maxlen=10_000)
+        """Wall time of the end, and duration."""
+        self._thread = threading.Thread(target=self._sing, name="canary", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._file.unlink(missing_ok=True)
+
+    def stalled_s(self, unix_s: float) -> float:
+        """How long the machine stood still in all, in the time before a moment on the wall."""
+        return sum(
+            min(end_s, unix_s) - max(end_s - took_s, unix_s - BEFORE_S)
+            for end_s, took_s in list(self._stalls)
+            if end_s - took_s < unix_s and end_s > unix_s - BEFORE_S
+        )
+
+    def _sing(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            write_whole(self._file, b"all is well")
+            self._stop.wait(EVERY_S)
+            took_s = time.monotonic() - began - EVERY_S
+            if took_s > SEEN_S:
+                self._stalls.append((time.time(), took_s))

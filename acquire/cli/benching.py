@@ -1,0 +1,86 @@
+"""`hotstage bench`: what hotstage takes, and what it survives; each imports its bench when it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(
+    name="bench",
+    help="Measure hotstage on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="A file for all that is measured.", show_default=False),
+]
+
+
+@bench.command()
+def store(
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Rounds of which medians are taken.")
+    ] = 5,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="How long the sustained runs last.")
+    ] = 60.0,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            help="Some of speed, peers, pace, growth, sustained, memory and reader, with commas.",
+            show_default=False,
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="A folder on the disk to be measured.", show_default=False),
+    ] = None,
+    json: JsonOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each, to see that it works.")
+    ] = False,
+) -> int:
+    """Measure the store beside other writers, its latency and its memory, against its goals."""
+    from acquire.bench.store import main
+
+    return main(repeats, seconds, json, only, folder, check=check, quick=quick)
+
+
+@bench.command()
+def faults(
+    kills: Annotated[int, typer.Option("--kills", help="How often something is killed.")] = 200,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            help="One of writer, engine, server, stop, disk, clock and streams.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = None,
+) -> int:
+    """Kill, freeze and starve runs at random moments, and check what is left of them."""
+    from acquire.bench.faults import main
+
+    return main(kills, json, only)
+
+
+@bench.command()
+def soak(
+    hours: Annotated[float, typer.Option("--hours", help="Length of the recipe.")] = 24.0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when memory grows too far.")
+    ] = False,
+) -> int:
+    """Run a day's recipe in virtual time into a real store, and watch the memory."""
+    from acquire.bench.soak import main
+
+    return main(hours, check=check)

@@ -1,0 +1,301 @@
+"""Carries out the steps that have the beam for themselves: images, line scans, spectra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import repeat
+
+from acquire.engine.context import RunContext
+from acquire.engine.disk import DiskWatch
+from acquire.engine.dose import Beat, image_dose, spot_dose
+from acquire.engine.links import RETRY_S, LinkWatch
+from acquire.engine.monitor import HolderMonitor
+from acquire.engine.recording import FrameRecorder
+from acquire.engine.runloop import RunLoop
+from acquire.engine.scanning import ScanRecorder, disarm, disarm_lost, note_armed
+from acquire.errors import InstrumentError, LinkError, RecipeError
+from acquire.instruments import ScanExposure, Spectrometer, SpectrumExposure, StreamSpec
+from acquire.recipe import Image, LineScan, Spectrum, SpectrumSettings, Step
+
+Show = Callable[[float], None]
+"""Is told how far a step is, 0 to 1."""
+
+
+class Exposures:
+    """The steps' way to scan and spectrometer, for one run.
+
+    An exposure that a pause cuts, or that is lost with the link to its instrument, is taken again;
+    what a lost link has cost is recorded as a gap of one frame.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        monitor: HolderMonitor,
+        disk: DiskWatch,
+        scans: list[ScanRecorder],
+        loop: RunLoop,
+    ) -> None:
+        self._run = run
+        self._monitor = monitor
+        self._disk = disk
+        self._scans = scans
+        self._loop = loop
+        self._scan_link = LinkWatch(run, "scan")
+        self._spectrometer_link = LinkWatch(run, "spectrometer")
+        self._recorders: dict[str, FrameRecorder] = {}
+        self._armed: tuple[SpectrumExposure, StreamSpec] | None = None
+        """How the spectrometer was armed when that was last written to the journal."""
+        self.beam_taken = False
+        """Whether a step has the beam for itself."""
+
+    # ----------------------------------------------------------------------------- images
+
+    def image(self, step: Image, show: Show) -> None:
+        """Take the images of a step; raises what ends the run."""
+        run = self._run
+        exposure = step.scan.exposure(step.every)
+        dose = image_dose(run.probe_current_pa, exposure)
+        before = run.frames.get(step.name, 0)
+        with self._beam(str(step)), self._settled(step.name):
+            while (done := run.frames.get(step.name, 0) - before) < step.frames:
+                self._demand_dose(dose)
+                try:
+                    self._images(step, exposure, dose, done, show)
+                except LinkError as error:
+                    self._lost(self._scan_link, step.name, error)
+                if run.frames.get(step.name, 0) - before == done and not self._scan_link.lost:
+                    self._demand_reason("scan", step.name)
+                self._loop.checkpoint()
+
+    def _images(
+        self, step: Image, exposure: ScanExposure, dose: float, done: int, show: Show
+    ) -> None:
+        """Take what is still to be taken, until an end or a pause."""
+        run, scan, link = self._run, self._run.station.scan, self._scan_link
+        if link.lost:
+            # it may not know what it was told before: neither that it is armed, nor the beam
+            scan.disarm()
+            scan.blank(False)
+        spec = scan.arm(exposure, step.frames - done)
+        beat = Beat(run.clock.now_s(), step.every)
+        try:
+            recorder = self._recorder("images", step.name, spec)
+            note_armed(run, "scan", step.name, exposure, spec)
+            for frame in scan.frames(run.stop):
+                beat.took(frame)
+                run.dose.add_image(dose)
+                link.works()
+                recorder.record(frame, dose)
+                done += 1
+                show(done / step.frames)
+                if self._loop.interrupted:
+                    break
+                if done < step.frames:
+                    self._demand_dose(dose)
+        except LinkError:
+            if beat.exposing(run.clock.now_s()):
+                run.dose.add_image(dose)
+            disarm_lost(scan)
+            raise
+        except BaseException:
+            scan.disarm()
+            raise
+        disarm(scan, link)
+        if run.stop.is_set() and beat.exposing(run.clock.now_s()):
+            run.dose.add_image(dose)
+
+    # ---------------------------------------------------------------------------- spectra
+
+    def line_scan(self, step: LineScan, show: Show) -> None:
+        """Take the spectra of a line; raises what ends the run."""
+        (x0, y0), (x1, y1) = step.from_, step.to
+        spacing = math.hypot(x1 - x0, y1 - y0) / (step.points - 1)
+        points = step.positions_nm()
+        self._spectra(step, step.name, step.spectra, points, step.points, spacing, show)
+
+    def spectrum(self, step: Spectrum, show: Show) -> None:
+        """Take spectra at one point; raises what ends the run."""
+        points = repeat(step.at, step.frames)
+        self._spectra(step, step.name, step.spectra, points, step.frames, 1.0, show)
+
+    def _spectra(
+        self,
+        step: Step,
+        name: str,
+        settings: SpectrumSettings,
+        positions_nm: Iterable[tuple[float, float]],
+        count: int,
+        spacing_nm: float,
+        show: Show,
+    ) -> None:
+        run = self._run
+        spectrometer = run.station.spectrometer
+        if spectrometer is None:
+            raise RecipeError(
+                f"'{step}' needs a spectrometer, and station {run.station.station.name!r} has none."
+            )
+        dose = spot_dose(run.probe_current_pa, settings.dwell_time, spacing_nm)
+        self._armed = None
+        with self._beam(str(step)), self._settled(name):
+            self._spectrometer_link.insist(
+                lambda: self._tune(spectrometer, name, settings), self._loop.wait
+            )
+            for number, position_nm in enumerate(positions_nm):
+                self._demand_dose(dose)
+                self._park(position_nm)
+                began_s = run.now_s()
+                while not self._one_spectrum(spectrometer, name, settings, dose, position_nm):
+                    seen = min(1.0, (run.now_s() - began_s) / settings.dwell_time)
+                    run.dose.add_spot(position_nm, dose * seen, spacing_nm)
+                    if self._spectrometer_link.lost:
+                        # else the specimen would be exposed for as long as nobody looks
+                        self._loop.beam(on=False)
+                        self._loop.wait(RETRY_S)
+                    else:
+                        self._demand_reason("spectrometer", name)
+                    self._loop.checkpoint()
+                    self._demand_dose(dose)
+                    began_s = run.now_s()
+                run.dose.add_spot(position_nm, dose, spacing_nm)
+                show((number + 1) / count)
+                self._loop.checkpoint()
+
+    def _tune(self, spectrometer: Spectrometer, name: str, settings: SpectrumSettings) -> None:
+        asked = settings.setting()
+        taken = spectrometer.tune(asked)
+        self._run.note(
+            "tuned",
+            f"spectrometer tuned for {name}",
+            {"instrument": "spectrometer", "asked": asdict(asked), "taken": asdict(taken)},
+        )
+
+    def _park(self, position_nm: tuple[float, float]) -> None:
+        corner_x, corner_y = self._corner_nm()
+        scan = self._run.station.scan
+
+        def park() -> None:
+            if self._scan_link.lost:
+                scan.blank(False)
+            scan.park(corner_x + position_nm[0], corner_y + position_nm[1])
+
+        self._scan_link.insist(park, self._loop.wait)
+
+    def _one_spectrum(
+        self,
+        spectrometer: Spectrometer,
+        name: str,
+        settings: SpectrumSettings,
+        dose: float,
+        position_nm: tuple[float, float],
+    ) -> bool:
+        """Take one spectrum; False if the exposure was cut, or lost with the link."""
+        link, run = self._spectrometer_link, self._run
+        try:
+            if link.lost:
+                spectrometer.disarm()
+                self._tune(spectrometer, name, settings)
+                self._armed = None
+            exposure = settings.exposure()
+            spec = spectrometer.arm(exposure, 1)
+            try:
+                recorder = self._recorder("spectra", name, spec)
+                if self._armed != (exposure, spec):
+                    note_armed(run, "spectrometer", name, exposure, spec)
+                    self._armed = exposure, spec
+                if link.lost:
+                    self._loop.beam(on=True)
+                taken = False
+                for frame in spectrometer.frames(run.stop):
+                    link.works()
+                    recorder.record(frame, dose, position_nm)
+                    taken = True
+                    break
+            except LinkError:
+                disarm_lost(spectrometer)
+                raise
+            except BaseException:
+                spectrometer.disarm()
+                raise
+        except LinkError as error:
+            self._note_lost(link, name, error)
+            return False
+        disarm(spectrometer, link)
+        return taken
+
+    def _corner_nm(self) -> tuple[float, float]:
+        """Top left corner of the recorded scan, from the scan's origin."""
+        stream = self._run.recipe.scan_stream
+        scan = self._run.recipe.record[stream].scan if stream is not None else None
+        if scan is None:
+            return 0.0, 0.0
+        exposure = scan.exposure()
+        height = exposure.pixel_size_nm * exposure.shape[0]
+        x, y = exposure.center_nm
+        return x - exposure.field_of_view_nm / 2, y - height / 2
+
+    # ---------------------------------------------------------------------------- helpers
+
+    def _recorder(self, kind: str, name: str, spec: StreamSpec) -> FrameRecorder:
+        if name not in self._recorders:
+            recorder = FrameRecorder(self._run, self._monitor, self._disk, kind, name, spec)
+            self._recorders[name] = recorder
+        recorder = self._recorders[name]
+        if recorder.spec.channels != spec.channels:
+            raise RecipeError(
+                f"the stream {name!r} was begun with other settings; give this step another 'name'."
+            )
+        recorder.new_acquisition()
+        return recorder
+
+    def _lost(self, link: LinkWatch, name: str, error: LinkError) -> None:
+        """Wait before an instrument is tried again; raises LinkError if it has been away too long."""
+        self._note_lost(link, name, error)
+        self._loop.wait(RETRY_S)
+
+    def _note_lost(self, link: LinkWatch, name: str, error: LinkError) -> None:
+        if name in self._recorders:
+            self._recorders[name].lost(error)
+        link.failed(error)
+
+    @contextmanager
+    def _settled(self, name: str) -> Iterator[None]:
+        """Leave no gap unrecorded, however a step ends."""
+        try:
+            yield
+        finally:
+            if name in self._recorders:
+                self._recorders[name].settle()
+            self._scan_link.forget()
+            self._spectrometer_link.forget()
+
+    def _demand_reason(self, instrument: str, name: str) -> None:
+        """Without a frame there must be a pause or an end, else the step would try for ever."""
+        if not (self._run.stop.is_set() or self._loop.interrupted):
+            raise InstrumentError(
+                f"the {instrument} ended the exposure for {name!r} by itself, without a frame."
+            )
+
+    def _demand_dose(self, dose_e_per_nm2: float) -> None:
+        if not self._run.allow_dose(dose_e_per_nm2):
+            self._loop.checkpoint()
+
+    @contextmanager
+    def _beam(self, reason: str) -> Iterator[None]:
+        """Have the beam alone: recorded scans rest meanwhile."""
+        self.beam_taken = True
+        for scan in self._scans:
+            scan.suspend(reason, cut=False)
+        self._loop.checkpoint()
+        if not self._scans:
+            self._loop.beam(on=True)
+        yield
+        # not in a finally: when a step ends the run, recording must not begin again
+        self.beam_taken = False
+        if not self._scans:
+            self._loop.beam(on=False)
+        for scan in self._scans:
+            scan.resume()

@@ -1,0 +1,31 @@
+"""What the run's own thread offers to a step that is being carried out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class RunLoop(Protocol):
+    """Waits, pauses and the beam, as a step sees them."""
+
+    def wait(self, timeout_s: float) -> float:
+        """Wait in run time until something happens or the time is up; returns seconds paused.
+
+        Raises the error that ends the run. Pauses, if the operator asks for one.
+        """
+
+    def ask(self, message: str) -> None:
+        """Wait until the operator confirms."""
+
+    def request_pause(self, reason: str) -> None:
+        """Pause at the next wait."""
+
+    def beam(self, *, on: bool) -> None:
+        """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a pause or an end is asked for."""
+
+    def checkpoint(self) -> float:
+        """Pause or end the run here if asked to; never waits otherwise; returns seconds paused."""
