@@ -11,7 +11,9 @@ from typing import Self
 
 from acquire.store.files import write_whole
 
-EVERY_S = 0.05
+EVERY_S = 0.1
+FILES = 20
+"""Files that it replaces each time: about a publication's."""
 SEEN_S = 0.1
 """Shorter stalls are no excuse."""
 BEFORE_S = 2.0
@@ -19,10 +21,10 @@ BEFORE_S = 2.0
 
 
 class Canary:
-    """Replaces a small file again and again, as a publication does, and notes when that takes long."""
+    """Replaces small files again and again, as a publication does, and notes when that takes long."""
 
     def __init__(self, place: Path) -> None:
-        self._file = place / "canary"
+        self._files = [place / f"canary-{number}" for number in range(FILES)]
         self._stop = threading.Event()
         self._stalls: deque[tuple[float, float]] = deque(maxlen=10_000)
         """Wall time of the end, and duration."""
@@ -40,7 +42,8 @@ class Canary:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._file.unlink(missing_ok=True)
+        for file in self._files:
+            file.unlink(missing_ok=True)
 
     def stalled_s(self, unix_s: float) -> float:
         """How long the machine stood still in all, in the time before a moment on the wall."""
@@ -53,7 +56,8 @@ class Canary:
     def _sing(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
-            write_whole(self._file, b"all is well")
+            for file in self._files:
+                write_whole(file, b"all is well")
             self._stop.wait(EVERY_S)
             took_s = time.monotonic() - began - EVERY_S
             if took_s > SEEN_S:

@@ -10,8 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import psutil
 
 from acquire.bench.faults_clock import set_clock_back
 from acquire.bench.faults_records import BLOCK, ESTIMATES, HOLDER, IMAGES, SPECTRA, Records
@@ -69,6 +72,10 @@ class Writer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        if os.name != "nt":
+            # the store is tested, not what else this machine does; most users may not ask for that
+            with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+                psutil.Process(self._process.pid).nice(-10)
         self._reader = threading.Thread(target=self._read, name="acknowledged", daemon=True)
         self._reader.start()
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from acquire.bench.store_jobs import APPENDER, RAW, WHOLE
-from acquire.bench.store_work import LARGE, MIDDLE, SMALL, SPECTRUM
+from acquire.bench.store_work import LARGE, SMALL, SPECTRUM, WORKS
 
 Rounds = Mapping[tuple[str, str], Sequence[Mapping[str, float]]]
 """What was measured, round by round: by what (a writer, or ``pace``, …) and by the work's name."""
@@ -162,8 +162,9 @@ def _calls(rounds: Rounds) -> list[Verdict]:
 def _sustained(rounds: Rounds) -> list[Verdict]:
     section = "sustained, with estimates and a reader"
     lines = []
-    for name, rate in ((MIDDLE.name, "200 fps"), (LARGE.name, "30 fps"), (SPECTRUM.name, "8000/s")):
-        for found in filter(None, rounds.get(("sustain", name), ())):
+    for name in (work for what, work in rounds if what == "sustain"):
+        rate = f"{WORKS[name].per_s:g}/s"
+        for found in filter(None, rounds["sustain", name]):
             lost, full = found["lost"], found["fullness"]
             value = f"{lost:.0f} of {found['records']:.0f} lost, queue ≤ {full:.2f}"
             looks = f"; {found['looks']:.0f} looks, {found['wrong_looks']:.0f} wrong"

@@ -77,6 +77,7 @@ def write_appender(
     with watch.running():
         for piece in work.turn(source):
             array.append(piece)
+        array.offer_partial()
         pool.settle()
         rows = array.flush()
     done.set()

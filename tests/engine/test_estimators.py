@@ -62,7 +62,7 @@ def test_a_hanging_estimator_is_switched_off_and_what_it_said_before_is_kept(
     run_behind: Any,
     until: Any,
 ) -> None:
-    monkeypatch.setattr(preparing, "HANG_WALL_S", 0.3)
+    monkeypatch.setattr(preparing, "HANG_WALL_S", 1.0)
     stuck = threading.Event()
 
     def hang(frame: Frame) -> None:

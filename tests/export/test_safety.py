@@ -172,7 +172,7 @@ from acquire.store import RunWriter, open_run
 from acquire.stream import FrameContext, RunReport
 import dask.array, h5py, rsciio.hspy, rsciio.zspy, tifffile  # what they take is not counted
 
-place, frames, side = Path(sys.argv[1]), 24, 2048
+place, frames, side = Path(sys.argv[1]), 128, 1024
 writer = RunWriter(place / "run")
 writer.open(making.header())
 axis = Axis(0.0, 0.1, "nm")
@@ -200,12 +200,12 @@ print(json.dumps({"raw_mb": frames * side * side * 2 / 2**20, "grown_kb": peaks}
         check=True,
     )
     found = json.loads(done.stdout)
-    assert found["raw_mb"] == 192
+    assert found["raw_mb"] == 256
     assert set(found["grown_kb"]) == set(Format)
-    assert max(found["grown_kb"].values()) < 64 * 1024, found
+    assert max(found["grown_kb"].values()) < 100 * 1024, found
     with h5py.File(tmp_path / "nexus") as file:
         data = file["entry/overview_haadf/data"]
-        np.testing.assert_array_equal(data[:, 5, 7], np.arange(1, 25))
+        np.testing.assert_array_equal(data[:, 5, 7], np.arange(1, 129))
 
 
 # ---------------------------------------------------------------------------- by command

@@ -21,7 +21,6 @@ name: to be continued
 limits: {temperature: 900 °C}
 record:
   overview: {scan: {detectors: [haadf], size: 64, field_of_view: 160 nm, dwell_time: 5 µs}, every: 1 s}
-  chip: {holder: {every: 200 ms}}
 steps:
   - mark: begin
   - line_scan: {from: [10 nm, 20 nm], to: [80 nm, 90 nm], points: 12, name: line,

@@ -198,7 +198,7 @@ def test_a_writer_may_die_at_any_write(
             function(*arguments, **options)
             if recording.is_set():
                 writes.append(str(arguments[0]))
-                if len(writes) % 7 == 1:
+                if len(writes) % 11 == 1:
                     moments.append(tmp_path / f"moment{len(writes)}")
                     shutil.copytree(live, moments[-1])
 
@@ -307,10 +307,10 @@ def test_a_power_cut_costs_the_sync_window_and_nothing_wrong_is_left(
     )
     writer.declare_estimates("particles", maker.quantities, maker.columns)
     cuts: list[tuple[dict[str, bytes], dict[str, bytes], int]] = []
-    chance = random.Random(3)
-    moments = sorted(chance.sample(range(100, 400), 4))
-    marked = 0
-    for index in range(400):
+    due = iter((20, 45, 60, 95))
+    next_cut = next(due)
+    index = marked = 0
+    while next_cut and index < 20000:
         if index % 20 == 7:
             writer.gap("overview", index, "the link was lost")
         else:
@@ -318,20 +318,23 @@ def test_a_power_cut_costs_the_sync_window_and_nothing_wrong_is_left(
             writer.append_estimate(maker.estimate(index, 3))
         writer.append_frame(maker.spectrum(index), maker.context(index))
         writer.append_row(maker.row(index))
+        index += 1
         time.sleep(0.002)  # the pace of the instrument
-        if index in moments:
-            with disk.lock:
-                kept = dict(disk.kept)
-            # what a file system may do: names of newer metadata are kept, data are not
-            newer = {
-                name: (live / name).read_bytes() if name.endswith("zarr.json") else data
-                for name, data in kept.items()
-            }
-            marked = json.loads(kept["synced.json"])["rows"]["holder"]
-            assert marked < index
-            cuts.append((kept, newer, marked))
+        with disk.lock:
+            kept = dict(disk.kept)
+        marked = json.loads(kept.get("synced.json", b'{"rows": {}}'))["rows"].get("holder", 0)
+        if marked < next_cut:
+            continue
+        assert marked < index
+        # what a file system may do: names of newer metadata are kept, data are not
+        newer = {
+            name: (live / name).read_bytes() if name.endswith("zarr.json") else data
+            for name, data in kept.items()
+        }
+        cuts.append((kept, newer, marked))
+        next_cut = next(due, 0)
     writer.close(maker.report())
-    assert marked > 0
+    assert len(cuts) == 4
     monkeypatch.undo()
     restarted()
 
