@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import time
 from collections import deque
@@ -24,7 +26,7 @@ class Canary:
     """Replaces small files again and again, as a publication does, and notes when that takes long."""
 
     def __init__(self, place: Path) -> None:
-        self._files = [place / f"canary-{number}" for number in range(FILES)]
+        self._folder = Path(tempfile.mkdtemp(prefix="canary-", dir=place))
         self._stop = threading.Event()
         self._stalls: deque[tuple[float, float]] = deque(maxlen=10_000)
         """Wall time of the end, and duration."""
@@ -42,8 +44,7 @@ class Canary:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        for file in self._files:
-            file.unlink(missing_ok=True)
+        shutil.rmtree(self._folder)
 
     def stalled_s(self, unix_s: float) -> float:
         """How long the machine stood still in all, in the time before a moment on the wall."""
@@ -56,8 +57,8 @@ class Canary:
     def _sing(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
-            for file in self._files:
-                write_whole(file, b"all is well")
+            for number in range(FILES):
+                write_whole(self._folder / str(number), b"all is well")
             self._stop.wait(EVERY_S)
             took_s = time.monotonic() - began - EVERY_S
             if took_s > SEEN_S:

@@ -88,9 +88,9 @@ def main(hours: float = 24.0, *, check: bool = False) -> int:
 
 
 def soak(
-    hours: float, folder: Path, tell: Callable[[Sample], None]
+    hours: float, folder: Path, tell: Callable[[Sample], None], every_s: float = HOUR_S
 ) -> tuple[list[Sample], RunReport]:
-    """The run itself, into a new folder; tells a sample of every hour.
+    """The run itself, into a new folder; takes and tells a sample every hour of run time.
 
     Raises:
         HotstageError: it did not complete.
@@ -102,7 +102,7 @@ def soak(
     over = clock.signal()
 
     def watch() -> None:
-        while not over.wait(HOUR_S):
+        while not over.wait(every_s):
             gc.collect()  # what only waits to be collected has not leaked
             rss_mb = process.memory_info().rss / 1e6
             samples.append(Sample(clock.now_s(), time.monotonic() - began, rss_mb))

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from acquire.bench.store_live import sustain
-from acquire.bench.store_own import array_path, write_appender, write_whole
 from acquire.bench.store_pace import Measured, grow, memory, pace
 from acquire.bench.store_peers import (
     PEERS,
@@ -23,13 +22,13 @@ from acquire.bench.store_peers import (
     write_raw,
     zarr_rows,
 )
+from acquire.bench.store_run import array_path
 from acquire.bench.store_show import visible
 from acquire.bench.store_work import CHANNEL, WORKS, Work
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray
 
 RAW, APPENDER, WHOLE = "raw", "appender", "whole"
-OWN: dict[str, Writer] = {RAW: write_raw, APPENDER: write_appender, WHOLE: write_whole}
 _PATIENCE_S = 600.0
 
 
@@ -101,7 +100,7 @@ def do(job: Job, folder: Path) -> Measured:
 
 
 def _write(job: Job, work: Work, source: list[AnyArray], folder: Path) -> Measured:
-    writer = OWN.get(job.writer) or PEERS[job.writer][1]
+    writer = _writer(job.writer)
     watch = Stopwatch()
     writer(work, source, folder, job.threads, watch)
     if job.writer == RAW:
@@ -120,6 +119,17 @@ def _write(job: Job, work: Work, source: list[AnyArray], folder: Path) -> Measur
         "cpu_s": watch.cpu_s,
         "gb_per_s": work.nbytes / watch.wall_s / 1e9,
     }
+
+
+def _writer(name: str) -> Writer:
+    if name in PEERS:
+        return PEERS[name][1]
+    if name == RAW:
+        return write_raw
+    # here, because the engine takes a while to import
+    from acquire.bench.store_own import write_appender, write_whole
+
+    return {APPENDER: write_appender, WHOLE: write_whole}[name]
 
 
 def _main(text: str, folder: str) -> None:

@@ -12,8 +12,8 @@ from threading import Event, Thread
 
 import numpy as np
 
-from acquire.bench.store_own import STREAM
 from acquire.bench.store_pace import Measured, append_paced, open_writer, singles
+from acquire.bench.store_run import STREAM
 from acquire.bench.store_work import CHANNEL, IMAGES, WORKS, Work
 from acquire.errors import HotstageError, StoreError
 from acquire.instruments import AnyArray

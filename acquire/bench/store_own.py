@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from acquire.bench.store_peers import Stopwatch
+from acquire.bench.store_run import STREAM, header, report
 from acquire.bench.store_work import CHANNEL, IMAGES, Work
 from acquire.clock import WallClock
 from acquire.engine.context import RunContext
@@ -20,40 +21,14 @@ from acquire.engine.header import run_header
 from acquire.engine.live import LiveView
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
-from acquire.instruments import AnyArray, Description, Frame
+from acquire.instruments import AnyArray, Frame
 from acquire.recipe import Recipe
 from acquire.station import Station
 from acquire.store import PUBLISH_PERIOD_S, RunWriter, StoreSettings
 from acquire.store.layout import ArrayLayout
 from acquire.store.pool import WritePool
 from acquire.store.shards import ShardedArray
-from acquire.stream import FrameBlock, RunHeader, RunReport
-
-STREAM = "bench"
-
-
-def header(epoch_unix_s: float = 0.0) -> RunHeader:
-    """What is known of a run of the bench before its first record."""
-    return RunHeader(
-        name="bench",
-        recipe_yaml="hotstage: 1\nname: bench\n",
-        station_toml="hotstage = 1\n",
-        station="bench",
-        instruments={"scan": Description("scan", "bench", "bench")},
-        epoch_unix_s=epoch_unix_s,
-        clock_rate=1.0,
-    )
-
-
-def report(t_end_s: float = 0.0) -> RunReport:
-    """How a run of the bench ends."""
-    return RunReport("completed", "", t_end_s, {})
-
-
-def array_path(run: Path, work: Work) -> Path:
-    """Where the records of the bench's stream lie in a run."""
-    group = f"images/{STREAM}/full" if work.kind == IMAGES else f"spectra/{STREAM}"
-    return run / "run.zarr" / group / CHANNEL
+from acquire.stream import FrameBlock
 
 
 def write_appender(

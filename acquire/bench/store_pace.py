@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from acquire.bench.store_own import STREAM, header, report
+from acquire.bench.store_run import STREAM, header, report
 from acquire.bench.store_work import CHANNEL, IMAGES, LARGE, Work
 from acquire.instruments import AnyArray, Frame
 from acquire.store import RunWriter, StoreSettings

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from acquire.bench.store_live import child, newest, until_stdin_closes
-from acquire.bench.store_own import STREAM, header, report
 from acquire.bench.store_pace import Measured, open_writer, singles, ticks
+from acquire.bench.store_run import STREAM, header, report
 from acquire.bench.store_work import CHANNEL, IMAGES, WORKS, Work
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray, Frame

@@ -14,7 +14,7 @@ import typer
 from acquire._version import __version__
 from acquire.cli.benching import bench
 from acquire.cli.console import say, say_error
-from acquire.errors import ConfigError, HotstageError, UnitError
+from acquire.errors import HotstageError, UnitError
 from acquire.units import parse
 
 app = typer.Typer(
@@ -137,9 +137,8 @@ def run(
     if continued is not None:
         return continue_run(continued, recipe, output, how)
     if recipe is None:
-        raise ConfigError(
-            "a recipe to run is missing: hotstage run RECIPE; or name a run to go on with: hotstage "
-            "run --continue RUN."
+        raise typer.BadParameter(
+            "name one to run, or a run to go on with: --continue RUN.", param_hint="'recipe'"
         )
     return run_recipe(recipe, output, how)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from acquire.engine.core import Engine
-from acquire.engine.earlier import Before, Earlier
+from acquire.engine.earlier import Earlier
 from acquire.engine.experiment import Experiment, carry_out, check_folder
 from acquire.engine.heat import Heat, check_heat, last_heat, moves_nothing, present_heat
-from acquire.engine.history import PastStep, end_s, left_of, past_steps
+from acquire.engine.history import PastStep, left_of, past_steps
+from acquire.engine.inheritance import earlier_of
 from acquire.engine.rehearsal import preflight
 from acquire.errors import ConfigError, HotstageError, RecipeError, RunAborted, StoreError
-from acquire.recipe import Outcome, Plan, Recipe, Step
+from acquire.recipe import Hold, Outcome, Plan, Recipe, Step
 from acquire.station import OpenStation, Station
 from acquire.store import Run, open_run, segments
 from acquire.store.segments import make_whole, next_segment, run_folder
@@ -171,7 +171,7 @@ def plan_continuation(
         rest=rest,
         remaining=remaining,
         was=last_heat(runs),
-        earlier=_earlier(runs, done, rest=rest, new_recipe=recipe is not None),
+        earlier=earlier_of(runs, done, rest=rest, new_recipe=recipe is not None),
         script=script,
     )
     present = present_heat(station.holder.read())
@@ -184,16 +184,18 @@ def plan_continuation(
 def prepare_continuation(engine: Engine, continuation: Continuation) -> Experiment:
     """Check what remains against the station before anything moves.
 
+    The specimen that is simulated for the check has no past, so that its conditions may stay unmet
+    there: that is a warning, and stops nothing.
+
     Raises:
         StoreError: the folder is taken.
         RecipeError: something would stop the run; all of it is listed.
     """
-    whole = continuation.script is None and not continuation.past
     check_folder(continuation.folder)
     expected = preflight(
         continuation.recipe,
         engine.station.station,
-        None if whole else continuation.plan,
+        lambda: _not_aborting(continuation.plan()),
         continuation.folder,
         earlier=continuation.earlier,
     )
@@ -240,6 +242,19 @@ def continue_experiment(
     if report.outcome != "completed":
         raise HotstageError(f"the run failed: {report.cause}")
     return open_run(continuation.folder)
+
+
+def _not_aborting(source: Plan) -> Plan:
+    """The same steps, but a hold whose condition is not met is over."""
+    try:
+        step = _begin(source)
+        while step is not None:
+            if isinstance(step, Hold):
+                step = step.model_copy(update={"else_": "continue"})
+            outcome = yield step
+            step = _send(source, outcome)
+    finally:
+        source.close()
 
 
 def advance(source: Plan, past: Sequence[PastStep]) -> tuple[Step | None, bool]:
@@ -318,35 +333,3 @@ def _ended(run: Run) -> str:
         raise StoreError(f"{run.path} was not closed. Run `hotstage recover {run.path}` first.")
     cause = f": {run.report.cause}" if run.report.cause else ""
     return f"it {'was aborted' if run.report.outcome == 'aborted' else run.report.outcome}{cause}"
-
-
-def _earlier(runs: Sequence[Run], steps_done: int, *, rest: bool, new_recipe: bool) -> Earlier:
-    last = runs[-1]
-    dose = last.report.dose_e_per_nm2 if last.report is not None else 0.0
-    return Earlier(
-        dose_e_per_nm2=dose + _unrecorded_dose(last),
-        run_time_s=sum(map(end_s, runs)),
-        disk_bytes=sum(
-            file.stat().st_size for run in runs for file in run.zarr_path.rglob("c.*.*")
-        ),
-        before=Before(
-            folder=last.path.name,
-            header=last.header,
-            t_end_s=end_s(last),
-            steps_done=steps_done,
-            rest=rest,
-            new_recipe=new_recipe,
-        ),
-    )
-
-
-def _unrecorded_dose(run: Run) -> float:
-    """What the exposure that a dying program left unrecorded may have given: one of the largest."""
-    if "recovery" not in run.attributes:
-        return 0.0
-    streams = (
-        run.images(name) if kind == "images" else run.spectra(name)
-        for name, kind in run.streams.items()
-    )
-    doses = [float(data["dose"].values[-1]) for data in streams if data.sizes["time"]]
-    return max((dose for dose in doses if math.isfinite(dose)), default=0.0)

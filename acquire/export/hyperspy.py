@@ -25,11 +25,8 @@ from acquire.instruments import AnyArray
 
 _HSPY_BLOCK = 2**20
 """A chunk of about 1 MB is what HyperSpy reads best."""
-_ZSPY_BLOCK = 8 * 2**20
+_ZSPY_BLOCK = 4 * 2**20
 """Every chunk is a file there."""
-
-_THREADS = 2
-"""That read, compress and write chunks of zspy; each holds one."""
 
 _LONGEST_TEXT = 60_000
 """Bytes; HDF5 takes no attributes beyond 64 kB."""
@@ -38,7 +35,7 @@ _LONGEST_TEXT = 60_000
 def write_hspy(channel: Channel, path: Path) -> None:
     """Write a channel as one HyperSpy signal in HDF5, block by block."""
     rsciio, dask = library("rsciio.hspy", "rosettasciio"), library("dask", "rosettasciio")
-    # HDF5 takes one block at a time: more threads would only hold more of them in memory
+    # in this thread: HDF5 takes one block at a time, and others would wait for it in memory
     with dask.config.set(scheduler="synchronous"):
         rsciio.file_writer(
             str(path),
@@ -67,7 +64,7 @@ def write_zspy(channel: Channel, path: Path) -> None:
         with (
             # lists of words are still made by a name that Zarr will drop
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
-            dask.config.set(scheduler="threads", num_workers=_THREADS),
+            dask.config.set(scheduler="synchronous"),
         ):
             root = zarr.open_group(path, mode="w-", zarr_format=2)
             root.attrs.update(file_format="ZSpy", file_format_version=hierarchical.version)

@@ -281,7 +281,7 @@ class Publisher:
     The order is: data, the arrays' own metadata if it is due, the groups', and last the root's,
     whose consolidated metadata is what xarray and zarr-python read first. Each of these files is
     replaced whole. What is read by group never lags behind the data longer than a publication;
-    arrays opened alone, and the groups of groups, lag by up to a second more.
+    arrays opened alone, and groups that only list others, lag by up to a second more.
     """
 
     def __init__(self, root: Path, attributes: Callable[[], Mapping[str, Any]]) -> None:
@@ -291,8 +291,11 @@ class Publisher:
         self._groups: dict[str, GrowingGroup] = {}
         self._by_parent: dict[str, GrowingGroup] = {}
         """The first group below each group that only holds others: it knows their attributes."""
-        self._fragments: dict[str, str] = {}
-        """Consolidated metadata of a group and its arrays, by the group's path."""
+        self._fragments: dict[str, dict[str, str]] = {}
+        """Consolidated metadata of a group and its arrays, by the group's path and then by what is
+        cut off the beginning of all paths in it."""
+        self._parents: dict[str, str] = {}
+        """Metadata of groups that only hold others."""
         self._flushed: set[str] = set()
         """Groups whose own metadata is behind."""
         self._behind: set[str] = set()
@@ -338,11 +341,18 @@ class Publisher:
             for path in self._flushed:
                 group = self._groups[path]
                 self._write(path, group.published_attributes, _joined(group.documents))
-                self._fragments[path] = _relative(group, "")
-            if arrays_too:
-                above = {str(p) for path in self._behind for p in PurePosixPath(path).parents}
-                for path in sorted(above - {"."}, key=len, reverse=True):
-                    self._write(path, self._parent_attributes(path), self._below(path))
+                self._fragments[path] = {}
+                self._parents.pop(path.rpartition("/")[0], None)
+            # what OME readers open never lags; the groups that only list others may
+            above = {
+                str(parent)
+                for path in (self._behind if due else self._flushed)
+                for parent in PurePosixPath(path).parents
+                if due or self._parent_attributes(str(parent))
+            }
+            for path in sorted(above - {"."}, key=len, reverse=True):
+                self._write(path, self._parent_attributes(path), self._below(path))
+            if due:
                 self._behind.clear()
                 self._arrays_at = now
             self._write("", self._attributes(), self._below(""))
@@ -385,6 +395,12 @@ class Publisher:
             for group in self._groups.values():
                 group.close()
 
+    def _parent(self, path: str) -> str:
+        """Metadata of a group that only holds others."""
+        if path not in self._parents:
+            self._parents[path] = group_text(self._parent_attributes(path))
+        return self._parents[path]
+
     def _parent_attributes(self, path: str) -> Mapping[str, Any]:
         """Attributes of a group that only holds others."""
         group = self._by_parent.get(path)
@@ -402,9 +418,11 @@ class Publisher:
             for parent in map(str, reversed(PurePosixPath(name).parents)):
                 if parent.startswith(prefix) and parent not in seen and parent not in (".", path):
                     seen.add(parent)
-                    text = group_text(self._parent_attributes(parent))
-                    parts.append(_joined({parent.removeprefix(prefix): text}))
-            parts.append(_relative(self._groups[name], prefix) if prefix else self._fragments[name])
+                    parts.append(_joined({parent.removeprefix(prefix): self._parent(parent)}))
+            fragments = self._fragments[name]
+            if prefix not in fragments:
+                fragments[prefix] = _relative(self._groups[name], prefix)
+            parts.append(fragments[prefix])
         return ", ".join(parts)
 
     def _write(self, path: str, attributes: Mapping[str, Any], below: str) -> None:

@@ -293,7 +293,7 @@ class RunWriter:
     def _publish(self, *, force: bool = False, settle: bool = True) -> None:
         try:
             pool = self._pool
-            if settle and pool is not None and pool.fullness < _BUSY:
+            if settle and pool is not None and (force or pool.fullness < _BUSY):
                 # what is not full yet is written as it is, if there is time for that
                 self._publisher.offer_partial()
                 pool.settle(None if force else _SETTLE_S)

@@ -337,6 +337,7 @@ def test_dose_and_run_time_count_over_the_whole_run(cutting: Cutting) -> None:
     run = cutting.kill(Recipe.parse(text), 40.0)
     found = _plan(run, cutting.bench.station)
     assert found.earlier.run_time_s == pytest.approx(40.0, abs=1.0)
+    assert 0 < found.earlier.disk_bytes < 1e6
     with pytest.raises(RecipeError, match="run_time"):
         prepare_continuation(cutting.bench.engine, found)
     longer = Recipe.parse(text.replace("run_time: 60 s", "run_time: 120 s"))
@@ -383,6 +384,27 @@ def test_what_cannot_be_continued_is_refused(cutting: Cutting) -> None:
     zarr.write_text(zarr.read_text("utf-8").replace('"station": "simulated"', '"station": "titan"'))
     with pytest.raises(ConfigError, match=r"'titan', and this is 'simulated'.*--station titan"):
         _plan(run, station)
+
+
+def test_a_journal_that_lost_lines_does_not_tell_what_is_done(cutting: Cutting) -> None:
+    run = cutting.kill(Recipe.parse(COLD), 18.0)
+    journal = run / "journal.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    journal.write_text("".join(e for e in lines if "begin step 2" not in e), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"has lost lines.*RECIPE"):
+        _plan(run, cutting.bench.station)
+    assert _plan(run, cutting.bench.station, AGAIN).remaining == AGAIN.steps
+
+
+def test_a_condition_gets_the_time_that_is_left(cutting: Cutting) -> None:
+    text = HEAD.replace("size: 32, field_of_view: 160 nm", "size: 64, field_of_view: 80 nm") + (
+        "estimate: {particles: {from: overview.haadf}}\n"
+        "steps: [{hold: {for: 30 s, until: mean_diameter >= 90 nm, else: abort}}]\n"
+    )
+    run = cutting.kill(Recipe.parse(text), 12.0)
+    report = cutting.go_on(run)
+    assert (report.outcome, "not met within" in report.cause) == ("aborted", True)
+    assert _seconds(report) == [pytest.approx(18.0, abs=1.1)]
 
 
 def test_a_recipe_that_wants_to_abort_there_is_not_continued() -> None:

@@ -101,7 +101,8 @@ def test_arrays_open_alone_and_without_consolidated_metadata(small_run: Path, ma
     assert array.shape == (5, 32, 32)
     np.testing.assert_array_equal(np.asarray(array[4]), maker.image(5).data["haadf"])
     check_images(
-        xr.open_zarr(small_run / "run.zarr", group="images/overview/full", consolidated=False), maker
+        xr.open_zarr(small_run / "run.zarr", group="images/overview/full", consolidated=False),
+        maker,
     )
 
 

@@ -358,6 +358,8 @@ def test_one_long_text_does_not_cost_its_length_for_every_word(maker: Any, tmp_p
 def test_column_that_comes_late_is_an_array_at_once(maker: Any, tmp_path: Path) -> None:
     writer = maker.open(tmp_path / "run")
     writer.append_frame(maker.spectrum(0), maker.context(0))
+    assert writer._pool is not None
+    writer._pool.settle()
     writer._publisher.publish()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
