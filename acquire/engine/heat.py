@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acquire.engine.history import end_s, steps_of
-from acquire.errors import FaultError, InstrumentError, LimitError
+from acquire.engine.history import steps_of
+from acquire.errors import FaultError, InstrumentError, LimitError, RecipeError, StoreError
 from acquire.instruments import HolderReading, HolderState
 from acquire.recipe import Mark, Ramp, Step, WaitForOperator
 from acquire.store import Run, words_of
@@ -43,23 +43,25 @@ def last_heat(runs: Sequence[Run]) -> Heat:
     """Where the holder was when the steps of a run ended or were cut off.
 
     What follows in the record is the way into the safe state, and does not count. Segments that
-    began no step do not, either.
-
-    Raises:
-        RecipeError: the journal has lost lines.
+    began no step do not, either: the holder may have been anywhere then.
     """
-    begun = ((run, steps_of(run)) for run in reversed(runs))
-    run, steps = next(((run, steps) for run, steps in begun if steps), (runs[0], []))
-    cut_s = steps[-1].t_end_s if steps else end_s(run)
+    run = next((run for run in reversed(runs) if _began(run)), runs[0])
     if "holder" not in run.tables:
         return Heat(False, math.nan)
     holder = run.holder
-    known = holder["time"].values <= cut_s
-    heated = np.flatnonzero(known & np.isin(words_of(holder["state"]), _HEATING))
+    heated = np.flatnonzero(np.isin(words_of(holder["state"]), _HEATING))
     if heated.size:
         return Heat(True, float(holder["setpoint"].values[heated[-1]]))
-    last = np.flatnonzero(known)
-    return Heat(False, float(holder["measured"].values[last[-1]]) if last.size else math.nan)
+    measured = holder["measured"].values
+    return Heat(False, float(measured[-1]) if measured.size else math.nan)
+
+
+def _began(run: Run) -> bool:
+    """Whether a segment began a step; one whose journal does not tell is taken to have."""
+    try:
+        return bool(steps_of(run))
+    except (RecipeError, StoreError):
+        return True
 
 
 def present_heat(reading: HolderReading) -> Heat:

@@ -296,6 +296,8 @@ class Publisher:
         cut off the beginning of all paths in it."""
         self._parents: dict[str, str] = {}
         """Metadata of groups that only hold others."""
+        self._listed: set[str] = set()
+        """Groups that only hold others and have metadata."""
         self._flushed: set[str] = set()
         """Groups whose own metadata is behind."""
         self._behind: set[str] = set()
@@ -343,15 +345,16 @@ class Publisher:
                 self._write(path, group.published_attributes, _joined(group.documents))
                 self._fragments[path] = {}
                 self._parents.pop(path.rpartition("/")[0], None)
-            # what OME readers open never lags; the groups that only list others may
+            # what OME readers open never lags; the groups that only list others may, once they exist
             above = {
-                str(parent)
+                parent
                 for path in (self._behind if due else self._flushed)
-                for parent in PurePosixPath(path).parents
-                if due or self._parent_attributes(str(parent))
+                for parent in map(str, PurePosixPath(path).parents)
+                if due or parent not in self._listed or self._parent_attributes(parent)
             }
             for path in sorted(above - {"."}, key=len, reverse=True):
                 self._write(path, self._parent_attributes(path), self._below(path))
+                self._listed.add(path)
             if due:
                 self._behind.clear()
                 self._arrays_at = now
