@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 MOST_WAITING_BYTES = 48 * 2**20
 """Records in memory that are not on disk yet, of all streams together."""
 
-WAKE_BYTES = 4 * 2**20
+WAKE_BYTES = 2**20
 """Whoever waits for room is woken when there is so much: to be woken for every record would cost a
 fifth of the speed with small ones."""
 

@@ -13,7 +13,7 @@ import os
 import struct
 import threading
 from collections import deque
-from functools import partial
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ MISSING = 2**64 - 1
 IDLE_FLUSHES = 25
 """An array's file is closed after so many publications without a new chunk."""
 
+TOGETHER_BYTES = 512 * 1024
+"""Small chunks that wait are written together up to about so much: a lock and a call of the system
+for each would cost a tenth of the speed."""
+
+TOGETHER_CHUNKS = 250
+"""No more than these: a system takes some 1000 pieces in one call."""
+
 POSITIONED = hasattr(os, "pwritev")
 """Whether several threads can write to one file at once, each at its own place; not on Windows."""
 
@@ -46,8 +53,6 @@ class _Shard:
         self._files = files
         self._may_stay_open = False
         self.entries: NDArray[np.uint64] = np.full((chunks, 2), MISSING, "<u8")
-        self.rows = np.zeros(chunks, np.int64)
-        """Rows that each chunk held when it was written."""
         self.full_chunks = 0
         self.end = 0
         self.writing = 0
@@ -132,6 +137,20 @@ class _Shard:
         return self._file
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A chunk as it is stored."""
+
+    number: int
+    rows: int
+    payload: bytes
+    checksum: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.payload) + len(self.checksum)
+
+
 class ShardedArray:
     """An array that grows along its first axis, chunk by chunk, in shards.
 
@@ -162,6 +181,8 @@ class ShardedArray:
         self._offered = 0
         """Rows of the block that were given to the pool already."""
         self._spare: deque[AnyArray] = deque(maxlen=4)
+        self._waiting: deque[tuple[int, AnyArray, int, bool]] = deque()
+        """Chunks that the pool is to write: number, array, rows, whether the array is our own."""
         self._filling = threading.Lock()
         make_folder(folder)
 
@@ -216,27 +237,49 @@ class ShardedArray:
         return np.empty((layout.chunk_rows, *layout.inner_shape), layout.stored_dtype)
 
     def _submit(self, number: int, chunk: AnyArray, rows: int, *, own: bool = False) -> None:
-        self._pool.submit(partial(self._store, number, chunk, rows, own), chunk.nbytes)
+        self._waiting.append((number, chunk, rows, own))
+        self._pool.submit(self._store_some, chunk.nbytes)
 
     # ------------------------------------------------------- writing, in a thread of the pool
 
-    def _store(self, number: int, chunk: AnyArray, rows: int, own: bool) -> None:
-        payload = self.layout.compress(chunk)
-        checksum = crc_bytes(payload)
-        if own:
-            self._spare.append(chunk)
-        size = len(payload) + len(checksum)
-        number_of_shard, within = divmod(number, self.layout.shard_chunks)
+    def _store_some(self) -> None:
+        """Write what waits first, and small chunks behind it in one go.
+
+        Nothing, if the chunk that this call was meant for went with those before it.
+        """
+        packed: list[_Packed] = []
+        nbytes = 0
+        while nbytes < TOGETHER_BYTES and len(packed) < TOGETHER_CHUNKS:
+            try:
+                number, chunk, rows, own = self._waiting.popleft()
+            except IndexError:
+                break
+            payload = self.layout.compress(chunk)
+            packed.append(_Packed(number, rows, payload, crc_bytes(payload)))
+            nbytes += chunk.nbytes
+            if own:
+                self._spare.append(chunk)
+        by_shard: dict[int, list[_Packed]] = {}
+        for item in packed:
+            by_shard.setdefault(item.number // self.layout.shard_chunks, []).append(item)
+        for number_of_shard, chunks in by_shard.items():
+            self._store(number_of_shard, chunks)
+
+    def _store(self, number_of_shard: int, chunks: list[_Packed]) -> None:
+        """Append chunks to their shard, then note where they are."""
         with self._lock:
+            # a later, fuller version of a chunk may have been quicker
+            chunks = [chunk for chunk in chunks if self._is_news(chunk)]
+            if not chunks:
+                return
             shard = self._shards.get(number_of_shard)
             if shard is None:
                 path = self.folder / self.layout.chunk_name(number_of_shard)
                 shard = self._shards[number_of_shard] = self._new_shard(path)
-            if rows <= shard.rows[within]:
-                return  # a later, fuller version of this chunk was quicker
+            size = sum(chunk.size for chunk in chunks)
             file, offset = shard.reserve(size)
         try:
-            shard.write(file, offset, payload, checksum)
+            shard.write(file, offset, *(p for c in chunks for p in (c.payload, c.checksum)))
         except BaseException:
             with self._lock:
                 shard.writing -= 1
@@ -247,15 +290,19 @@ class ShardedArray:
             self.bytes_written += size
             self._unsynced.add(shard.path)
             shard.rest()
-            if rows <= shard.rows[within]:
-                return
-            # only now: the index must never point to what is not there
-            shard.entries[within] = offset, size
-            shard.rows[within] = rows
-            shard.full_chunks += rows == self.layout.chunk_rows
-            shard.dirty = True
-            self._ahead[number] = rows
+            for chunk in chunks:
+                if self._is_news(chunk):
+                    # only now: the index must never point to what is not there
+                    shard.entries[chunk.number % self.layout.shard_chunks] = offset, chunk.size
+                    shard.full_chunks += chunk.rows == self.layout.chunk_rows
+                    shard.dirty = True
+                    self._ahead[chunk.number] = chunk.rows
+                offset += chunk.size
             self._advance()
+
+    def _is_news(self, chunk: _Packed) -> bool:
+        """Whether no version of a chunk with as many rows is written."""
+        return chunk.number >= self._complete and chunk.rows > self._ahead.get(chunk.number, 0)
 
     def _new_shard(self, path: Path) -> _Shard:
         return _Shard(path, self.layout.shard_chunks, self._pool.files)
@@ -279,7 +326,7 @@ class ShardedArray:
                     self._unsynced.add(shard.path)
                 else:
                     shard.idle += 1
-                if shard.full_chunks == len(shard.rows) and not shard.writing:
+                if shard.full_chunks == len(shard.entries) and not shard.writing:
                     shard.close()
                     del self._shards[number]
                 elif shard.idle >= IDLE_FLUSHES:

@@ -192,7 +192,7 @@ def data_files(run: Path) -> dict[str, str]:
     return {
         path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (run / "run.zarr").rglob("c.*")
-        if "gaps" not in path.parts
+        if "gaps" not in path.parts and path.suffix != ".partial"
     }
 
 
