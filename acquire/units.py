@@ -93,8 +93,9 @@ def parse(value: str | float, unit: str) -> float:
     if not isinstance(value, str):
         if unit == "1":
             return _finite(float(value), repr(value), unit)
+        meant = example(unit) if unit == "B" else f"{value} {unit}"  # nobody means 50 bytes
         raise UnitError(
-            f"{value!r} has no unit; write it with one of [{unit}], for example {f'{value} {unit}'!r}."
+            f"{value!r} has no unit; write it with one of [{unit}], for example {meant!r}."
         )
     text = value.strip()
     number, _, rest = _split(text)

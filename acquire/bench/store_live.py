@@ -99,6 +99,8 @@ def _right(work: Work, records: list[AnyArray], folder: Path) -> int:
 def _reader(work: Work, source: Path, folder: Path) -> Iterator[_Looks]:
     command = [sys.executable, "-P", "-m", __name__, work.name, str(source), str(folder)]
     with child(command) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it looks from now on: what it had to import is imported
         yield _Looks(process)
 
 
@@ -165,5 +167,7 @@ def look(work: Work, source: list[AnyArray], folder: Path) -> tuple[int, int]:
 
 if __name__ == "__main__":
     _work, _source, _folder = WORKS[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3])
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     _looks, _wrong = look(_work, _work.read_source(_source), _folder)
     sys.stdout.write(f"{_looks} {_wrong}\n")

@@ -91,6 +91,8 @@ class Actions:
         distance = abs(step.to - start)
         expected_s = distance / step.rate
         patience_s = expected_s * 1.2 + 10.0
+        # the journal or the holder may have held this up, and all may have been made safe meanwhile
+        self._loop.checkpoint()
         self.ramp_target = step
         try:
             self._run.station.holder.ramp(step.to, step.rate)

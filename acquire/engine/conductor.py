@@ -184,10 +184,15 @@ class Conductor:
         """Wait in run time until something happens or the time is up; returns seconds paused."""
         paused_s = self.checkpoint()
         if timeout_s > 0:
-            self.run.wake.wait(timeout_s)
-            self.run.wake.clear()
+            self._sleep(timeout_s)
             paused_s += self.checkpoint()
         return paused_s
+
+    def _sleep(self, timeout_s: float) -> None:
+        self.run.wake.wait(timeout_s)
+        self.run.wake.clear()
+        if self.monitor is not None:
+            self.monitor.check()
 
     def checkpoint(self) -> float:
         """Raise what ends the run, or pause if asked to; returns seconds paused."""
@@ -244,11 +249,11 @@ class Conductor:
         run, actions, settings = self.run, self.actions, self.run.recipe.pause
         assert actions is not None
         self._enter(EngineState.PAUSING)
-        run.note("state", f"pausing: {self.pause_reason}")
         ramp = actions.ramp_target
         freeze = ramp is not None and (kind == "hold" or settings.temperature == "hold")
-        if freeze:
+        if freeze:  # before anything is written: the heat must not wait for the disk
             run.station.holder.hold()
+        run.note("state", f"pausing: {self.pause_reason}")
         if kind == "pause":
             for scan in self._scans:
                 scan.suspend("paused", cut=settings.exposure == "cut")
@@ -259,8 +264,7 @@ class Conductor:
         self._enter(EngineState.PAUSED)
         while not self._resume:
             self._raise_if_ending()
-            run.wake.wait(1.0)
-            run.wake.clear()
+            self._sleep(1.0)
         self._resume = False
         self._pause_kind = None
         self.pause_reason = ""
@@ -272,6 +276,7 @@ class Conductor:
             for scan in self._scans:
                 scan.resume()
         if freeze and ramp is not None:
+            self._raise_if_ending()  # what came before may have taken long
             run.station.holder.ramp(ramp.to, ramp.rate)
         run.note("state", "resumed; nothing is replayed")
         self._enter(EngineState.RUNNING)
@@ -356,12 +361,12 @@ class Conductor:
             self.run.note("beam", "on" if on else "blanked")
 
     def _blank(self) -> None:
+        self.run.blanked_s = min(self.run.blanked_s, self.run.clock.now_s())
         self.run.station.scan.blank(True)
         self.beam_on = False
 
     def _wait_for_link(self, timeout_s: float) -> None:
         """Wait for an instrument in the middle of something that no pause may interrupt."""
         self._raise_if_ending()
-        self.run.wake.wait(timeout_s)
-        self.run.wake.clear()
+        self._sleep(timeout_s)
         self._raise_if_ending()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class RunContext:
         """Raised when an exposure under way must be cut."""
         self.ends = self.clock.signal()
         """Raised once, when the run has ended or must end."""
+        self.blanked_s = math.inf
+        """When the end of the run blanked the beam, on the clock: what was exposed later is black."""
         self.dose = DoseMeter()
         # where exactly the specimen lies by now nobody knows: the worst point's dose counts everywhere
         self.dose.add_image(self.earlier.dose_e_per_nm2)

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -19,6 +20,8 @@ BEHIND = 0.5
 LEAST_FREE_BYTES = 256_000_000
 """A run ends before less than this is free: enough for what waits, the way down and the summary."""
 LOOK_EVERY_S = 1.0
+_MOMENT_S = 0.1
+"""Wall time in which a disk that is well tells its free space."""
 
 _STEP_BYTES = 4 * 2**20
 _MOST_BYTES = 48 * 2**20
@@ -43,6 +46,39 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(place).free
     except OSError as error:
         raise HotstageError(f"the free space of {place} cannot be read: {error}") from error
+
+
+class FreeSpace:
+    """Free space where a folder is, for whoever must not be held up by a disk that does not answer.
+
+    Any thread may call.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._known: int | None = None
+        self._reading: threading.Thread | None = None
+
+    def look(self) -> int | None:
+        """Bytes, read now, or if that takes longer than a moment the last that were read.
+
+        None if none were, or the disk says that they cannot be.
+        """
+        with self._lock:
+            if self._reading is not None and self._reading.is_alive():
+                return self._known  # nobody waits twice for a disk that hangs
+            self._reading = threading.Thread(target=self._read, name="free-space", daemon=True)
+            self._reading.start()
+            reading = self._reading
+        reading.join(_MOMENT_S)
+        return self._known
+
+    def _read(self) -> None:
+        try:
+            self._known = free_bytes(self._folder)
+        except HotstageError:
+            self._known = None  # the writer will say what is wrong with the disk
 
 
 def disk_bytes_per_s(folder: Path) -> float:
@@ -105,7 +141,7 @@ class DiskWatch:
 
     def __init__(self, run: RunContext, folder: Path | None) -> None:
         self._run = run
-        self._folder = folder
+        self._space = FreeSpace(folder) if folder is not None and run.enforce else None
         self._looked_s = -math.inf
         self._told_behind = False
         when_behind = run.recipe.store.when_behind
@@ -135,13 +171,8 @@ class DiskWatch:
                 f"the run has taken {show_bytes(written)} of the disk, more than the recipe's limit "
                 f"of {show_bytes(limit)} (limits.disk). Raise the limit, or record less.",
             )
-        if self._folder is None or not run.enforce:
-            return
-        try:
-            free = free_bytes(self._folder)
-        except HotstageError:
-            return  # the writer will say what is wrong with the disk
-        if free < LEAST_FREE_BYTES:
+        free = self._space.look() if self._space is not None else None
+        if free is not None and free < LEAST_FREE_BYTES:
             run.abort(
                 f"the disk is almost full: {show_bytes(free)} are free, and a run ends before less "
                 f"than {show_bytes(LEAST_FREE_BYTES)} is. Free some space; what was recorded is whole."

@@ -14,6 +14,7 @@ from acquire.engine.dose import Beat, image_dose, spot_dose
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
+from acquire.engine.resting import RestingProbe
 from acquire.engine.runloop import RunLoop
 from acquire.engine.scanning import ScanRecorder, disarm, disarm_lost, note_armed
 from acquire.errors import InstrumentError, LinkError, RecipeError
@@ -46,6 +47,7 @@ class Exposures:
         self._loop = loop
         self._scan_link = LinkWatch(run, "scan")
         self._spectrometer_link = LinkWatch(run, "spectrometer")
+        self._probe = RestingProbe(run, 1.0)
         self._recorders: dict[str, FrameRecorder] = {}
         self._armed: tuple[SpectrumExposure, StreamSpec] | None = None
         """How the spectrometer was armed when that was last written to the journal."""
@@ -89,6 +91,8 @@ class Exposures:
                 beat.took(frame)
                 run.dose.add_image(dose)
                 link.works()
+                if frame.t_end_s > run.blanked_s:
+                    break
                 recorder.record(frame, dose)
                 done += 1
                 show(done / step.frames)
@@ -102,7 +106,7 @@ class Exposures:
             disarm_lost(scan)
             raise
         except BaseException:
-            scan.disarm()
+            disarm_lost(scan)
             raise
         disarm(scan, link)
         if run.stop.is_set() and beat.exposing(run.clock.now_s()):
@@ -139,27 +143,27 @@ class Exposures:
                 f"'{step}' needs a spectrometer, and station {run.station.station.name!r} has none."
             )
         dose = spot_dose(run.probe_current_pa, settings.dwell_time, spacing_nm)
+        self._probe = RestingProbe(run, spacing_nm)
         self._armed = None
         with self._beam(str(step)), self._settled(name):
             self._spectrometer_link.insist(
-                lambda: self._tune(spectrometer, name, settings), self._loop.wait
+                lambda: self._tune(spectrometer, name, settings), self._wait_in_the_dark
             )
+            if not self._loop.beam_on:
+                self._loop.beam(on=True)
             for number, position_nm in enumerate(positions_nm):
                 self._demand_dose(dose)
                 self._park(position_nm)
-                began_s = run.now_s()
+                self._demand_dose(dose)
                 while not self._one_spectrum(spectrometer, name, settings, dose, position_nm):
-                    seen = min(1.0, (run.now_s() - began_s) / settings.dwell_time)
-                    run.dose.add_spot(position_nm, dose * seen, spacing_nm)
                     if self._spectrometer_link.lost:
-                        # else the specimen would be exposed for as long as nobody looks
-                        self._loop.beam(on=False)
-                        self._loop.wait(RETRY_S)
+                        with self._probe.resting(position_nm, on=self._loop.beam_on):
+                            self._loop.beam(on=False)
+                        self._wait_in_the_dark(RETRY_S)
                     else:
                         self._demand_reason("spectrometer", name)
                     self._loop.checkpoint()
                     self._demand_dose(dose)
-                    began_s = run.now_s()
                 run.dose.add_spot(position_nm, dose, spacing_nm)
                 show((number + 1) / count)
                 self._loop.checkpoint()
@@ -173,16 +177,25 @@ class Exposures:
             {"instrument": "spectrometer", "asked": asdict(asked), "taken": asdict(taken)},
         )
 
+    def _wait_in_the_dark(self, timeout_s: float) -> None:
+        # else the specimen would be exposed for as long as nobody looks
+        if self._loop.beam_on:
+            self._loop.beam(on=False)
+        self._loop.wait(timeout_s)
+
     def _park(self, position_nm: tuple[float, float]) -> None:
         corner_x, corner_y = self._corner_nm()
         scan = self._run.station.scan
 
         def park() -> None:
+            scan.park(corner_x + position_nm[0], corner_y + position_nm[1])
             if self._scan_link.lost:
                 scan.blank(False)
-            scan.park(corner_x + position_nm[0], corner_y + position_nm[1])
 
-        self._scan_link.insist(park, self._loop.wait)
+        # until it moves, the probe rests where it was before
+        with self._probe.resting(self._probe.at or position_nm, on=self._loop.beam_on) as rest:
+            self._scan_link.insist(park, lambda t_s: rest.without(self._loop.wait(t_s)))
+        self._probe.at = position_nm
 
     def _one_spectrum(
         self,
@@ -193,37 +206,46 @@ class Exposures:
         position_nm: tuple[float, float],
     ) -> bool:
         """Take one spectrum; False if the exposure was cut, or lost with the link."""
-        link, run = self._spectrometer_link, self._run
-        try:
-            if link.lost:
-                spectrometer.disarm()
-                self._tune(spectrometer, name, settings)
-                self._armed = None
-            exposure = settings.exposure()
-            spec = spectrometer.arm(exposure, 1)
+        link, run, exposure = self._spectrometer_link, self._run, settings.exposure()
+        taken, lost = False, None
+        with self._probe.resting(position_nm, on=self._loop.beam_on) as rest:
+            try:
+                if link.lost:
+                    spectrometer.disarm()
+                    self._tune(spectrometer, name, settings)
+                    self._armed = None
+                spec = spectrometer.arm(exposure, 1)
+            except LinkError as error:
+                self._note_lost(link, name, error)
+                return False
             try:
                 recorder = self._recorder("spectra", name, spec)
                 if self._armed != (exposure, spec):
                     note_armed(run, "spectrometer", name, exposure, spec)
                     self._armed = exposure, spec
                 if link.lost:
+                    # a scan that is lost now is not taken for the spectrometer
                     self._loop.beam(on=True)
-                taken = False
-                for frame in spectrometer.frames(run.stop):
-                    link.works()
-                    recorder.record(frame, dose, position_nm)
-                    taken = True
-                    break
-            except LinkError:
+                    rest.begin()
+                try:
+                    for frame in spectrometer.frames(run.stop):
+                        link.works()
+                        if frame.t_end_s <= run.blanked_s:
+                            recorder.record(frame, dose, position_nm)
+                            taken = True
+                        break
+                except LinkError as error:
+                    lost = error
+            except BaseException:
                 disarm_lost(spectrometer)
                 raise
-            except BaseException:
-                spectrometer.disarm()
-                raise
-        except LinkError as error:
-            self._note_lost(link, name, error)
-            return False
-        disarm(spectrometer, link)
+            if taken:
+                rest.forget()  # it counts as what it was to be
+            if lost is not None:
+                disarm_lost(spectrometer)
+                self._note_lost(link, name, lost)
+                return False
+            disarm(spectrometer, link)
         return taken
 
     def _corner_nm(self) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from acquire.engine.context import RunContext
 from acquire.errors import FaultError, HotstageError, LeaseError, LinkError
 from acquire.instruments import HolderReading, HolderState
 from acquire.stream import Row
-from acquire.units import show
+from acquire.units import show, show_duration
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ UNITS = {
 }
 PATIENCE_WALL_S = 1.0
 """Wall seconds that anybody waits for a reading that was asked for."""
+SILENCE_WALL_S = 10.0
+"""A holder that was read in no such time counts as lost: its driver hangs."""
 LOST_READINGS = 3
 """So many failures in a row count as a lost holder."""
 
@@ -72,6 +74,18 @@ class HolderMonitor:
         """A reading made after this call; None if none comes within :data:`PATIENCE_WALL_S`."""
         now_s = self._run.now_s()
         return self.latest if self._await_reading(now_s) else None
+
+    def check(self) -> None:
+        """Fail the run if a reading hangs; for whoever is not held up by it."""
+        run = self._run
+        silent_s = run.now_s() - self.latest.t_s
+        if silent_s > SILENCE_WALL_S * finite_rate(run.clock) + self._period_s:
+            run.fail(
+                LinkError(
+                    f"the holder was lost: it has not been read for {show_duration(silent_s)}. If "
+                    "the heater is not off now, switch it off by hand."
+                )
+            )
 
     def bracket(self, t_start_s: float, t_end_s: float) -> tuple[float, float]:
         """Measured temperature last before and first after an exposure, in °C; NaN if unknown.

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from acquire.engine.context import RunContext
-from acquire.engine.disk import free_bytes
+from acquire.engine.disk import FreeSpace
 from acquire.engine.status import EngineState, EngineStatus, EstimateView, PlanView
-from acquire.errors import HotstageError
 from acquire.instruments import HolderReading
 from acquire.recipe import Step
 
@@ -31,6 +30,7 @@ class Progress:
         """One mapping per executed step, as a RunReport has them."""
         self._started_s = 0.0
         self._total = len(planned.steps) or sum(1 for _ in run.recipe.flat_steps())
+        self._space = FreeSpace(folder) if folder is not None else None
         self._disk_read_at = -math.inf
         self._disk_free = 0
 
@@ -79,13 +79,10 @@ class Progress:
         return float(np.interp(at, self.planned.profile_t_s, self.planned.profile_celsius))
 
     def disk_free_bytes(self) -> int:
-        """Free space where the run is stored, read at most once a second."""
-        if self.folder is not None and time.monotonic() - self._disk_read_at > 1.0:
+        """Free space where the run is stored, read at most once a second; 0 if it is not known."""
+        if self._space is not None and time.monotonic() - self._disk_read_at > 1.0:
             self._disk_read_at = time.monotonic()
-            try:
-                self._disk_free = free_bytes(self.folder)
-            except HotstageError:
-                self._disk_free = 0  # the writer will say what is wrong with the disk
+            self._disk_free = self._space.look() or 0
         return self._disk_free
 
     def fields(

@@ -187,7 +187,8 @@ def _rehearse(
     if report.outcome != "completed" and report.cause != NOT_ALL:
         found.append(report.cause)
     free = free_bytes(folder or Path.cwd())
-    if sink.expected_bytes + DISK_RESERVE_BYTES > free:
+    short = sink.expected_bytes + DISK_RESERVE_BYTES > free
+    if short:
         found.append(
             f"the run will take about {show_bytes(sink.expected_bytes)}, and the disk has "
             f"{show_bytes(free)} free of which {show_bytes(DISK_RESERVE_BYTES)} stay in reserve. "
@@ -195,7 +196,8 @@ def _rehearse(
         )
     rate = station.file.simulation.clock_rate if station.file.simulation else 1.0
     needed = sink.needed_bytes_per_s * rate
-    speed, speed_problems, speed_warnings = _speed(recipe, needed, folder)
+    # what is left of a disk that is almost full may be what another run lives on
+    speed, speed_problems, speed_warnings = _speed(recipe, needed, None if short else folder)
     found.extend(speed_problems)
     steps = tuple(_planned(index, step) for index, step in enumerate(report.steps))
     results = tuple(str(step["outcome"]) for step in report.steps)

@@ -20,6 +20,10 @@ class RunLoop(Protocol):
     def request_pause(self, reason: str) -> None:
         """Pause at the next wait."""
 
+    @property
+    def beam_on(self) -> bool:
+        """Whether the beam is on, as far as is known."""
+
     def beam(self, *, on: bool) -> None:
         """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost."""
 

@@ -131,7 +131,8 @@ class ScanRecorder:
     def _acquire(self) -> None:
         scan, run = self._run.station.scan, self._run
         self._recorder.new_acquisition()
-        if not run.allow_dose(self._dose):
+        if run.ending or not run.allow_dose(self._dose):
+            # the beam is blanked by now, or soon, even if the run's own thread is held up
             self._rest()
             return
         if self._link.lost:
@@ -149,7 +150,7 @@ class ScanRecorder:
             disarm_lost(scan)
             raise
         except BaseException:
-            scan.disarm()
+            disarm_lost(scan)
             raise
         disarm(scan, self._link)
 
@@ -160,10 +161,13 @@ class ScanRecorder:
             beat.took(frame)
             run.dose.add_image(self._dose)
             self._link.works()
+            if frame.t_end_s > run.blanked_s:
+                self._rest()
+                return
             self._recorder.record(frame, self._dose)
             if self._wanted is not _Wanted.RECORD:
                 return
-            if not run.allow_dose(self._dose):
+            if run.ending or not run.allow_dose(self._dose):
                 self._rest()
                 return
         if self._stop.is_set():
@@ -209,7 +213,7 @@ def disarm(instrument: Scan | Spectrometer, link: LinkWatch) -> None:
 
 
 def disarm_lost(instrument: Scan | Spectrometer) -> None:
-    """End an acquisition whose instrument does not answer, if it can be told."""
+    """End an acquisition that went wrong; what comes of that does not hide why."""
     try:
         instrument.disarm()
     except HotstageError as error:

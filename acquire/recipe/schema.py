@@ -94,8 +94,15 @@ class StoreChoices(Strict):
     """How the run is written; see :class:`acquire.store.StoreSettings`."""
 
     codec: Literal["lz4", "zstd", "none"] = "lz4"
-    sync_every: Seconds = Field(default=1.0, ge=0.05)
+    sync_every: Seconds = 1.0
     when_behind: Literal["wait", "fail"] = "wait"
+
+    @field_validator("sync_every")
+    @classmethod
+    def _often(cls, value: float) -> float:
+        if not 0.05 <= value <= 60:
+            raise ValueError("must be from 0.05 s to 60 s: a power cut costs so much of the data")
+        return value
 
     def settings(self) -> StoreSettings:
         """The same for the writer."""

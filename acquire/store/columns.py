@@ -13,7 +13,7 @@ import numpy as np
 from acquire.errors import StoreError
 from acquire.instruments import AnyArray
 from acquire.store.cf import cf_units, mask_attributes, word_attributes
-from acquire.store.layout import COLUMN_CHUNK_ROWS, ArrayLayout, check_name
+from acquire.store.layout import COLUMN_CHUNK_ROWS, ArrayLayout, check_distinct, check_name
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +152,8 @@ class Table:
         self.rows = 0
         self._first = 0
         self._columns: dict[str, _Column] = {}
+        self._renamed: dict[str, str] = {}
+        """Columns that nobody declared, by a name that no folder can have."""
         for spec in specs:
             self.add(spec)
 
@@ -159,6 +161,7 @@ class Table:
         """Add a column; one that is there already stays as it is. Raises StoreError for its name."""
         if spec.name not in self._columns:
             check_name(spec.name, "a column")
+            check_distinct(spec.name, self._columns, "a column")
             column = _Column(spec, self.dim, self.chunk_rows)
             column.reserve(self.rows - self._first)
             self._columns[spec.name] = column
@@ -177,9 +180,13 @@ class Table:
         self.rows += 1
 
     def extend(self, columns: Mapping[str, AnyArray], rows: int) -> None:
-        """Add ``rows`` rows of numbers at once; every array is ``rows`` long."""
+        """Add ``rows`` rows of numbers at once; every array is ``rows`` long.
+
+        Raises:
+            StoreError: a column does not hold numbers; nothing is added.
+        """
         start, stop = self.rows - self._first, self.rows - self._first + rows
-        known = [(self._known(name, 0.0), np.asarray(cells)) for name, cells in columns.items()]
+        known = [(self._known(name, 0.0), _numbers(name, cells)) for name, cells in columns.items()]
         for column in self._columns.values():
             column.reserve(stop)
         for column, cells in known:
@@ -202,7 +209,24 @@ class Table:
         self._first = snapshot.rows
 
     def _known(self, name: str, cell: Cell) -> _Column:
-        if name not in self._columns:
-            logger.warning("column %r came unannounced and is recorded without a unit", name)
-            self.add(ColumnSpec(name, Kind.WORD if isinstance(cell, str) else Kind.NUMBER))
-        return self._columns[name]
+        known = self._columns.get(self._renamed.get(name, name))
+        if known is not None:
+            return known
+        logger.warning("column %r came unannounced and is recorded without a unit", name)
+        kind = Kind.WORD if isinstance(cell, str) else Kind.NUMBER
+        try:
+            self.add(ColumnSpec(name, kind))
+        except StoreError:
+            self._renamed[name] = f"reported_{len(self._renamed) + 1}"
+            self.add(ColumnSpec(self._renamed[name], kind, long_name=name))
+        return self._columns[self._renamed.get(name, name)]
+
+
+def _numbers(name: str, cells: AnyArray) -> AnyArray:
+    array = np.asarray(cells)
+    if array.dtype.kind not in "biuf":
+        raise StoreError(
+            f"column {name!r} holds numbers, not {array.dtype} like {array.tolist()[:3]}: give NaN "
+            "where there is no number."
+        )
+    return array

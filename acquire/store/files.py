@@ -87,14 +87,26 @@ def sync_files(paths: Iterable[Path]) -> None:
     """Wait until the disk has these files and their names: data first, then what describes them.
 
     Raises:
-        StoreError: it has not.
+        StoreError: it has not; it was tried for all of them, and this is the first that failed.
     """
     ordered = sorted(paths, key=lambda path: (path.suffix == ".json", -len(path.parts)))
-    for path in ordered:
-        _sync(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    wanted = [(path, os.O_RDWR | getattr(os, "O_BINARY", 0)) for path in ordered]
     if os.name != "nt":  # there, a folder cannot be opened
-        for folder in dict.fromkeys(path.parent for path in ordered):
-            _sync(folder, os.O_RDONLY)
+        wanted += [(folder, os.O_RDONLY) for folder in dict.fromkeys(p.parent for p in ordered)]
+    failure: StoreError | None = None
+    for path, flags in wanted:
+        try:
+            _sync(path, flags)
+        except StoreError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def write_back(paths: Iterable[Path]) -> None:
+    """Bring the contents of files to the disk ahead of time; raises StoreError."""
+    for path in paths:
+        _sync(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -72,6 +72,8 @@ class GrowingGroup:
         """Number, bytes and CRC-32C so far of the chunk that a column is being written to."""
         self._texts: dict[str, tuple[ArrayLayout, str, str]] = {}
         self._written_texts: dict[str, str] = {}
+        self._layouts = 0
+        """How often an array came, or looks different."""
         self._checksums: list[dict[str, Any]] = []
         self._unsynced: set[Path] = set()
         self._changed = True
@@ -173,12 +175,16 @@ class GrowingGroup:
             snapshot = self._table.snapshot()
             attributes = dict(self.attributes)
             self._changed = False
+        chunks, known = dict(self._newest_chunk), len(self._checksums)
         try:
             # time last: recovery takes a row whose time is there for a row that is there
             for name in sorted(snapshot.columns, key=lambda name: name == "time"):
                 layout, values = snapshot.columns[name]
                 self._write_rows(name, layout, snapshot.first, values)
         except BaseException:
+            # all columns are written again from the same row on, and count only then
+            self._newest_chunk = chunks
+            del self._checksums[known:]
             self._changed = True
             raise
         with self._lock:
@@ -198,7 +204,13 @@ class GrowingGroup:
         known = self._texts.get(name)
         if known is None or known[0] is not layout:
             known = self._texts[name] = (layout, *layout.text())
+            self._layouts += 1
         return f"{known[1]}{length}{known[2]}"
+
+    @property
+    def structure(self) -> tuple[int, Mapping[str, Any]]:
+        """Differs when something else than lengths was flushed."""
+        return self._layouts, self.published_attributes
 
     @property
     def has_new_arrays(self) -> bool:
@@ -228,6 +240,10 @@ class GrowingGroup:
         """Files that were written to since this was asked last."""
         paths, self._unsynced = self._unsynced, set()
         return paths.union(*(block.take_unsynced() for block in self._blocks.values()))
+
+    def take_heavy(self) -> set[Path]:
+        """Files that much was written to since they were asked for here."""
+        return set().union(*(block.take_heavy() for block in list(self._blocks.values())))
 
     def close(self) -> None:
         """Close the files."""
@@ -303,6 +319,9 @@ class Publisher:
         self._behind: set[str] = set()
         """Groups whose arrays' metadata is behind."""
         self._arrays_at = -ARRAYS_PERIOD_S
+        self._root_text = ""
+        self._structure: Mapping[str, tuple[int, Mapping[str, Any]]] = {}
+        """As it was when somebody asked for it last."""
         self._unsynced: set[Path] = set()
 
     def add(self, group: GrowingGroup) -> None:
@@ -338,9 +357,9 @@ class Publisher:
             if not (self._flushed or arrays_too or force):
                 return False
             if arrays_too:
-                for path in self._behind:
+                for path in sorted(self._behind):
                     self._groups[path].write_arrays()
-            for path in self._flushed:
+            for path in sorted(self._flushed):
                 group = self._groups[path]
                 self._write(path, group.published_attributes, _joined(group.documents))
                 self._fragments[path] = {}
@@ -367,6 +386,15 @@ class Publisher:
         with self._lock:
             self._write("", self._attributes(), self._below(""))
 
+    def take_structure(self) -> str:
+        """The root's metadata as last written, if more than lengths is new in them; else empty."""
+        with self._lock:
+            structure = {path: group.structure for path, group in self._groups.items()}
+            if self._flushed or structure == self._structure:
+                return ""  # what is flushed and not written, a later call tells
+            self._structure = structure
+            return self._root_text
+
     def visible_rows(self) -> dict[str, int]:
         """Rows that are published, by the path of their group."""
         return {path: max(0, group.visible_rows) for path, group in list(self._groups.items())}
@@ -376,6 +404,10 @@ class Publisher:
         with self._lock:
             paths, self._unsynced = self._unsynced, set()
             return paths.union(*(group.take_unsynced() for group in self._groups.values()))
+
+    def take_heavy(self) -> set[Path]:
+        """Files that much was written to since they were asked for here."""
+        return set().union(*(group.take_heavy() for group in list(self._groups.values())))
 
     def take_checksums(self, *, final: bool = False) -> list[dict[str, Any]]:
         """Checksums that nobody took yet."""
@@ -430,8 +462,11 @@ class Publisher:
 
     def _write(self, path: str, attributes: Mapping[str, Any], below: str) -> None:
         file = self._root / path / METADATA_NAME
-        write_whole(file, encode_text(group_text(attributes, below)))
+        text = group_text(attributes, below)
+        write_whole(file, encode_text(text))
         self._unsynced.add(file)
+        if not path:
+            self._root_text = text
 
 
 def _relative(group: GrowingGroup, prefix: str) -> str:

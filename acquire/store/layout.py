@@ -24,7 +24,9 @@ their chunks are filled row by row, so they cannot: theirs stand in ``checksums.
 Zarr group, one JSON line ``{"path", "bytes", "crc32c"}`` for every chunk file that is full, and at
 the end for all others; the last line for a path counts. ``synced.json``, while a run is written,
 says how many rows of each group were on the disk for sure, and since which start of the machine: what
-a power cut cannot have touched.
+a power cut cannot have touched. ``structure.json`` is a copy of the root's metadata, on the disk for
+sure, too: file systems may give a file its name before its contents, so that a power cut can leave
+every ``zarr.json`` empty. It follows new arrays, words and attributes, but not the lengths.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +54,7 @@ STATION_NAME = "station.toml"
 RESERVE_NAME = "reserve.bin"
 CHECKSUMS_NAME = "checksums.jsonl"
 SYNCED_NAME = "synced.json"
+STRUCTURE_NAME = "structure.json"
 METADATA_NAME = "zarr.json"
 
 IMAGES = "images"
@@ -101,6 +104,8 @@ _CODECS = {
 }
 _LENGTH = "@length@"
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
+"""What Windows takes for a device, whatever follows a dot."""
 
 
 def check_name(name: str, what: str) -> str:
@@ -109,7 +114,22 @@ def check_name(name: str, what: str) -> str:
         raise StoreError(
             f"{name!r} cannot be the name of {what}: use letters, digits, '_', '-' and '.'."
         )
+    if _DEVICE.fullmatch(name) or name.casefold() == METADATA_NAME:
+        raise StoreError(
+            f"{name!r} cannot be the name of {what}: it has a meaning of its own on some systems or "
+            "in a Zarr group. Choose another one."
+        )
     return name
+
+
+def check_distinct(name: str, others: Iterable[str], what: str) -> None:
+    """Refuse a name that many a system takes for one of ``others``; raises StoreError."""
+    for other in others:
+        if other != name and other.casefold() == name.casefold():
+            raise StoreError(
+                f"{name!r} cannot be the name of {what}: it differs from {other!r} only by capital "
+                "letters, and would share its folder on many systems. Choose another one."
+            )
 
 
 def rows_of_chunk(frame_bytes: int, period_s: float) -> int:

@@ -4,7 +4,8 @@ A shard file begins with its index: for every chunk its offset and length, and a
 (Zarr v3, ``sharding_indexed`` with ``index_location: start``). Chunks are appended behind it, each
 with a CRC-32C of its own; the index is rewritten in place now and then. It fits one page of memory,
 so that neither a reader nor a killed writer ever sees half of it. A chunk that grows, because its
-last rows had not come yet, is appended anew as a whole and the index is pointed to it.
+last rows had not come yet, is appended anew as a whole and the index is pointed to it; where its
+older rows have been there for long, not before the disk has their new place.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from io import FileIO
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from acquire.errors import StoreError
 from acquire.instruments import AnyArray
 from acquire.store.files import make_folder, store_error
-from acquire.store.layout import ArrayLayout
+from acquire.store.layout import LOSS_WINDOW_S, ArrayLayout
 from acquire.store.pool import OpenFiles, WritePool
 
 MISSING = 2**64 - 1
@@ -40,6 +42,10 @@ for each would cost a tenth of the speed."""
 
 TOGETHER_CHUNKS = 250
 """No more than these: a system takes some 1000 pieces in one call."""
+
+HEAVY_BYTES = 2 * 2**20
+"""So much in one file is brought to the disk at once, and not when the sync window ends: a file that
+is synced takes no bytes meanwhile, and 40 MB of it hold the writer up for 80 ms."""
 
 POSITIONED = hasattr(os, "pwritev")
 """Whether several threads can write to one file at once, each at its own place; not on Windows."""
@@ -58,6 +64,8 @@ class _Shard:
         self.writing = 0
         """Chunks that threads are writing now; the file must stay open for them."""
         self.dirty = False
+        self.sync_first = False
+        """Whether the index lets go of bytes that may be all that a power cut would leave of a chunk."""
         self.idle = 0
         self._positioning = threading.Lock()
         self._file: FileIO | None = None
@@ -67,9 +75,10 @@ class _Shard:
         try:
             self._file = self.path.open("xb", buffering=0)
             self._may_stay_open = self._files.take()
-            self.end = self._file.write(index_bytes(self.entries))
         except OSError as error:
             raise store_error(self.path, error) from error
+        self.end = index_size(len(self.entries))
+        self.write_index()
 
     def reserve(self, size: int) -> tuple[FileIO, int]:
         """The file, and where in it the next ``size`` bytes belong; ``writing`` rises by one.
@@ -103,15 +112,17 @@ class _Shard:
         file = self._opened()
         data = index_bytes(self.entries)
         try:
-            # in one call: no reader sees a part of a page
+            if self.sync_first:
+                os.fsync(file.fileno())
+            # in one call, unless the disk is full: no reader sees a part of a page
             with self._positioning:
                 file.seek(0)
-                done = file.write(data)
-            if done != len(data):
-                raise store_error(self.path, OSError("its index was written by half"))
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) :]
         except OSError as error:
             raise store_error(self.path, error) from error
-        self.dirty = False
+        self.dirty = self.sync_first = False
 
     def close(self) -> None:
         """Close the file, unless a thread writes to it now."""
@@ -175,7 +186,11 @@ class ShardedArray:
         """Rows without a hole before them that are written."""
         self._ahead: dict[int, int] = {}
         """Rows of chunks that are written but follow one that is not, or that are not full."""
+        self._partial_since: dict[int, float] = {}
+        """When the first version of a chunk was written that was not full."""
         self._unsynced: set[Path] = set()
+        self._heavy: dict[Path, int] = {}
+        """Bytes written to files since they were asked for as heavy."""
         self._block: AnyArray | None = None
         self._filled = 0
         self._offered = 0
@@ -289,9 +304,11 @@ class ShardedArray:
             shard.idle = 0
             self.bytes_written += size
             self._unsynced.add(shard.path)
+            self._heavy[shard.path] = self._heavy.get(shard.path, 0) + size
             shard.rest()
             for chunk in chunks:
                 if self._is_news(chunk):
+                    self._mind_older(chunk, shard)
                     # only now: the index must never point to what is not there
                     shard.entries[chunk.number % self.layout.shard_chunks] = offset, chunk.size
                     shard.full_chunks += chunk.rows == self.layout.chunk_rows
@@ -304,6 +321,15 @@ class ShardedArray:
         """Whether no version of a chunk with as many rows is written."""
         return chunk.number >= self._complete and chunk.rows > self._ahead.get(chunk.number, 0)
 
+    def _mind_older(self, chunk: _Packed, shard: _Shard) -> None:
+        """Let rows that came long ago survive a power cut when those that follow replace their chunk.
+
+        The system may bring the index to the disk before what it points to.
+        """
+        now = time.monotonic()
+        if now - self._partial_since.setdefault(chunk.number, now) > LOSS_WINDOW_S:
+            shard.sync_first = True
+
     def _new_shard(self, path: Path) -> _Shard:
         return _Shard(path, self.layout.shard_chunks, self._pool.files)
 
@@ -311,6 +337,7 @@ class ShardedArray:
         step = self.layout.chunk_rows
         while self._ahead.get(self._complete) == step:
             del self._ahead[self._complete]
+            self._partial_since.pop(self._complete, None)
             self._complete += 1
         self._ready_rows = self._complete * step + self._ahead.get(self._complete, 0)
 
@@ -329,6 +356,7 @@ class ShardedArray:
                 if shard.full_chunks == len(shard.entries) and not shard.writing:
                     shard.close()
                     del self._shards[number]
+                    self._heavy.pop(shard.path, None)  # the rest of it can wait for the window
                 elif shard.idle >= IDLE_FLUSHES:
                     shard.close()
             return self._ready_rows
@@ -337,6 +365,14 @@ class ShardedArray:
         """Files that were written to since this was asked last."""
         with self._lock:
             paths, self._unsynced = self._unsynced, set()
+            return paths
+
+    def take_heavy(self) -> set[Path]:
+        """Files that took more than :data:`HEAVY_BYTES` since they were asked for here."""
+        with self._lock:
+            paths = {path for path, nbytes in self._heavy.items() if nbytes > HEAVY_BYTES}
+            for path in paths:
+                del self._heavy[path]
             return paths
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from acquire.store.layout import (
     PARTICLES,
     SPECTRA,
     ArrayLayout,
+    check_distinct,
     check_name,
 )
 from acquire.store.pool import WritePool
@@ -91,13 +93,15 @@ class FrameStream:
         columns = _FRAME_COLUMNS + (_POSITION_COLUMNS if kind == SPECTRA else ())
         self._dims = stored_dims(spec)
         dims = {dim for of_channel in self._dims.values() for dim in of_channel}
-        self._taken = {c.name for c in columns} | set(spec.channels) | dims
+        taken = {c.name for c in columns} | set(spec.channels) | dims
+        self._taken = {name.casefold() for name in taken}
         columns += tuple(
             ColumnSpec(self._scalar(name), unit=scalar.unit, long_name=scalar.long_name)
             for name, scalar in spec.scalars.items()
         )
         for name in spec.channels:
             check_name(name, f"a channel of stream {spec.name!r}")
+            check_distinct(name, taken, f"a channel of stream {spec.name!r}")
             if name in {c.name for c in columns} | dims:
                 raise StoreError(
                     f"stream {spec.name!r} has a channel called {name!r}, which is the name of a "
@@ -118,7 +122,7 @@ class FrameStream:
 
     def _scalar(self, name: str) -> str:
         """Column of a scalar: an instrument may call a number of its own as we call one of ours."""
-        return f"reported_{name}" if name in self._taken else name
+        return f"reported_{name}" if name.casefold() in self._taken else name
 
     def _declare_arrays(self, pool: WritePool, codec: str) -> None:
         done: set[str] = set()
@@ -170,6 +174,8 @@ class FrameStream:
 
     def append_block(self, frames: FrameBlock) -> None:
         """Take many frames; raises StoreError if they do not fit what was declared."""
+        if not len(frames):
+            return
         what = f"the block from frame {frames.first_index} on"
         for name, _, shape, dtype in self._blocks:
             array = frames.data.get(name)
@@ -185,7 +191,8 @@ class FrameStream:
             )
         for name, block, _, _ in self._blocks:
             block.append(frames.data[name])
-        self._pending.append(frames)
+        # without the data: the pool's room bounds them, and they must not outlive their writing
+        self._pending.append(replace(frames, data={}))
         self.next_index = frames.first_index + len(frames)
 
     def _refuse(self, what: str, name: str, array: AnyArray | None) -> None:

@@ -22,6 +22,7 @@ from acquire.store.files import (
     make_folder,
     open_new,
     sync_files,
+    write_back,
     write_whole,
 )
 from acquire.store.groups import GrowingGroup, Publisher
@@ -38,9 +39,12 @@ from acquire.store.layout import (
     RESERVE_NAME,
     RESERVED,
     STATION_NAME,
+    STRUCTURE_NAME,
     SYNCED_NAME,
     ZARR_NAME,
+    check_distinct,
     check_name,
+    encode_text,
 )
 from acquire.store.pool import WritePool
 from acquire.store.settings import StoreSettings
@@ -57,6 +61,8 @@ MOST_STREAMS = 1000
 
 _BUSY = 0.5
 """Fullness from which chunks that are not full yet must wait."""
+_WRITE_BACK_S = 0.05
+"""Wall time between looks for files that much was written to."""
 _SETTLE_S = 0.1
 """How long a publication waits for what was just appended."""
 GAP_COLUMNS = [
@@ -102,7 +108,11 @@ class RunWriter:
         self._pool: WritePool | None = None
         self._threads = [
             threading.Thread(target=target, name=f"{name} {self.path.name}", daemon=True)
-            for target, name in ((self._publish_on_time, "publish"), (self._sync_on_time, "sync"))
+            for target, name in (
+                (self._publish_on_time, "publish"),
+                (self._sync_on_time, "sync"),
+                (self._write_back_on_time, "write back"),
+            )
         ]
 
     @property
@@ -215,8 +225,9 @@ class RunWriter:
         except StoreError as error:
             failure = failure or error
         if failure is None:
-            with suppress(OSError):  # where a reader holds it open, it stays; it is still true
-                (self.path / SYNCED_NAME).unlink(missing_ok=True)
+            for name in (SYNCED_NAME, STRUCTURE_NAME):
+                with suppress(OSError):  # where a reader holds it open, it stays; it is still true
+                    (self.path / name).unlink(missing_ok=True)
         self._journal.close()
         if self._checksums is not None:
             self._checksums.close()
@@ -273,6 +284,8 @@ class RunWriter:
             rows = self._publisher.visible_rows()
             try:
                 sync_files(self._publisher.take_unsynced())
+                if structure := self._publisher.take_structure():
+                    write_whole(self.path / STRUCTURE_NAME, encode_text(structure), sync=True)
                 write_synced(self.path, rows)
             except StoreError as error:
                 self._fail(error)
@@ -280,6 +293,15 @@ class RunWriter:
             took = time.monotonic() - began
             if took > self.settings.sync_every_s:
                 logger.warning("the disk is slow: a power cut could cost %.1f s now", took)
+
+    def _write_back_on_time(self) -> None:
+        """Spread the work of the sync windows, until told to stop, or until it fails."""
+        while not self._stop.wait(_WRITE_BACK_S):
+            try:
+                write_back(self._publisher.take_heavy())
+            except StoreError as error:
+                self._fail(error)
+                return
 
     def publish(self) -> None:
         """Show all readers everything that was appended, now; raises StoreError."""
@@ -353,6 +375,7 @@ class RunWriter:
                     f"stream {spec.name!r} would be one more than the {MOST_STREAMS} that a run may "
                     "have. Let steps that repeat write to one stream: give them the same name."
                 )
+            check_distinct(spec.name, self._frames, "a stream")
             assert self._pool is not None
             stream = FrameStream(self.zarr_path, kind, spec, self._pool, self.settings.codec)
             self._show(stream.group)
@@ -365,6 +388,7 @@ class RunWriter:
         self._check()
         with self._declaring:
             if name not in self._estimates:
+                check_distinct(name, self._estimates, "an estimator")
                 stream = EstimateStream(self.zarr_path, name, quantities, columns)
                 self._show(*stream.groups)
                 self._estimates[name] = stream
@@ -376,6 +400,7 @@ class RunWriter:
             raise StoreError(f"{table!r} cannot be the name of a table: it has another meaning.")
         with self._declaring:
             if table not in self._tables:
+                check_distinct(table, {*self._tables, *RESERVED}, "a table")
                 columns = [ColumnSpec("time", unit="s", long_name="time on the run's clock")]
                 for name, unit in units.items():
                     kind = Kind.WORD if unit == "text" else Kind.NUMBER
@@ -463,6 +488,13 @@ class RunWriter:
         """Record that ``count`` frames from ``index`` on are missing; raises StoreError."""
         self._check()
         frames = self._stream(stream)
+        if index < frames.next_index:
+            raise StoreError(
+                f"frame {index} of {stream!r} cannot be missing: frame {frames.next_index - 1} came "
+                "already, or is known to be missing."
+            )
+        if index > frames.next_index:
+            self.gap(stream, frames.next_index, "it never came", index - frames.next_index)
         frames.skip(index, count)
         with self._declaring:
             if self._gaps is None:

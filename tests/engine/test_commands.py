@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from acquire.engine.status import EngineState
+from acquire.errors import LinkError
 from acquire.instruments import HolderState
 from acquire.recipe import Plan, Recipe, hold, ramp
-from acquire.store import RunWriter, open_run
+from acquire.store import MemorySink, RunWriter, open_run
 from acquire.store.shards import ShardedArray
-from acquire.stream import RunHeader
+from acquire.stream import Note, RunHeader
 
 LINE = """- line_scan: {from: [40 nm, 80 nm], to: [120 nm, 80 nm], points: 20,
     spectra: {range: [400 eV, 600 eV], dispersion: 0.1 eV, dwell_time: 2 s}}
@@ -239,3 +240,91 @@ def test_an_abort_makes_safe_while_a_script_is_busy_with_something_else(
     report = run.end()
     assert (report.outcome, report.cause) == ("aborted", "enough")
     assert _safe(wall_bench)
+
+
+class StuckJournal(MemorySink):
+    """A sink whose journal takes no line with certain words while it is stuck."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+        self.reached, self.free = threading.Event(), threading.Event()
+
+    def note(self, note: Note) -> None:
+        if self._words in note.text:
+            self.reached.set()
+            assert self.free.wait(30)
+        super().note(note)
+
+
+@pytest.mark.parametrize("command", ["pause", "hold"])
+def test_a_ramp_is_frozen_although_the_journal_is_stuck(
+    wall_bench: Any, short: Recipe, run_behind: Any, until: Any, command: str
+) -> None:
+    wall_bench.sink = sink = StuckJournal("by the operator")
+    run = run_behind(wall_bench, short)
+    until(lambda: wall_bench.station.holder.read().state is HolderState.RAMPING)
+    operator = threading.Thread(target=getattr(wall_bench.engine, command))
+    operator.start()
+    try:
+        assert sink.reached.wait(10)
+        until(lambda: wall_bench.station.holder.read().state is HolderState.HOLDING, 0.5)
+    finally:
+        sink.free.set()
+        operator.join()
+        wall_bench.engine.abort("enough")
+    run.end()
+
+
+def test_no_heat_is_asked_for_after_an_abort_that_the_journal_held_up(
+    wall_bench: Any, short: Recipe, run_behind: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramps: list[float] = []
+    monkeypatch.setattr(wall_bench.station.holder, "ramp", lambda to, rate: ramps.append(to))
+    wall_bench.sink = sink = StuckJournal("begin step 1: ramp")
+    run = run_behind(wall_bench, short)
+    assert sink.reached.wait(10)
+    wall_bench.engine.abort("enough")
+    until(lambda: wall_bench.engine.status.state is EngineState.FINISHING)
+    sink.free.set()
+    assert run.end().outcome == "aborted"
+    assert ramps == []
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_nothing_is_exposed_or_recorded_after_an_abort_while_the_run_is_held_up(
+    wall_bench: Any,
+    short: Recipe,
+    run_behind: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    away: bool,
+) -> None:
+    scan = wall_bench.station.scan
+    arm, frames = scan.arm, scan.frames
+    lost = threading.Event()
+
+    def if_there(result: Any) -> Any:
+        if lost.is_set():
+            raise LinkError("no answer (a test says so)")
+        return result
+
+    monkeypatch.setattr(scan, "arm", lambda *arguments: if_there(arm(*arguments)))
+    monkeypatch.setattr(scan, "frames", lambda stop: map(if_there, frames(stop)))
+    wall_bench.sink = sink = StuckJournal("begin step 1: mark")
+    text = short.dump().replace("steps:", "steps:\n- mark: here") + "on_link_loss: {retry_for: 1 h}"
+    run = run_behind(wall_bench, Recipe.parse(text))
+    assert sink.reached.wait(10)
+    until(lambda: sink.frames.get("overview", 0) > 1)
+    if away:
+        lost.set()
+        until(lambda: any(note.kind == "link" for note in sink.notes))
+    wall_bench.engine.abort("enough")
+    until(lambda: scan.blanked())
+    seen, now_s = sink.frames["overview"], wall_bench.engine.status.t_s
+    lost.clear()
+    until(lambda: wall_bench.engine.status.t_s > now_s + 5.0)
+    assert scan.blanked()
+    assert sink.frames["overview"] == seen, "a frame a second, all black"
+    sink.free.set()
+    assert run.end().frames["overview"] == seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -161,6 +162,36 @@ def test_a_run_ends_before_the_disk_is_full(
     assert 5 < report.frames["overview"] < 20
 
 
+def test_a_disk_that_does_not_answer_holds_up_neither_the_holders_readings_nor_the_status(
+    wall_bench: Any,
+    short: Recipe,
+    tmp_path: Path,
+    run_behind: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, asked = threading.Event(), threading.Event()
+
+    def usage(place: Path) -> Usage:
+        asked.set()
+        assert answers.wait(30)
+        return Usage(10**12, 0, 10**10)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    run = run_behind(wall_bench, short, folder=tmp_path)
+    try:
+        assert asked.wait(10)
+        began = time.monotonic()
+        assert wall_bench.engine.status.disk_free_bytes == 0
+        assert time.monotonic() - began < 1.0
+        since_s = wall_bench.sink.table_rows[-1].t_s
+        until(lambda: wall_bench.sink.table_rows[-1].t_s > since_s + 5.0)
+        wall_bench.engine.abort("enough")
+        assert run.end().outcome == "aborted"
+    finally:
+        answers.set()
+
+
 def test_a_disk_limit_that_will_be_broken_is_told_in_advance(short: Recipe) -> None:
     recipe = _changed(short, "run_time: 3600 s", "run_time: 3600 s, disk: 100 kB")
     found = preflight(recipe, Station.load("simulated"))
@@ -237,6 +268,18 @@ def test_a_slow_plan_has_no_disk_measured(
 
     monkeypatch.setattr("acquire.engine.rehearsal.disk_bytes_per_s", never)
     assert preflight(short, Station.load("simulated"), folder=tmp_path / "run").good
+
+
+def test_a_disk_without_room_is_not_filled_to_measure_it(
+    fast: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(folder: Path) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr("acquire.engine.rehearsal.disk_bytes_per_s", never)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(10**12, 0, 3 * 10**8))
+    found = preflight(fast, Station.load("simulated"), folder=tmp_path / "run")
+    assert any("Free some space" in problem for problem in found.problems)
 
 
 def test_the_disk_is_measured_in_half_a_second_and_left_as_it_was(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -265,6 +266,41 @@ def test_a_holder_that_dies_is_noticed_and_ends_the_run(
     report = bench.run(short, {20.0: die})
     assert report.outcome == "failed"
     assert "holder was lost" in report.cause
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_holder_whose_driver_hangs_is_noticed_and_ends_the_run(
+    wall_bench: Any,
+    short: Recipe,
+    run_behind: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    paused: bool,
+) -> None:
+    monkeypatch.setattr("acquire.engine.monitor.SILENCE_WALL_S", 0.5)
+    holder = wall_bench.station.holder
+    read, made_safe, answers = holder.read, threading.Event(), threading.Event()
+
+    def hangs() -> Any:
+        assert answers.wait(30)
+        return read()
+
+    monkeypatch.setattr(holder, "make_safe", lambda reason: made_safe.set())
+    run = run_behind(wall_bench, short)
+    try:
+        until(lambda: wall_bench.engine.status.state.value == "running")
+        if paused:
+            wall_bench.engine.pause()
+            until(lambda: wall_bench.engine.status.state.value == "paused")
+        assert not made_safe.is_set()
+        monkeypatch.setattr(holder, "read", hangs)
+        assert made_safe.wait(5.0)
+        assert "has not been read for" in wall_bench.engine.status.cause
+    finally:
+        monkeypatch.undo()
+        answers.set()
+        holder.make_safe("the test is over")
+    assert run.end().outcome == "failed"
 
 
 def test_a_journal_that_cannot_be_written_does_not_keep_the_heater_on(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from acquire.engine.dose import probe_current_pa, spot_dose
 from acquire.errors import LinkError
 from acquire.instruments import HolderState
 from acquire.recipe import Recipe
@@ -264,3 +265,55 @@ def test_a_holder_that_is_lost_is_not_waited_for(
     assert report.outcome == "failed"
     assert "holder was lost" in report.cause
     assert report.steps[0]["t_end_s"] < 22.0
+
+
+def test_each_instrument_is_blamed_for_itself(
+    bench: Any, short: Recipe, scan: Flaky, spectrometer: Flaky
+) -> None:
+    def swap() -> None:
+        spectrometer.come_back()
+        scan.leave()
+
+    report = bench.run(_recipe(short, LINE, "12 s"), {11.0: spectrometer.leave, 16.1: swap})
+    assert report.outcome == "failed"
+    assert report.cause.startswith("the scan has not answered for 12")
+
+
+SHORT_SPECTRA = "record: {chip: {holder: {every: 200 ms}}}\nsteps:\n" + LINE.replace(
+    "dwell_time: 2 s", "dwell_time: 100 ms"
+)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "rested_s"),
+    [
+        # it can be neither moved nor blanked until it is back
+        ("scan", 23.0),
+        # two calls of 5 s tell that it is lost; then the beam is blanked
+        ("spectrometer", 10.0),
+    ],
+)
+def test_a_probe_that_rests_for_want_of_an_instrument_counts_as_dose(
+    bench: Any,
+    short: Recipe,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    instrument: str,
+    rested_s: float,
+) -> None:
+    flaky: Flaky = request.getfixturevalue(instrument)
+    check = flaky._check
+
+    def slowly() -> None:
+        if flaky.away:
+            bench.clock.sleep(5.0)
+        check()
+
+    monkeypatch.setattr(flaky, "_check", slowly)
+    header = short.dump().split("record:")[0]
+    recipe = Recipe.parse(header + SHORT_SPECTRA + "on_link_loss: {retry_for: 1 min}\n")
+    report = bench.run(recipe, {0.95: flaky.leave, 24.0: flaky.come_back})
+    assert report.outcome == "completed", report.cause
+    current_pa = probe_current_pa(bench.station.scan.describe())
+    counted_s = report.dose_e_per_nm2 / spot_dose(current_pa, 1.0, 80.0 / 19)
+    assert counted_s == pytest.approx(rested_s, abs=4.0)

@@ -33,9 +33,9 @@ def _extent(columns: Mapping[str, StoredArray], most: int | None) -> int:
     grown = [array for array in columns.values() if array.grows]
     tables = [array for array in grown if not array.shard_chunks]
     blocks = [array for array in grown if array.shard_chunks]
-    if most is not None and most < published:
+    if most is not None:
         rows = most
-    elif most is not None or "time" not in columns:
+    elif "time" not in columns:
         rows = published
     else:
         rows = _timed(columns["time"], published)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import numpy as np
 
 from acquire.errors import StoreError
 from acquire.instruments import AnyArray
-from acquire.store.layout import CHECKSUMS_NAME, METADATA_NAME, ZARR_NAME
+from acquire.store.layout import CHECKSUMS_NAME, METADATA_NAME, STRUCTURE_NAME, ZARR_NAME
 
 Document = Mapping[str, Any]
 
@@ -189,9 +190,22 @@ class Tree:
                 self._read(path)
             elif any(name.startswith("c.") for name in names):
                 self.strays.append(path)
+        self._admit_spare()
         self._sort_out()
         self.documents = dict(sorted(self.documents.items()))
         self.strays = sorted(path for path in self.strays if path not in self.documents)
+
+    def _admit_spare(self) -> None:
+        """Take from the root's copy of itself what no metadata tell; its lengths are old.
+
+        A power cut can empty all other metadata, see :mod:`acquire.store.layout`.
+        """
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it is only there until the end
+            document = json.loads((self.root.parent / STRUCTURE_NAME).read_bytes())
+            below = document["consolidated_metadata"]["metadata"]
+            for path, copy in {"": document, **below}.items():
+                if path not in self.documents:
+                    self._admit(path, "", copy, "")
 
     def _sort_out(self) -> None:
         """Deal with arrays whose group has no metadata."""

@@ -54,6 +54,7 @@ from acquire.store.layout import (
     RECIPE_NAME,
     RESERVE_NAME,
     STATION_NAME,
+    STRUCTURE_NAME,
     SYNCED_NAME,
     ZARR_NAME,
 )
@@ -252,7 +253,8 @@ class _Repair:
             self._changes.append(f"{count} left out that no group took in yet")
 
     def _remove_leftovers(self) -> None:
-        for file in [self._run / RESERVE_NAME, self._run / SYNCED_NAME, *partials(self._run)]:
+        beside = [self._run / name for name in (RESERVE_NAME, SYNCED_NAME, STRUCTURE_NAME)]
+        for file in (*beside, *partials(self._run)):
             if not file.exists():
                 continue
             _remove(file)

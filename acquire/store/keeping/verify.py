@@ -27,6 +27,7 @@ from acquire.store.layout import (
     FORMAT_VERSION,
     JOURNAL_NAME,
     RESERVE_NAME,
+    STRUCTURE_NAME,
     SYNCED_NAME,
     ZARR_NAME,
 )
@@ -203,10 +204,10 @@ def declare(findings: Iterable[Finding], attributes: Mapping[str, Any]) -> list[
 
 
 def _leftovers(run: Path) -> list[Finding]:
-    names = [run / RESERVE_NAME, run / SYNCED_NAME, *sorted(partials(run))]
+    beside = [run / name for name in (RESERVE_NAME, SYNCED_NAME, STRUCTURE_NAME)]
     return [
         Finding("note", path.relative_to(run).as_posix(), "left over from a writer that died")
-        for path in names
+        for path in (*beside, *sorted(partials(run)))
         if path.exists()
     ]
 

@@ -1,0 +1,59 @@
+"""Counts the dose under a probe that rests on a point with nothing to show for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from acquire.engine.context import RunContext
+from acquire.engine.dose import spot_dose
+
+
+class Rest:
+    """For how long the beam has been on a point."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+        self._since_s: float | None = None
+        self._not_s = 0.0
+
+    def begin(self) -> None:
+        """The beam is on from now on."""
+        self._since_s = self._run.now_s()
+
+    def forget(self) -> None:
+        """What was so far is counted elsewhere."""
+        self._since_s = None
+
+    def without(self, paused_s: float) -> None:
+        """For so long it was off."""
+        self._not_s += paused_s
+
+    @property
+    def duration_s(self) -> float:
+        """How long, up to now."""
+        if self._since_s is None:
+            return 0.0
+        return max(0.0, self._run.now_s() - self._since_s - self._not_s)
+
+
+class RestingProbe:
+    """The probe of one step, while an instrument does not answer or an exposure is cut."""
+
+    def __init__(self, run: RunContext, spacing_nm: float) -> None:
+        self._run = run
+        self._spacing_nm = spacing_nm
+        self.at: tuple[float, float] | None = None
+        """Where it was parked last (x, y) in nm."""
+
+    @contextmanager
+    def resting(self, position_nm: tuple[float, float], *, on: bool) -> Iterator[Rest]:
+        """Context whose duration counts as dose at a point; ``on``: the beam is, to begin with."""
+        rest = Rest(self._run)
+        if on:
+            rest.begin()
+        try:
+            yield rest
+        finally:
+            dose = spot_dose(self._run.probe_current_pa, rest.duration_s, self._spacing_nm)
+            self._run.dose.add_spot(position_nm, dose, self._spacing_nm)
