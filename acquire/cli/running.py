@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,12 +240,23 @@ class _Runner:
         try:
             if count == 1:
                 say("Ending the run safely. Press Ctrl-C again to switch the heater off at once.")
-                self._engine.abort("Ctrl-C")
+                self._do(lambda: self._engine.abort("Ctrl-C"))
             else:
                 say("Heater off.")
-                self._engine.heater_off("Ctrl-C, twice")
-        except HotstageError as error:
-            say_error(str(error))
+                self._do(lambda: self._engine.heater_off("Ctrl-C, twice"))
+        except KeyboardInterrupt:  # while it was being said
+            self._do(lambda: self._engine.heater_off("Ctrl-C, twice"))
+
+    def _do(self, command: Callable[[], object]) -> None:
+        """Command in a thread: a disk that hangs must not keep the next Ctrl-C from its work."""
+
+        def obey() -> None:
+            try:
+                command()
+            except HotstageError as error:
+                say_error(str(error))
+
+        threading.Thread(target=obey, name="ctrl-c", daemon=True).start()
 
 
 def _conclude(report: RunReport, folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -116,15 +115,13 @@ class Exposures:
 
     def line_scan(self, step: LineScan, show: Show) -> None:
         """Take the spectra of a line; raises what ends the run."""
-        (x0, y0), (x1, y1) = step.from_, step.to
-        spacing = math.hypot(x1 - x0, y1 - y0) / (step.points - 1)
         points = step.positions_nm()
-        self._spectra(step, step.name, step.spectra, points, step.points, spacing, show)
+        self._spectra(step, step.name, step.spectra, points, step.points, step.spacing_nm, show)
 
     def spectrum(self, step: Spectrum, show: Show) -> None:
         """Take spectra at one point; raises what ends the run."""
         points = repeat(step.at, step.frames)
-        self._spectra(step, step.name, step.spectra, points, step.frames, 1.0, show)
+        self._spectra(step, step.name, step.spectra, points, step.frames, step.spacing_nm, show)
 
     def _spectra(
         self,

@@ -120,10 +120,7 @@ def _left_of_line(step: LineScan, done: int) -> Step | None:
     if not points:
         return None
     if len(points) == 1:
-        # not validated anew: what is in a step has lost its units
-        return Spectrum.model_construct(
-            at=points[0], spectra=step.spectra, frames=1, name=step.name
-        )
+        return Spectrum.last_of(step)
     return step.model_copy(update={"from_": points[0], "points": len(points)})
 
 

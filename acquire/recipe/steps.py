@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -11,6 +12,7 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
+    PrivateAttr,
     Tag,
     ValidationError,
     WrapValidator,
@@ -104,6 +106,11 @@ class LineScan(Step):
             raise ValueError("'from' and 'to' are the same point; use a 'spectrum' step for one")
         return self
 
+    @property
+    def spacing_nm(self) -> float:
+        """Distance from point to point."""
+        return math.dist(self.from_, self.to) / (self.points - 1)
+
     def positions_nm(self) -> list[tuple[float, float]]:
         """The points (x, y), in nm."""
         (x0, y0), (x1, y1) = self.from_, self.to
@@ -126,6 +133,20 @@ class Spectrum(Step):
     spectra: SpectrumSettings
     frames: int = Field(default=1, ge=1, strict=True)
     name: Name = "spectrum"
+    _spacing_nm: float = PrivateAttr(default=1.0)
+
+    @property
+    def spacing_nm(self) -> float:
+        """Side of the square over which the electrons are thought to be spread, for the dose."""
+        return self._spacing_nm
+
+    @classmethod
+    def last_of(cls, line: LineScan) -> Spectrum:
+        """The last point of a line by itself; its electrons count as those of the line's points do."""
+        # not validated anew: what is in a step has lost its units
+        step = cls.model_construct(at=line.to, spectra=line.spectra, frames=1, name=line.name)
+        step._spacing_nm = line.spacing_nm
+        return step
 
     def __str__(self) -> str:
         low, high = self.spectra.range

@@ -65,6 +65,8 @@ _WRITE_BACK_S = 0.05
 """Wall time between looks for files that much was written to."""
 _SETTLE_S = 0.1
 """How long a publication waits for what was just appended."""
+_RESERVE_AFTER_S = 2.0
+"""How long the last lines of the journal wait for frames to take what room is left."""
 GAP_COLUMNS = [
     ColumnSpec("stream", Kind.WORD, long_name="stream that lacks frames"),
     ColumnSpec("frame_index", Kind.COUNT, long_name="number of the first missing frame"),
@@ -201,15 +203,19 @@ class RunWriter:
         self._report = report
         if failure is not None:
             self._end_as_failed(failure)
-        try:
+        steps: tuple[Callable[[], object], ...] = (
             # also what a failed pool left: frames before the failure, the report
-            self._publish(force=True, settle=False)
-            self._write_checksums(final=True)
-            sync_files(self._publisher.take_unsynced())
-        except StoreError as error:
-            if failure is None:
-                failure = error
-                self._end_as_failed(error)
+            lambda: self._publish(force=True, settle=False),
+            lambda: self._write_checksums(final=True),
+            lambda: sync_files(self._publisher.take_unsynced()),
+        )
+        for step in steps:
+            try:
+                step()
+            except StoreError as error:
+                if failure is None:
+                    failure = error
+                    self._end_as_failed(error)
         report = self._report
         self._publisher.close()
         text = f"run {self._header['name']!r} {report.outcome}"
@@ -340,9 +346,6 @@ class RunWriter:
                 return
             self._failure = error
         logger.error("%s", error)
-        if self._reserve is not None:
-            # room for the reason: the journal's last lines and the report
-            self._reserve.release()
         if self._tell is not None:
             self._tell(error)
 
@@ -529,7 +532,16 @@ class RunWriter:
             self._journal.write(note)
         except StoreError as error:
             self._fail(error)
+            self._free_reserve()
             self._journal.write(note)
+
+    def _free_reserve(self) -> None:
+        """Make room for the reason of the end: the journal's last lines and the report."""
+        if self._pool is not None:
+            # frames that still wait would take it all; where the disk is full they soon fail
+            self._pool.settle(_RESERVE_AFTER_S)
+        if self._reserve is not None:
+            self._reserve.release()
 
     def _stream(self, name: str) -> FrameStream:
         stream = self._frames.get(name)

@@ -449,3 +449,12 @@ def test_a_script_is_told_how_its_steps_ended(cutting: Cutting) -> None:
     assert done.report is not None
     assert _seconds(done.report) == [pytest.approx(15.0, abs=1.1), 0.0]
     assert seen[-2:] == ["done 5", "second"]
+
+
+def test_the_last_point_of_a_line_counts_the_dose_of_a_point_of_that_line() -> None:
+    settings = {"range": ("400 eV", "600 eV"), "dispersion": "0.1 eV", "dwell_time": "100 ms"}
+    line = line_scan(("40 nm", "80 nm"), ("42 nm", "80 nm"), 21, settings)
+    last = left_of(line, PastStep("line", "line_scan", {}, 0.0, 10.0, frames=20))
+    assert isinstance(last, Spectrum)
+    assert last.at == line.positions_nm()[-1]
+    assert last.spacing_nm == line.spacing_nm == pytest.approx(0.1)

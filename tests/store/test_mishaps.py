@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -18,7 +19,16 @@ import zarr
 
 from acquire.errors import StoreError
 from acquire.instruments import Axis, ChannelSpec, Frame, FrameMeta, StreamSpec
-from acquire.store import RunWriter, groups, open_run, recover_run, synced, verify_run
+from acquire.store import (
+    RunWriter,
+    files,
+    groups,
+    open_run,
+    recover_run,
+    shards,
+    synced,
+    verify_run,
+)
 from acquire.store.files import sync_files
 from acquire.store.layout import ArrayLayout
 from acquire.store.pool import WritePool
@@ -33,10 +43,10 @@ FAST = StreamSpec(
 
 
 def block(first: int, count: int) -> FrameBlock:
-    times = np.arange(first, first + count) * 0.001
+    times = np.arange(first, first + count, dtype=np.float64) / 1000
     numbers = np.arange(first + 1, first + count + 1, dtype=np.uint16)
     data = np.repeat(numbers[:, np.newaxis], 64, axis=1)
-    return FrameBlock("fast", first, {"core": data}, times, times + 0.001)
+    return FrameBlock("fast", first, {"core": data}, times, times + 1 / 1000)
 
 
 @pytest.fixture
@@ -53,7 +63,7 @@ def test_a_column_that_failed_once_has_right_checksums_in_the_end(
     writer = maker.open(tmp_path / "run")
     writer.append_frame(maker.image(0), maker.context(0))
     writer.publish()
-    real, writes = groups.write_at, []
+    real, writes = files.write_at, []
 
     def sometimes(path: Path, offset: int, data: bytes) -> None:
         writes.append(path)
@@ -243,3 +253,57 @@ def read_chunks(run: Path) -> int:
     array = zarr.open_array(run / "run.zarr/spectra/fast/core", mode="r")
     assert array.shards is not None
     return int(array.shards[0] // array.chunks[0])
+
+
+def test_frames_that_wait_do_not_take_the_room_that_is_kept_for_the_end(
+    maker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = maker.open(tmp_path / "run")
+    reserve, seen = writer.path / "reserve.bin", []
+    go_on, real, real_whole = threading.Event(), shards._Shard.write, files.write_whole
+
+    def write(*arguments: Any) -> None:
+        assert go_on.wait(20)
+        seen.append(reserve.exists())
+        real(*arguments)
+
+    def write_whole(path: Path, data: bytes, **options: Any) -> None:
+        if writer._failure is None:
+            raise StoreError("the disk is full")
+        real_whole(path, data, **options)
+
+    monkeypatch.setattr(shards._Shard, "write", write)
+    writer.on_failure(lambda error: go_on.set())
+    writer.append_frame(maker.image(0), maker.context(0))
+    monkeypatch.setattr(groups, "write_whole", write_whole)
+    with pytest.raises(StoreError, match="the disk is full"):
+        writer._show()
+    with pytest.raises(StoreError, match="the disk is full"):
+        writer.close(maker.report())
+    assert len(seen) > 0
+    assert all(seen)
+    assert not reserve.exists()
+    report = open_run(writer.path).report
+    assert report is not None
+    assert report.outcome == "failed"
+
+
+def test_what_can_be_saved_at_the_end_is_saved_though_publishing_fails(
+    maker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = maker.open(tmp_path / "run")
+    writer.append_frame(maker.image(0), maker.context(0))
+    writer.publish()
+
+    def publish(self: object, *, force: bool = False) -> bool:
+        raise StoreError("the folder of the estimates is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(groups.Publisher, "publish", publish)
+        with pytest.raises(StoreError, match="is gone"):
+            writer.close(maker.report())
+    assert not writer._publisher.take_unsynced()
+    lines = (writer.path / "checksums.jsonl").read_text()
+    assert "images/overview/full/time/c.0" in lines
+    found = verify_run(writer.path)
+    assert found.good, found.findings
