@@ -1,7 +1,7 @@
 """Images of a field of the specimen: dome heights and film to detected electrons, as functions on arrays.
 
 Intensities follow the film's local thickness and texture. A particle is a hemisphere of nickel of
-height h(r) = sqrt(R² - r²), blurred by the probe and the pixel: HAADF is brighter by 0.1 per nm of
+height h(r) = sqrt(R² - r²), stretched by what of it is below the surface, blurred by the probe and the pixel: HAADF is brighter by 0.1 per nm of
 nickel, ABF darker as exp(-0.06 h). Counts are detected electrons: Poisson of the electrons of the
 probe in a dwell time, the detector's share of them, and a small dark count.
 """
@@ -55,7 +55,7 @@ DETECTORS: Mapping[str, Detector] = {
 
 def render(
     specimen: Specimen,
-    thermal_s: float,
+    t_s: float,
     view: View,
     electrons_per_pixel: float,
     detectors: Mapping[str, np.random.Generator],
@@ -66,7 +66,7 @@ def render(
     Returns:
         uint16 (y, x) per detector, one count per detected electron, saturating at 65535.
     """
-    domes = specimen.domes(view, thermal_s, margin_nm=4 * _blur_nm(view.pixel_nm))
+    domes = specimen.domes(view, t_s, margin_nm=4 * _blur_nm(view.pixel_nm))
     images = {name: np.empty(view.shape, dtype=np.uint16) for name in detectors}
     rows, columns = view.shape
     step = max(1, _BAND_PIXELS // columns)
@@ -131,7 +131,7 @@ def _intensity(
 
 
 def height_map(domes: Domes, view: View, rows: tuple[int, int]) -> Image:
-    """Height of nickel in nm, blurred by probe and pixel, in some rows of a view; float32 (y, x)."""
+    """Height of nickel in nm as images show it, blurred by probe and pixel; float32 (y, x) of some rows."""
     first, last = rows
     columns = view.shape[1]
     total = np.zeros((last - first) * columns)
@@ -166,7 +166,9 @@ def _add_patches(
     dx = (j + 0.5 - x[:, None]) * pixel
     dy = (i + 0.5 - y[:, None]) * pixel
     r = np.sqrt(dx[:, None, :] ** 2 + dy[:, :, None] ** 2)
-    height = blurred_dome(r, domes.radius_nm[which][:, None, None], _blur_nm(pixel))
+    radius = domes.radius_nm[which]
+    height = blurred_dome(r, radius[:, None, None], _blur_nm(pixel))
+    height *= (domes.peak_nm[which] / radius)[:, None, None]
     keep = ((i >= first) & (i < last))[:, :, None] & ((j >= 0) & (j < columns))[:, None, :]
     keep &= height > 0
     place = ((i - first) * columns)[:, :, None] + j[:, None, :]

@@ -55,8 +55,8 @@ def build(
         clock: what everything runs on.
         seed: of everything random; the same seed and commands give the same frames.
         draft: frames are left empty, for a fast preflight; everything else is the same.
-        specimen: a preset: ``lsnt_nonstoichiometric``, ``lsnt_stoichiometric``, ``blank_film``,
-            ``reference_domes``.
+        specimen: a preset: ``lsnt_nonstoichiometric``, ``lsnt_stoichiometric``,
+            ``lstz_grain_boundary``, ``blank_film``, ``reference_domes``, ``calibration_grating``.
         dome_diameters: equivalent spherical diameters of ``reference_domes``, as unit strings.
         probe_current: above 0, at most 10 nA.
         drift: whether the view drifts at all.
@@ -133,7 +133,8 @@ class ExsolutionSimulation:
             "thermal_drift_nm_per_k": settings.drift.thermal_nm_per_k,
             "slow_drift_nm": settings.drift.slow_nm,
             "viewing_area_offset": settings.viewing_area_offset,
-            "particle_shape": "hemisphere; diameters are of the sphere of equal volume",
+            "particle_shape": "hemisphere that sinks until half of its volume is below the surface; "
+            "diameters are of the sphere of equal volume",
         }
 
     def truth(self, stream: str, index: int) -> Mapping[str, Any]:

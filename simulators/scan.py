@@ -165,7 +165,7 @@ class SimulatedScan:
         keep_going: KeepGoing,
     ) -> Frame | None:
         world, middle_s = self._world, (start_s + end_s) / 2
-        view, thermal_s = world.view(exposure, middle_s), world.thermal_s(middle_s)
+        view = world.view(exposure, middle_s)
         electrons = world.column.electrons_per_s() * exposure.dwell_time_s
         data: dict[str, NDArray[Any]]
         if world.draft:
@@ -174,7 +174,7 @@ class SimulatedScan:
             rngs = {
                 name: generator(world.seed, f"{SCAN} {name}", index) for name in exposure.detectors
             }
-            images = render(world.specimen, thermal_s, view, electrons, rngs, keep_going)
+            images = render(world.specimen, middle_s, view, electrons, rngs, keep_going)
             if images is None:
                 return None
             data = {**images}
@@ -183,7 +183,6 @@ class SimulatedScan:
                 index=index,
                 t_s=middle_s,
                 view=view,
-                thermal_s=thermal_s,
                 celsius=world.sample_celsius(middle_s),
                 drift_nm=world.drift.at(middle_s),
                 dose_e_per_nm2=electrons / view.pixel_nm**2,

@@ -26,8 +26,8 @@ from acquire.units import show
 from simulators.acquisition import Acquisition, KeepGoing
 from simulators.noise import generator
 from simulators.scan import empty
+from simulators.specimen.budget import NI_PER_NM3_OF_FILM
 from simulators.specimen.kinetics import NI_PER_NM3
-from simulators.specimen.presets import NI_PER_NM3_OF_FILM
 from simulators.spectra import (
     COUNTS_PER_ELECTRON,
     READOUT_ELECTRONS,
@@ -147,10 +147,9 @@ class SimulatedSpectrometer:
         world, middle_s, setting = self._world, (start_s + end_s) / 2, self._setting
         parked = world.column.parked()
         x, y = world.to_specimen(*parked, middle_s)
-        thermal_s = world.thermal_s(middle_s)
         distance = world.specimen.film.boundary_distance_nm(x, y)
-        height = world.specimen.dome_height_nm(x, y, thermal_s)
-        point = _point(world, x, y, distance, height, thermal_s)
+        height = world.specimen.dome_height_nm(x, y, middle_s)
+        point = _point(world, x, y, distance, height, middle_s)
         shift_ev = self._shift.at(middle_s, index)
         per_s = world.column.electrons_per_s()
         data: dict[str, NDArray[Any]] = {}
@@ -189,15 +188,14 @@ class SimulatedSpectrometer:
 
 
 def _point(
-    world: World, x: float, y: float, distance_nm: float, height_nm: float, thermal_s: float
+    world: World, x: float, y: float, distance_nm: float, height_nm: float, t_s: float
 ) -> Point:
     """What the probe meets: reduced titanium and drained nickel near a boundary, nickel in a particle."""
     near = math.exp(-0.5 * (distance_nm / BOUNDARY_SIGMA_NM) ** 2)
     thickness = world.specimen.preset.film.thickness_nm
     thickness *= world.specimen.film.relative_thickness(x, y)
     # particles hold this share of all nickel; the boundary, their path, is drained three times as far
-    drained = world.specimen.ni_reduced_fraction(thermal_s)
-    drained *= world.specimen.preset.near_surface_nm / world.specimen.preset.film.thickness_nm
+    drained = 1 - world.specimen.ni_left_in_film(t_s)
     left = max(0.0, 1 - drained * (1 + 2 * near))
     return Point(
         thickness_nm=thickness,

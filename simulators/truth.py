@@ -8,7 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from simulators.specimen import FOOTPRINT_PER_DIAMETER, Specimen, View, summarise, touches_border
+from simulators.imaging import DETECTORS
+from simulators.specimen import Specimen, View, summarise, touches_border
 
 REMEMBERED = 20_000
 
@@ -20,7 +21,6 @@ class ImageFacts:
     index: int
     t_s: float
     view: View
-    thermal_s: float
     celsius: float
     drift_nm: tuple[float, float]
     dose_e_per_nm2: float
@@ -31,18 +31,32 @@ class ImageFacts:
 
         Image coordinates have their origin at the image's top-left corner, x to the right and y
         down, so that the centre of pixel j is at (j + ½) pixel sizes. Mean and count are over
-        particles of at least 2 nm that do not touch the border.
+        particles of at least 2 nm that do not touch the border. A particle is a hemisphere of its
+        footprint above the surface (``height_nm``) and half an ellipsoid below it, down to
+        ``depth_nm``; inside the film it is a sphere, with its centre at ``z_nm``.
+        ``contrast`` is the relative gain of HAADF at its centre before any blur. ``merged`` lists
+        which particles have gone into which of those in the view.
         """
-        domes = specimen.domes(self.view, self.thermal_s)
+        domes = specimen.domes(self.view, self.t_s)
         summary = summarise(domes, self.view)
         border = touches_border(domes, self.view)
+        diameter, radius = domes.diameter_nm, domes.radius_nm
+        depth, faceting = domes.depth_nm, domes.faceting
+        contrast = DETECTORS["haadf"].per_nm * domes.peak_nm
+        within = set(domes.id.tolist())
         particles = [
             {
                 "id": int(domes.id[k]),
                 "x_nm": float(domes.x_nm[k]),
                 "y_nm": float(domes.y_nm[k]),
-                "diameter_nm": float(domes.diameter_nm[k]),
-                "footprint_diameter_nm": float(domes.diameter_nm[k]) * FOOTPRINT_PER_DIAMETER,
+                "diameter_nm": float(diameter[k]),
+                "footprint_diameter_nm": 2 * float(radius[k]),
+                "height_nm": 0.0 if domes.z_nm[k] > 0 else float(radius[k]),
+                "z_nm": float(domes.z_nm[k]),
+                "depth_nm": float(depth[k]),
+                "faceting": float(faceting[k]),
+                "phase": "crystal" if domes.crystalline[k] else "amorphous",
+                "contrast": float(contrast[k]),
                 "touches_border": bool(border[k]),
             }
             for k in range(len(domes))
@@ -53,10 +67,13 @@ class ImageFacts:
             "count": summary.count,
             "areal_density_per_um2": summary.areal_density_per_um2,
             "particles": particles,
+            "merged": [
+                [gone, into] for gone, into in specimen.merged(self.t_s).items() if into in within
+            ],
             "drift_nm": list(self.drift_nm),
             "dose_e_per_nm2": self.dose_e_per_nm2,
             "temperature_celsius": self.celsius,
-            "ni_reduced_fraction": specimen.ni_reduced_fraction(self.thermal_s),
+            "ni_reduced_fraction": specimen.ni_reduced_fraction(self.t_s),
             "pixel_size_nm": self.view.pixel_nm,
             "blanked": self.blanked,
         }

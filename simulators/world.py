@@ -9,14 +9,13 @@ from acquire.clock import Clock
 from acquire.instruments import ScanExposure
 from simulators.chip import AMBIENT_CELSIUS, ChipSettings, HeatingChip
 from simulators.column import RELAXATION_S, RELAXED, Beam, Column, Drift, DriftSettings
-from simulators.history import OfSample, Relaxation, TemperatureHistory, ThermalTime
-from simulators.specimen import ACTIVATION_EV, REFERENCE_CELSIUS, Specimen, Summary, View, summarise
+from simulators.history import Relaxation, TemperatureHistory
+from simulators.specimen import Specimen, Summary, View, lived, summarise
 from simulators.truth import TruthLog
 
 SCAN = "scan"
 SPECTROMETER = "spectrometer"
 PROBE_FWHM_NM = 0.1  # area that a parked probe's dose is counted on
-_THERMAL = "thermal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,23 @@ class WorldSettings:
     """Share of the rise above ambient by which the sample stays cooler than the heater."""
 
 
+class Sample:
+    """The temperature of the specimen, cooler than the heater by a share of the rise above ambient."""
+
+    def __init__(self, history: TemperatureHistory, cooler_by: float) -> None:
+        self._history = history
+        self._cooler_by = cooler_by
+
+    def celsius(self, t_s: float) -> float:
+        """The specimen's temperature at a time."""
+        heater = self._history.celsius(t_s)
+        return heater - self._cooler_by * (heater - AMBIENT_CELSIUS)
+
+    def value(self, name: str, t_s: float) -> float:
+        """What a process of the specimen has lived through."""
+        return self._history.value(name, t_s)
+
+
 @dataclass
 class World:
     """Everything the instruments share; made by :func:`make`."""
@@ -40,7 +56,7 @@ class World:
     specimen: Specimen
     settings: WorldSettings
     history: TemperatureHistory
-    sample: OfSample
+    sample: Sample
     chip: HeatingChip
     column: Column
     drift: Drift
@@ -50,13 +66,9 @@ class World:
     field_of_view: ScanExposure | None = None
     """Of the last armed scan."""
 
-    def thermal_s(self, t_s: float) -> float:
-        """Thermal time of the specimen at a time."""
-        return self.history.value(_THERMAL, t_s)
-
     def sample_celsius(self, t_s: float) -> float:
         """Temperature of the specimen at a time."""
-        return self.sample.sample_celsius(self.history.celsius(t_s))
+        return self.sample.celsius(t_s)
 
     def to_specimen(self, x_nm: float, y_nm: float, t_s: float) -> tuple[float, float]:
         """Specimen coordinates of a point of the scan's frame at a time."""
@@ -74,7 +86,7 @@ class World:
     def summary(self, exposure: ScanExposure, t_s: float) -> Summary:
         """The truth about a field at a time."""
         view = self.view(exposure, t_s)
-        return summarise(self.specimen.domes(view, self.thermal_s(t_s)), view)
+        return summarise(self.specimen.domes(view, t_s), view)
 
     def electrons_per_nm2(self, electrons: float) -> float:
         """Electrons of a parked probe per area of the probe."""
@@ -84,17 +96,19 @@ class World:
 def make(
     clock: Clock, seed: int, specimen: Specimen, settings: WorldSettings, *, draft: bool
 ) -> World:
-    """A world at rest: heater off, beam on, at the clock's present time."""
-    share = settings.viewing_area_offset
-    sample = OfSample(ThermalTime(ACTIVATION_EV, REFERENCE_CELSIUS), share, AMBIENT_CELSIUS)
-    history = TemperatureHistory(
-        clock.now_s(), AMBIENT_CELSIUS, {_THERMAL: sample, RELAXED: Relaxation(RELAXATION_S)}
+    """A world at rest: heater off, beam on, at the clock's present time; the specimen is fresh."""
+    start_s = clock.now_s()
+    history = lived(
+        start_s=start_s,
+        cooler_by=settings.viewing_area_offset,
+        more={RELAXED: Relaxation(RELAXATION_S)},
     )
+    sample = Sample(history, settings.viewing_area_offset)
     return World(
         clock=clock,
         seed=seed,
         draft=draft,
-        specimen=specimen,
+        specimen=specimen.under(sample, start_s),
         settings=settings,
         history=history,
         sample=sample,

@@ -1,28 +1,28 @@
 """What is in the beam: the film, its boundaries, the particles on it, and the truth about them."""
 
-from simulators.specimen.presets import ACTIVATION_EV, PRESETS, REFERENCE_CELSIUS
-from simulators.specimen.specimen import (
+from simulators.specimen.domes import (
     FOOTPRINT_PER_DIAMETER,
     VISIBLE_NM,
     Domes,
-    Specimen,
     Summary,
     View,
-    named,
     summarise,
     touches_border,
 )
+from simulators.specimen.presets import PRESETS
+from simulators.specimen.rates import Temperature, lived
+from simulators.specimen.specimen import Specimen, named
 
 __all__ = [
-    "ACTIVATION_EV",
     "FOOTPRINT_PER_DIAMETER",
     "PRESETS",
-    "REFERENCE_CELSIUS",
     "VISIBLE_NM",
     "Domes",
     "Specimen",
     "Summary",
+    "Temperature",
     "View",
+    "lived",
     "named",
     "summarise",
     "touches_border",

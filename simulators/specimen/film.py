@@ -1,4 +1,4 @@
-"""The film before anything grows: its thickness, its texture and its network of anti-phase boundaries.
+"""The film before anything grows: its thickness, texture, anti-phase boundaries and dislocations.
 
 Everything repeats with the period of the simulated region, so that a view that drifts or is shifted
 never leaves the film.
@@ -22,6 +22,9 @@ _TILE_NM = 512.0  # divides the region, so that texture and region repeat togeth
 _TILE_PIXELS = 1024
 _BOUNDARY_WAVES = 40
 _NEWTON_STEPS = 8
+_LINE_SHARE = 0.25  # of the pitch of a grating that a raised line takes
+_LINE_HEIGHT = 0.3  # of the thickness, for each direction
+_LINE_EDGE_NM = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,21 @@ class FilmSettings:
     texture_length_nm: float = 1.2
     boundary_spacing_nm: float = 120.0
     """Typical distance between anti-phase boundaries; 0 leaves them out."""
+    dislocations_per_um2: float = 600.0
+    grating_pitch_nm: float = 0.0
+    """Pitch of the raised lines of a calibration grating, along x and y; must divide the region."""
 
 
 class Film:
-    """A periodic film, made from its settings and a seed."""
+    """A periodic film, made from its settings and a seed; raises ValueError for a grating that cannot be."""
 
     def __init__(self, settings: FilmSettings, seed: int) -> None:
+        pitch = settings.grating_pitch_nm
+        if pitch < 0 or (pitch and REGION_NM % pitch):
+            raise ValueError(
+                f"grating_pitch_nm = {pitch} refused: it must divide the region of {REGION_NM:g} nm, "
+                "for example 64."
+            )
         self.settings = settings
         self._seed = seed
         rng = generator(seed, "film")
@@ -51,11 +63,17 @@ class Film:
         self._slow_phase = rng.uniform(0, 2 * math.pi, 3)
         self._slow_amplitude = settings.undulation * np.array([0.6, 0.6, 0.3])
         self._wave_k, self._wave_phase = _boundary_waves(settings.boundary_spacing_nm, rng)
+        rng = generator(seed, "dislocations")
+        number = rng.poisson(settings.dislocations_per_um2 * REGION_NM**2 / 1e6)
+        self.dislocations_nm: Array = rng.uniform(0, REGION_NM, (number, 2))
+        """Where dislocations come through the surface; (n, 2)."""
 
     def relative_thickness(self, x_nm: float, y_nm: float) -> float:
         """Thickness over the nominal one at a point."""
         phases = self._slow_k @ np.array([x_nm, y_nm]) + self._slow_phase
-        return float(1 + self._slow_amplitude @ np.cos(phases))
+        slow = float(1 + self._slow_amplitude @ np.cos(phases))
+        x, y = (float(self._lines(np.array([at]))[0]) for at in (x_nm, y_nm))
+        return slow + x + y
 
     def thickness_map(self, x_nm: Array, y_nm: Array) -> NDArray[np.float32]:
         """Relative thickness on the grid of columns ``x_nm`` and rows ``y_nm``; float32 (y, x)."""
@@ -66,6 +84,9 @@ class Film:
         ):
             columns += [np.cos(kx * x_nm), np.sin(kx * x_nm)]
             rows += [amplitude * np.cos(ky * y_nm + phase), -amplitude * np.sin(ky * y_nm + phase)]
+        if self.settings.grating_pitch_nm:
+            columns += [self._lines(x_nm), np.ones_like(x_nm)]
+            rows += [np.ones_like(y_nm), self._lines(y_nm)]
         left = np.stack(rows, axis=0).astype(np.float32)
         right = np.stack(columns, axis=0).astype(np.float32)
         # not a matrix product: waking the threads of BLAS costs 20 ms on a busy machine, this 1 ms
@@ -109,6 +130,23 @@ class Film:
             step *= np.minimum(1, longest / np.maximum(length, 1e-12))[:, None]
             foot += step
         return foot, np.hypot(step[:, 0], step[:, 1]) < 0.05
+
+    def boundary_direction(self, points_nm: Array) -> Array:
+        """Unit vectors (n, 2) along the boundary at points on it; 0 without boundaries."""
+        if not len(self._wave_k):
+            return np.zeros_like(points_nm)
+        _, slope = self._boundary_field(points_nm)
+        along = np.stack([-slope[:, 1], slope[:, 0]], axis=1)
+        return np.asarray(along / np.maximum(np.hypot(*along.T), 1e-12)[:, None])
+
+    def _lines(self, position_nm: Array) -> Array:
+        """Relative height of the lines of a grating across their direction; centred on multiples of the pitch."""
+        pitch = self.settings.grating_pitch_nm
+        if not pitch:
+            return np.zeros_like(position_nm)
+        from_line = np.abs(np.mod(position_nm + pitch / 2, pitch) - pitch / 2)
+        edge = (_LINE_SHARE * pitch / 2 - from_line) / _LINE_EDGE_NM
+        return np.asarray(_LINE_HEIGHT * 0.5 * (1 + np.tanh(edge)))
 
     def _boundary_field(self, points_nm: Array) -> tuple[Array, Array]:
         """A random field (n,) whose zero lines are the boundaries, and its gradient (n, 2)."""

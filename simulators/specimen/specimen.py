@@ -1,120 +1,148 @@
-"""The specimen: a film and the particles on it, at a thermal time, seen in a field of view."""
+"""The specimen: a film and the particles on it, under a temperature, at any time."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.noise import generator
-from simulators.specimen.film import REGION_NM, Film
-from simulators.specimen.kinetics import FixedPopulation, Population, Sites
-from simulators.specimen.presets import NI_PER_NM3_OF_FILM, PRESETS, Preset
+from simulators.specimen.budget import NEAR_SURFACE_NM, budget, reduced_share
+from simulators.specimen.crystal import crystalline, orientation_rad
+from simulators.specimen.domes import FOOTPRINT_PER_DIAMETER, Domes, View, seen
+from simulators.specimen.evolution import Evolution
+from simulators.specimen.film import Film
+from simulators.specimen.grain_boundary import GrainBoundary, grain_boundary
+from simulators.specimen.kinetics import MERGED, NI_PER_NM3, PRESENT, Setting, State
+from simulators.specimen.presets import PRESETS, Preset
+from simulators.specimen.rates import Rates, Temperature, lived
+from simulators.specimen.resistivity import resistivity_ohm_m
+from simulators.specimen.shape import thickness_nm
+from simulators.specimen.sites import Sites, empty, lattice, scatter
 
 Array = NDArray[np.float64]
 
-FOOTPRINT_PER_DIAMETER = 2 ** (1 / 3)
-"""A hemisphere (contact angle 90°) is this much wider than the sphere of equal volume: R³ = d³/4."""
-VISIBLE_NM = 2.0
-"""Least equivalent diameter that a statement about the particles in an image includes."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A rectangle of the specimen: pixel (row i, column j) is centred on origin + (j + ½, i + ½) pixels."""
-
-    origin_nm: tuple[float, float]
-    """Specimen coordinates (x, y) of the image's top-left corner."""
-    shape: tuple[int, int]
-    pixel_nm: float
-
-    @property
-    def size_nm(self) -> tuple[float, float]:
-        """Width and height."""
-        return self.shape[1] * self.pixel_nm, self.shape[0] * self.pixel_nm
-
-
-@dataclass(frozen=True, slots=True)
-class Domes:
-    """Particles in a view: equally long arrays, positions relative to the view's top-left corner."""
-
-    id: NDArray[np.intp]
-    x_nm: Array
-    y_nm: Array
-    diameter_nm: Array
-    """Equivalent spherical diameter."""
-
-    @property
-    def radius_nm(self) -> Array:
-        """Radius of the hemisphere: of its footprint, and its height."""
-        return self.diameter_nm * (FOOTPRINT_PER_DIAMETER / 2)
-
-    def __len__(self) -> int:
-        return len(self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a perfect measurement of a view gives, over particles of at least ``VISIBLE_NM``."""
-
-    mean_diameter_nm: float
-    """Over particles that do not touch the border; NaN if there is none."""
-    count: int
-    """Of those particles."""
-    areal_density_per_um2: float
-    """Of particles centred in the view."""
-
 
 class Specimen:
-    """One specimen, made from a preset and a seed; safe for use by several threads."""
+    """One specimen under one temperature, which is 25 °C until :meth:`under` says more.
 
-    def __init__(self, preset: Preset, seed: int) -> None:
+    All times are those of the temperature's history, in s, and must have come. Positions of the whole
+    region have its origin. Safe for use by several threads.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        seed: int,
+        temperature: Temperature | None = None,
+        *,
+        rates: Rates | None = None,
+    ) -> None:
         self.preset = preset
+        self.seed = seed
         self.film = Film(preset.film, seed)
-        self._population = _populate(preset, self.film, seed)
-        area = REGION_NM**2
-        self._near_surface_ni = NI_PER_NM3_OF_FILM * preset.near_surface_nm * area
+        self.grain_boundary: GrainBoundary | None = (
+            grain_boundary(seed) if preset.grain_boundary else None
+        )
+        self._budget = budget(preset.film)
+        self._fixed = _fixed(preset, seed)
+        sites = scatter(preset, self.film, seed) if preset.sites_per_um2 else empty()
+        ni = self._budget
+        self._setting = Setting(sites, rates or Rates(), ni.boundary, ni.beside, ni.bulk)
+        self._live(temperature or lived(), 0.0)
+
+    def under(self, temperature: Temperature, start_s: float = 0.0) -> Specimen:
+        """The same specimen, fresh, under a temperature that begins at ``start_s``."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._live(temperature, start_s)
+        return other
+
+    def _live(self, temperature: Temperature, start_s: float) -> None:
+        self._temperature = temperature
+        self._evolution = Evolution(self._setting, self.seed, temperature, start_s)
 
     @property
     def sites(self) -> Sites:
-        """Where particles are or will be."""
-        return self._population.sites
+        """Where particles are or can be."""
+        return self._setting.sites
 
-    def diameters_nm(self, thermal_s: float) -> Array:
-        """Equivalent diameters of all particles of the region, by id; 0 where there is none yet."""
-        return self._population.diameters_nm(thermal_s)
+    @property
+    def ni_total(self) -> float:
+        """Nickel atoms of the region of the fresh film."""
+        return self._budget.total
 
-    def ni_in_particles(self, thermal_s: float) -> float:
+    @property
+    def steps(self) -> int:
+        """How many steps the kinetics have taken so far."""
+        return self._evolution.steps
+
+    def state(self, t_s: float) -> State:
+        """Particles and reservoirs at a time."""
+        return self._evolution.at(t_s)
+
+    def particles(self, t_s: float) -> Domes:
+        """All particles of the region at a time, by id."""
+        if self._fixed is not None:
+            return self._fixed
+        state = self.state(t_s)
+        which = np.flatnonzero(state.stage == PRESENT)
+        diameter = state.diameter_nm
+        attempts = self._setting.rates.flicker_per_s * self._temperature.value("flicker", t_s)
+        crystals = crystalline(self.sites, diameter, attempts, self.seed)
+        return Domes(
+            which,
+            state.x_nm[which],
+            state.y_nm[which],
+            diameter[which],
+            state.below[which],
+            crystals[which],
+            orientation_rad(which, self.seed),
+            self.sites.z_nm[which],
+        )
+
+    def domes(self, view: View, t_s: float, margin_nm: float = 0.0) -> Domes:
+        """Particles whose footprint reaches into a view at a time, or to ``margin_nm`` from it."""
+        return seen(self.particles(t_s), view, margin_nm)
+
+    def merged(self, t_s: float) -> dict[int, int]:
+        """Particles that have gone into others by coalescence until a time: id to id."""
+        state = self.state(t_s)
+        gone = np.flatnonzero(state.stage == MERGED)
+        return dict(zip(gone.tolist(), state.into[gone].tolist(), strict=True))
+
+    def ni_in_particles(self, t_s: float) -> float:
         """Nickel atoms in all particles of the region."""
-        return self._population.ni_in_particles(thermal_s)
+        if self._fixed is not None:
+            return float(NI_PER_NM3 * np.pi / 6 * np.sum(self._fixed.diameter_nm**3))
+        return self.state(t_s).particle_ni
 
-    def ni_reduced_fraction(self, thermal_s: float) -> float:
-        """Share of the near-surface nickel that is metal."""
-        return self.ni_in_particles(thermal_s) / self._near_surface_ni
+    def ni_reduced_fraction(self, t_s: float) -> float:
+        """Share of the nickel near the surface that is metal; see :func:`~.budget.reduced_share`."""
+        if self._fixed is not None:
+            return reduced_share(self.preset.film, self.ni_in_particles(t_s))
+        volume = self.state(t_s).volume_nm3
+        near = float(volume[self.sites.z_nm < NEAR_SURFACE_NM].sum())
+        return reduced_share(self.preset.film, NI_PER_NM3 * near)
 
-    def domes(self, view: View, thermal_s: float, margin_nm: float = 0.0) -> Domes:
-        """Particles whose footprint reaches into a view, or to ``margin_nm`` from it."""
-        diameter = self.diameters_nm(thermal_s)
-        radius = diameter * (FOOTPRINT_PER_DIAMETER / 2) + margin_nm
-        width, height = view.size_nm
-        reach = float(radius.max(initial=0.0))
-        sites = self.sites
-        x = np.mod(sites.x_nm - view.origin_nm[0] + reach, REGION_NM) - reach
-        y = np.mod(sites.y_nm - view.origin_nm[1] + reach, REGION_NM) - reach
-        seen = (diameter > 0) & (x > -radius) & (x < width + radius)
-        seen &= (y > -radius) & (y < height + radius)
-        which = np.flatnonzero(seen)
-        return Domes(which, x[which], y[which], diameter[which])
+    def ni_left_in_film(self, t_s: float) -> float:
+        """Share of the film's nickel that is still in it; 1 for fixed particles, which it never held."""
+        if self._fixed is not None:
+            return 1.0
+        return 1 - self.ni_in_particles(t_s) / self.ni_total
 
-    def dome_height_nm(self, x_nm: float, y_nm: float, thermal_s: float) -> float:
-        """Height of nickel at a point of the specimen, in nm."""
-        domes = self.domes(View((x_nm, y_nm), (1, 1), 1e-6), thermal_s)
-        square = domes.radius_nm**2 - domes.x_nm**2 - domes.y_nm**2
-        return float(np.sqrt(np.maximum(square, 0.0)).sum())
+    def resistivity_ohm_m(self, t_s: float) -> float:
+        """Of the film, at the specimen's temperature."""
+        return resistivity_ohm_m(self.ni_reduced_fraction(t_s), self._temperature.celsius(t_s))
+
+    def dome_height_nm(self, x_nm: float, y_nm: float, t_s: float) -> float:
+        """Nickel along the beam at a point of the specimen, in nm."""
+        domes = self.domes(View((x_nm, y_nm), (1, 1), 1e-6), t_s)
+        distance = np.hypot(domes.x_nm, domes.y_nm)
+        above, below = thickness_nm(domes.diameter_nm, domes.below, distance)
+        return float((above + below).sum())
 
 
 def named(name: str, seed: int, diameters_nm: Sequence[float] = ()) -> Specimen:
@@ -126,7 +154,7 @@ def named(name: str, seed: int, diameters_nm: Sequence[float] = ()) -> Specimen:
     return _named(name, seed, tuple(diameters_nm))
 
 
-@lru_cache(maxsize=8)  # a specimen never changes, so that simulations may share it
+@lru_cache(maxsize=8)  # cold, a specimen never changes, so that simulations may share it
 def _named(name: str, seed: int, diameters_nm: tuple[float, ...]) -> Specimen:
     if name not in PRESETS:
         raise ValueError(f"specimen {name!r} is not known; known are: {', '.join(PRESETS)}.")
@@ -144,104 +172,8 @@ def _named(name: str, seed: int, diameters_nm: tuple[float, ...]) -> Specimen:
     return Specimen(preset, seed)
 
 
-def touches_border(domes: Domes, view: View) -> NDArray[np.bool_]:
-    """Which footprints cross the edge of the view; bool (n,)."""
-    width, height = view.size_nm
-    x, y, r = domes.x_nm, domes.y_nm, domes.radius_nm
-    return (x < r) | (y < r) | (x > width - r) | (y > height - r)
-
-
-def summarise(domes: Domes, view: View) -> Summary:
-    """The truth about a view in three numbers."""
-    width, height = view.size_nm
-    visible = domes.diameter_nm >= VISIBLE_NM
-    whole = domes.diameter_nm[visible & ~touches_border(domes, view)]
-    x, y = domes.x_nm, domes.y_nm
-    inside = visible & (x >= 0) & (y >= 0) & (x < width) & (y < height)
-    return Summary(
-        float(whole.mean()) if len(whole) else math.nan,
-        len(whole),
-        float(inside.sum()) / (width * height) * 1e6,
-    )
-
-
-def _populate(preset: Preset, film: Film, seed: int) -> Population | FixedPopulation:
-    rng = generator(seed, "sites")
-    if preset.fixed_diameters_nm:
-        return _lattice(preset, rng)
-    number = round(preset.density_per_um2 * REGION_NM**2 / 1e6)
-    points, on_boundary = _scatter(number, preset, film, rng)
-    median = np.where(on_boundary, preset.onset_s, preset.onset_elsewhere_s)
-    onset = median * np.exp(preset.onset_spread * rng.standard_normal(number))
-    speed = preset.speed_nm * np.exp(preset.speed_spread * rng.standard_normal(number))
-    near_surface = NI_PER_NM3_OF_FILM * preset.near_surface_nm * REGION_NM**2
-    sites = Sites(points[:, 0], points[:, 1], onset, speed)
-    return Population(sites, near_surface * preset.reachable_share)
-
-
-def _lattice(preset: Preset, rng: np.random.Generator) -> FixedPopulation:
-    """Fixed particles on a jittered square lattice, sizes in turn along rows, shifted from row to row."""
-    n = round(REGION_NM / preset.fixed_pitch_nm)
-    row, column = np.divmod(np.arange(n * n), n)
-    jitter = rng.uniform(-0.08, 0.08, (2, n * n))
-    pitch = REGION_NM / n
-    sizes = np.array(preset.fixed_diameters_nm)
-    return FixedPopulation(
-        (column + 0.5 + jitter[0]) * pitch,
-        (row + 0.5 + jitter[1]) * pitch,
-        sizes[(column + 2 * row) % len(sizes)],
-    )
-
-
-def _scatter(
-    number: int, preset: Preset, film: Film, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Points (n, 2) of a hard-core process, most of them on boundaries, and which those are."""
-    kept: list[tuple[float, float]] = []
-    flags: list[bool] = []
-    grid = _HardCore(preset.spacing_nm)
-    quota = {True: round(number * preset.boundary_share)}
-    quota[False] = number - quota[True]
-    for on_boundary in (True, False):
-        for _ in range(40):
-            if not quota[on_boundary]:
-                break
-            points = rng.uniform(0, REGION_NM, (2 * number, 2))
-            if on_boundary:
-                points, arrived = film.project_to_boundary(points)
-                points = np.mod(points[arrived], REGION_NM)
-            for x, y in points.tolist():
-                if quota[on_boundary] and grid.take(x, y):
-                    kept.append((x, y))
-                    flags.append(on_boundary)
-                    quota[on_boundary] -= 1
-    if len(kept) < number:
-        raise ValueError(
-            f"only {len(kept)} of {number} sites fit on the specimen; lower the density or spacing."
-        )
-    return np.array(kept, dtype=float).reshape(-1, 2), np.array(flags, dtype=bool)
-
-
-class _HardCore:
-    """Remembers points on the periodic region and refuses one that is too close to another."""
-
-    def __init__(self, spacing_nm: float) -> None:
-        self._cells = max(1, int(REGION_NM // spacing_nm))
-        self._size = REGION_NM / self._cells
-        self._square = spacing_nm**2
-        self._taken: dict[tuple[int, int], list[tuple[float, float]]] = {}
-
-    def take(self, x: float, y: float) -> bool:
-        column, row = int(x / self._size), int(y / self._size)
-        half = REGION_NM / 2
-        for i in (-1, 0, 1):
-            for j in (-1, 0, 1):
-                cell = ((column + i) % self._cells, (row + j) % self._cells)
-                for px, py in self._taken.get(cell, ()):
-                    dx = (px - x + half) % REGION_NM - half
-                    dy = (py - y + half) % REGION_NM - half
-                    if dx * dx + dy * dy < self._square:
-                        return False
-        key = (column % self._cells, row % self._cells)
-        self._taken.setdefault(key, []).append((x, y))
-        return True
+def _fixed(preset: Preset, seed: int) -> Domes | None:
+    if not preset.fixed_diameters_nm:
+        return None
+    x, y, diameter = lattice(preset, seed)
+    return Domes(np.arange(len(x)), x, y, diameter)

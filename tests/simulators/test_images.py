@@ -18,14 +18,14 @@ from simulators.imaging import (
     render,
 )
 from simulators.noise import generator, poisson_counts
-from simulators.specimen import Domes, Specimen, View, named
+from simulators.specimen import Domes, Specimen, View, lived, named
 
 ELECTRONS = Beam().electrons_per_s * 1e-6  # 50 pA, 1 µs
 
 
 @pytest.fixture(scope="module")
 def lsnt() -> Specimen:
-    return named("lsnt_nonstoichiometric", 1)
+    return named("lsnt_nonstoichiometric", 1).under(lived([(0.7, 700.0)]))
 
 
 def _dome(diameter_nm: float, x_nm: float, y_nm: float) -> Domes:

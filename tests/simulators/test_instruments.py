@@ -363,7 +363,7 @@ def test_truth_forgets_the_oldest_and_says_so() -> None:
     log = TruthLog("scan", remembered=3)
     for k in range(5):
         view = View((0.0, 0.0), (1, 1), 1.0)
-        log.add(ImageFacts(k, float(k), view, 0.0, 25.0, (0.0, 0.0), 0.0, blanked=False))
+        log.add(ImageFacts(k, float(k), view, 25.0, (0.0, 0.0), 0.0, blanked=False))
     assert log.find(4).index == 4
     with pytest.raises(KeyError, match="not remembered"):
         log.find(1)
