@@ -13,6 +13,7 @@ SIMULATORS = "hotstage.simulators"
 ESTIMATORS = "hotstage.estimators"
 STATIONS = "hotstage.stations"
 WINDOWS = "hotstage.windows"
+BENCHES = "hotstage.benches"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from acquire import plugins
+from acquire.errors import ConfigError
+
 bench = typer.Typer(
     name="bench",
     help="Measure hotstage on this machine.",
@@ -84,3 +87,18 @@ def soak(
     from acquire.bench.soak import main
 
     return main(hours, check=check)
+
+
+@bench.command()
+def specimen(
+    seeds: Annotated[int, typer.Option("--seeds", help="How many specimens, seeds 1, 2, ….")] = 5,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a figure is off.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Compare the simulated specimen with the published figures."""
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: at least one specimen must be simulated.")
+    report = plugins.find(plugins.BENCHES, "specimen")
+    return int(report(seeds=range(1, seeds + 1), check=check, json=json))
