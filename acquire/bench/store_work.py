@@ -92,6 +92,6 @@ CHANNEL = "counts"
 SMALL = Work("256²", IMAGES, (256, 256), 2000, 1, 500.0, 300.0, 61)
 MIDDLE = Work("1024²", IMAGES, (1024, 1024), 200, 1, 200.0, 300.0, 7)
 LARGE = Work("2048²", IMAGES, (2048, 2048), 60, 1, 30.0, 300.0, 7)
-SPECTRUM = Work("spectra", SPECTRA, (2048,), 64 * 1000, 64, 8000.0, 10.0, 61)
+SPECTRUM = Work("spectra", SPECTRA, (2048,), 64 * 4000, 64, 8000.0, 10.0, 61)
 LITTLE = Work("128²", IMAGES, (128, 128), 1, 1, 2500.0, 300.0, 61)
 WORKS = {work.name: work for work in (SMALL, MIDDLE, LARGE, SPECTRUM, LITTLE)}

@@ -36,14 +36,14 @@ MISSING = 2**64 - 1
 IDLE_FLUSHES = 25
 """An array's file is closed after so many publications without a new chunk."""
 
-TOGETHER_BYTES = 512 * 1024
+TOGETHER_BYTES = 2**20
 """Small chunks that wait are written together up to about so much: a lock and a call of the system
 for each would cost a tenth of the speed."""
 
 TOGETHER_CHUNKS = 250
 """No more than these: a system takes some 1000 pieces in one call."""
 
-HEAVY_BYTES = 2 * 2**20
+HEAVY_BYTES = 8 * 2**20
 """So much in one file is brought to the disk at once, and not when the sync window ends: a file that
 is synced takes no bytes meanwhile, and 40 MB of it hold the writer up for 80 ms."""
 

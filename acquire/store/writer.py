@@ -61,7 +61,7 @@ MOST_STREAMS = 1000
 
 _BUSY = 0.5
 """Fullness from which chunks that are not full yet must wait."""
-_WRITE_BACK_S = 0.05
+_WRITE_BACK_S = 0.2
 """Wall time between looks for files that much was written to."""
 _SETTLE_S = 0.1
 """How long a publication waits for what was just appended."""
