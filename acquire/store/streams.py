@@ -1,4 +1,4 @@
-"""How frames and estimates become the rows of Zarr groups: names, dimensions, coordinates."""
+"""How frames become the rows of a Zarr group: names, dimensions, coordinates."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 
 from acquire.errors import StoreError
-from acquire.instruments import AnyArray, Axis, ChannelSpec, Frame, FrameMeta, StreamSpec
+from acquire.instruments import AnyArray, Frame, FrameMeta, StreamSpec
+from acquire.store.axes import axis_attributes, ome_metadata, stored_dims
 from acquire.store.cf import cf_units
-from acquire.store.columns import Cell, ColumnSpec, Kind
+from acquire.store.columns import ColumnSpec, Kind
 from acquire.store.groups import GrowingGroup
 from acquire.store.layout import (
     COLUMN_CHUNK_ROWS,
-    ESTIMATES,
     FAST_COLUMN_CHUNK_ROWS,
     FAST_PER_S,
     FULL,
     IMAGES,
-    PARTICLES,
     SPECTRA,
     ArrayLayout,
     check_distinct,
@@ -31,12 +30,10 @@ from acquire.store.layout import (
 )
 from acquire.store.pool import WritePool
 from acquire.store.shards import ShardedArray
-from acquire.stream.records import Estimate, Quantity
 from acquire.stream.sink import FrameBlock, FrameContext
 
 logger = logging.getLogger(__name__)
 
-_OME_UNITS = {"nm": "nanometer", "µm": "micrometer", "s": "second", "Å": "angstrom"}
 _CONTEXT_COLUMNS = {
     "temperature_before_celsius": "temperature_before",
     "temperature_after_celsius": "temperature_after",
@@ -46,12 +43,6 @@ _CONTEXT_COLUMNS = {
 }
 _Row = tuple[int, float, float, FrameContext, FrameMeta]
 """Index, start, end, and what else is known of a frame."""
-_AXIS_NAMES = {
-    "x": "distance along the scan lines, to the right",
-    "y": "distance across the scan lines, downwards",
-    "energy_loss": "energy loss, nominal",
-    "energy_loss_low": "energy loss, nominal, of the low-loss range",
-}
 
 _FRAME_COLUMNS = (
     ColumnSpec("time", unit="s", long_name="start of the exposure, on the run's clock"),
@@ -139,7 +130,7 @@ class FrameStream:
                 if dim not in done and original in channel.axes:
                     axis = channel.axes[original]
                     values = axis.offset + axis.step * np.arange(size, dtype=np.float64)
-                    self.group.add_axis(dim, values, _axis_attributes(dim, axis))
+                    self.group.add_axis(dim, values, axis_attributes(dim, axis))
                     done.add(dim)
             layout = ArrayLayout.of_frames(
                 channel.dtype,
@@ -320,151 +311,3 @@ class FrameStream:
         period = span / intervals if intervals > 0 and span > 0 else 1.0
         start = 0.0 if np.isnan(self._first_s) else self._first_s
         return {"ome": ome_metadata(self.spec, period, start)}
-
-
-def stored_dims(spec: StreamSpec) -> dict[str, tuple[str, ...]]:
-    """Dimension names by channel, made different where channels of a stream differ in an axis."""
-    taken: dict[str, tuple[int, Axis | None]] = {}
-    found: dict[str, tuple[str, ...]] = {}
-    # core loss and images first: they keep the plain names
-    for name in sorted(spec.channels, key=lambda n: n.startswith("low_loss")):
-        channel = spec.channels[name]
-        dims: list[str] = []
-        for dim, size in zip(channel.dims, channel.shape, strict=True):
-            axis = channel.axes.get(dim)
-            stored = f"{dim}_low" if name == "low_loss" and dim == "energy_loss" else dim
-            if taken.setdefault(stored, (size, axis)) != (size, axis):
-                stored = f"{dim}_{name}"
-                taken[stored] = (size, axis)
-            dims.append(stored)
-        found[name] = tuple(dims)
-    return found
-
-
-def ome_metadata(spec: StreamSpec, period_s: float, start_s: float) -> dict[str, Any]:
-    """OME-NGFF 0.5 multiscales: one image per detector, at first of a single level.
-
-    The scale of time is the mean spacing of the frames; their exact times are the coordinate.
-    """
-    stored = stored_dims(spec)  # readers want the names of the axes to be those of the dimensions
-    multiscales = []
-    for name, channel in spec.channels.items():
-        if channel.dims != ("y", "x"):
-            continue
-        axes = [_axis(channel, dim) for dim in channel.dims]
-        multiscales.append(
-            {
-                "name": name,
-                "axes": [
-                    {"name": "time", "type": "time", "unit": "second"},
-                    *(
-                        {"name": dim, "type": "space", "unit": _OME_UNITS.get(axis.unit, axis.unit)}
-                        for dim, axis in zip(stored[name], axes, strict=True)
-                    ),
-                ],
-                "datasets": [
-                    {
-                        "path": f"{FULL}/{name}",
-                        "coordinateTransformations": [
-                            {"type": "scale", "scale": [period_s, *(a.step for a in axes)]},
-                            {
-                                "type": "translation",
-                                "translation": [start_s, *(a.offset for a in axes)],
-                            },
-                        ],
-                    }
-                ],
-            }
-        )
-    return {"version": "0.5", "multiscales": multiscales}
-
-
-def _axis(channel: ChannelSpec, dim: str) -> Axis:
-    return channel.axes.get(dim, Axis(0.0, 1.0, "nm"))
-
-
-def _axis_attributes(dim: str, axis: Axis) -> dict[str, str]:
-    return {"units": cf_units(axis.unit), "long_name": _AXIS_NAMES.get(dim, dim.replace("_", " "))}
-
-
-class EstimateStream:
-    """The groups of one estimator: its quantities over time, and its table of particles."""
-
-    def __init__(
-        self,
-        root: Path,
-        name: str,
-        quantities: tuple[Quantity, ...],
-        columns: Mapping[str, str],
-    ) -> None:
-        check_name(name, "an estimator")
-        specs = [
-            ColumnSpec("time", unit="s", long_name="end of the exposure of the frame"),
-            ColumnSpec("frame_index", Kind.COUNT, long_name="number of the frame in its stream"),
-            ColumnSpec("flags", Kind.FLAGS, long_name="reasons to distrust the estimate"),
-        ]
-        for quantity in quantities:
-            specs += [
-                ColumnSpec(quantity.name, unit=quantity.unit, long_name=quantity.long_name),
-                ColumnSpec(
-                    f"{quantity.name}_sigma",
-                    unit=quantity.unit,
-                    long_name=f"standard uncertainty of {quantity.long_name}",
-                ),
-            ]
-        coordinates = {"coordinates": "frame_index"}
-        self.name = name
-        self.estimates = GrowingGroup(root, f"{ESTIMATES}/{name}", "time", specs, coordinates)
-        self.particles: GrowingGroup | None = None
-        if columns:
-            specs = [
-                ColumnSpec(
-                    "frame_index", Kind.COUNT, long_name="number of the frame in its stream"
-                ),
-                ColumnSpec("time", unit="s", long_name="end of the exposure of the frame"),
-                *(ColumnSpec(c, unit=u, long_name=c.replace("_", " ")) for c, u in columns.items()),
-            ]
-            coordinates = {"coordinates": "frame_index time"}
-            self.particles = GrowingGroup(root, f"{PARTICLES}/{name}", "row", specs, coordinates)
-
-    @property
-    def groups(self) -> tuple[GrowingGroup, ...]:
-        """What there is to publish."""
-        return (self.estimates,) if self.particles is None else (self.estimates, self.particles)
-
-    def append(self, estimate: Estimate) -> None:
-        """Buffer an estimate and its table; raises StoreError for a table that is not one."""
-        self._append_table(estimate)
-        cells: dict[str, Cell] = {
-            "time": estimate.t_s,
-            "frame_index": estimate.frame_index,
-            "flags": estimate.flags,
-        }
-        for name, value in estimate.values.items():
-            cells[name] = value.value
-            cells[f"{name}_sigma"] = value.sigma
-        self.estimates.append(cells, stream=estimate.stream)
-
-    def _append_table(self, estimate: Estimate) -> None:
-        if not estimate.table:
-            return
-        lengths = {name: np.shape(column) for name, column in estimate.table.items()}
-        shapes = set(lengths.values())
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise StoreError(
-                f"the table of estimator {self.name!r} for frame {estimate.frame_index} is not one: "
-                f"its columns have the shapes {lengths}; all must be 1-D and equally long."
-            )
-        if self.particles is None:
-            raise StoreError(
-                f"estimator {self.name!r} gives a table but declared no columns of one."
-            )
-        rows = next(iter(shapes))[0]
-        self.particles.extend(
-            {
-                **{name: np.asarray(column) for name, column in estimate.table.items()},
-                "frame_index": np.full(rows, estimate.frame_index),
-                "time": np.full(rows, estimate.t_s),
-            },
-            rows,
-        )

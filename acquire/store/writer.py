@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,16 +14,15 @@ from acquire.errors import StoreError
 from acquire.instruments import Frame, StreamSpec
 from acquire.store.columns import Cell, ColumnSpec, Kind
 from acquire.store.documents import plain
+from acquire.store.estimates import EstimateStream
 from acquire.store.files import (
     Reserve,
-    append_lines,
     make_folder,
     open_new,
     sync_files,
-    write_back,
     write_whole,
 )
-from acquire.store.groups import GrowingGroup, Publisher
+from acquire.store.groups import GrowingGroup
 from acquire.store.journal import Journal
 from acquire.store.layout import (
     CHECKSUMS_NAME,
@@ -34,7 +31,6 @@ from acquire.store.layout import (
     GAPS,
     JOURNAL_NAME,
     LOSS_WINDOW_S,
-    PUBLISH_PERIOD_S,
     RECIPE_NAME,
     RESERVE_NAME,
     RESERVED,
@@ -44,27 +40,19 @@ from acquire.store.layout import (
     ZARR_NAME,
     check_distinct,
     check_name,
-    encode_text,
 )
 from acquire.store.pool import WritePool
+from acquire.store.publisher import Publisher
 from acquire.store.settings import StoreSettings
-from acquire.store.streams import EstimateStream, FrameStream
-from acquire.store.synced import write_synced
+from acquire.store.streams import FrameStream
+from acquire.store.upkeep import Upkeep
 from acquire.stream.records import Estimate, Note, Quantity, Row
 from acquire.stream.sink import FrameBlock, FrameContext, RunHeader, RunReport
-
-logger = logging.getLogger(__name__)
 
 RUNNING = "running"
 MOST_STREAMS = 1000
 """A reader gets the metadata of all streams from one file, which is written five times a second."""
 
-_BUSY = 0.5
-"""Fullness from which chunks that are not full yet must wait."""
-_WRITE_BACK_S = 0.2
-"""Wall time between looks for files that much was written to."""
-_SETTLE_S = 0.1
-"""How long a publication waits for what was just appended."""
 _RESERVE_AFTER_S = 2.0
 """How long the last lines of the journal wait for frames to take what room is left."""
 GAP_COLUMNS = [
@@ -103,19 +91,8 @@ class RunWriter:
         self._journal: Journal | None = None
         self._checksums: FileIO | None = None
         self._reserve: Reserve | None = None
-        self._failure: StoreError | None = None
-        self._failing = threading.Lock()
-        self._tell: Callable[[StoreError], None] | None = None
-        self._stop = threading.Event()
+        self._upkeep = Upkeep(self.path, self._publisher, self.settings.sync_every_s)
         self._pool: WritePool | None = None
-        self._threads = [
-            threading.Thread(target=target, name=f"{name} {self.path.name}", daemon=True)
-            for target, name in (
-                (self._publish_on_time, "publish"),
-                (self._sync_on_time, "sync"),
-                (self._write_back_on_time, "write back"),
-            )
-        ]
 
     @property
     def bytes_written(self) -> int:
@@ -135,7 +112,7 @@ class RunWriter:
 
     def on_failure(self, tell: Callable[[StoreError], None]) -> None:
         """Call ``tell`` from the thread that meets the first error."""
-        self._tell = tell
+        self._upkeep.tell = tell
 
     # ------------------------------------------------------------------ begin and end
 
@@ -169,10 +146,9 @@ class RunWriter:
         self._pool = WritePool(
             self.settings.threads,
             wait=self.settings.when_behind == "wait",
-            on_failure=self._fail,
+            on_failure=self._upkeep.fail,
         )
-        for thread in self._threads:
-            thread.start()
+        self._upkeep.start(self._pool, self._checksums)
 
     def close(self, report: RunReport) -> None:
         """Publish everything with the report, end the journal with it; idempotent.
@@ -186,11 +162,8 @@ class RunWriter:
         self._publisher.seal()
         if self._pool is not None:
             self._pool.settle()
-        self._stop.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
-        failure = self._failure
+        self._upkeep.stop()
+        failure = self._upkeep.failure
         try:
             self._publisher.offer_partial()
         except StoreError as error:
@@ -205,8 +178,8 @@ class RunWriter:
             self._end_as_failed(failure)
         steps: tuple[Callable[[], object], ...] = (
             # also what a failed pool left: frames before the failure, the report
-            lambda: self._publish(force=True, settle=False),
-            lambda: self._write_checksums(final=True),
+            lambda: self._upkeep.publish(force=True, settle=False),
+            lambda: self._upkeep.write_checksums(final=True),
             lambda: sync_files(self._publisher.take_unsynced()),
         )
         for step in steps:
@@ -266,92 +239,19 @@ class RunWriter:
             "report": None if self._report is None else plain(self._report),
         }
 
-    # ---------------------------------------------------------------------- publication
-
-    def _publish_on_time(self) -> None:
-        """Publish on time until told to stop, or until it fails."""
-        while not self._stop.wait(PUBLISH_PERIOD_S):
-            began = time.monotonic()
-            try:
-                self._publish()
-                self._write_checksums()
-            except StoreError as error:
-                self._fail(error)
-                return
-            took = time.monotonic() - began
-            if took > LOSS_WINDOW_S - PUBLISH_PERIOD_S:
-                logger.warning("the disk is slow: publishing %s took %.2f s", self.path, took)
-
-    def _sync_on_time(self) -> None:
-        """Bring to the disk what was published, until told to stop, or until it fails."""
-        while not self._stop.wait(self.settings.sync_every_s):
-            began = time.monotonic()
-            # asked first: every row of these is in files that are synced now, or were before
-            rows = self._publisher.visible_rows()
-            try:
-                sync_files(self._publisher.take_unsynced())
-                if structure := self._publisher.take_structure():
-                    write_whole(self.path / STRUCTURE_NAME, encode_text(structure), sync=True)
-                write_synced(self.path, rows)
-            except StoreError as error:
-                self._fail(error)
-                return
-            took = time.monotonic() - began
-            if took > self.settings.sync_every_s:
-                logger.warning("the disk is slow: a power cut could cost %.1f s now", took)
-
-    def _write_back_on_time(self) -> None:
-        """Spread the work of the sync windows, until told to stop, or until it fails."""
-        while not self._stop.wait(_WRITE_BACK_S):
-            try:
-                write_back(self._publisher.take_heavy())
-            except StoreError as error:
-                self._fail(error)
-                return
-
     def publish(self) -> None:
         """Show all readers everything that was appended, now; raises StoreError."""
         self._check()
         try:
-            self._publish(force=True)
+            self._upkeep.publish(force=True)
         except StoreError as error:
-            self._fail(error)
+            self._upkeep.fail(error)
             raise
-
-    def _publish(self, *, force: bool = False, settle: bool = True) -> None:
-        try:
-            pool = self._pool
-            if settle and pool is not None and (force or pool.fullness < _BUSY):
-                # what is not full yet is written as it is, if there is time for that
-                self._publisher.offer_partial()
-                pool.settle(None if force else _SETTLE_S)
-                if pool.failure is not None:
-                    raise pool.failure
-            self._publisher.publish(force=force)
-        except StoreError:
-            raise
-        except Exception as error:
-            # whatever it is: a dead publisher must end the run, not hide
-            logger.exception("publication of %s failed", self.path)
-            raise StoreError(f"{self.path} cannot be published: {error!r}.") from error
-
-    def _write_checksums(self, *, final: bool = False) -> None:
-        lines = self._publisher.take_checksums(final=final)
-        if lines and self._checksums is not None:
-            append_lines(self._checksums, lines, sync=final)
-
-    def _fail(self, error: StoreError) -> None:
-        with self._failing:
-            if self._failure is not None:
-                return
-            self._failure = error
-        logger.error("%s", error)
-        if self._tell is not None:
-            self._tell(error)
 
     def _check(self) -> None:
-        if self._failure is not None:
-            raise StoreError(str(self._failure)) from self._failure
+        failure = self._upkeep.failure
+        if failure is not None:
+            raise StoreError(str(failure)) from failure
         if self._journal is None or self._report is not None:
             raise StoreError(f"{self.path} is not open for writing.")
 
@@ -417,9 +317,9 @@ class RunWriter:
         for group in groups:
             self._publisher.add(group)
         try:
-            self._publish()
+            self._upkeep.publish()
         except StoreError as error:
-            self._fail(error)
+            self._upkeep.fail(error)
             raise
 
     # -------------------------------------------------------------------------- records
@@ -439,7 +339,7 @@ class RunWriter:
         try:
             stream.append(frame, context)
         except StoreError as error:
-            self._fail(error)
+            self._upkeep.fail(error)
             raise
 
     def append_block(self, block: FrameBlock) -> None:
@@ -449,7 +349,7 @@ class RunWriter:
         try:
             stream.append_block(block)
         except StoreError as error:
-            self._fail(error)
+            self._upkeep.fail(error)
             raise
 
     def _next(self, name: str, index: int) -> FrameStream:
@@ -504,7 +404,7 @@ class RunWriter:
                 try:
                     self._gaps = GrowingGroup(self.zarr_path, GAPS, "row", GAP_COLUMNS)
                 except StoreError as error:
-                    self._fail(error)  # no frame may follow a gap that is not recorded
+                    self._upkeep.fail(error)  # no frame may follow a gap that is not recorded
                     raise
                 self._publisher.add(self._gaps)
             cells: dict[str, Cell] = {
@@ -531,7 +431,7 @@ class RunWriter:
         try:
             self._journal.write(note)
         except StoreError as error:
-            self._fail(error)
+            self._upkeep.fail(error)
             self._free_reserve()
             self._journal.write(note)
 

@@ -24,6 +24,7 @@ from acquire.store import (
     files,
     groups,
     open_run,
+    publisher,
     recover_run,
     shards,
     synced,
@@ -268,7 +269,7 @@ def test_frames_that_wait_do_not_take_the_room_that_is_kept_for_the_end(
         real(*arguments)
 
     def write_whole(path: Path, data: bytes, **options: Any) -> None:
-        if writer._failure is None:
+        if writer._upkeep.failure is None:
             raise StoreError("the disk is full")
         real_whole(path, data, **options)
 
@@ -276,6 +277,7 @@ def test_frames_that_wait_do_not_take_the_room_that_is_kept_for_the_end(
     writer.on_failure(lambda error: go_on.set())
     writer.append_frame(maker.image(0), maker.context(0))
     monkeypatch.setattr(groups, "write_whole", write_whole)
+    monkeypatch.setattr(publisher, "write_whole", write_whole)
     with pytest.raises(StoreError, match="the disk is full"):
         writer._show()
     with pytest.raises(StoreError, match="the disk is full"):
@@ -299,7 +301,7 @@ def test_what_can_be_saved_at_the_end_is_saved_though_publishing_fails(
         raise StoreError("the folder of the estimates is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(groups.Publisher, "publish", publish)
+        patch.setattr(publisher.Publisher, "publish", publish)
         with pytest.raises(StoreError, match="is gone"):
             writer.close(maker.report())
     assert not writer._publisher.take_unsynced()

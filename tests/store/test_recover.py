@@ -36,6 +36,7 @@ from acquire.store import (
     words_of,
 )
 from acquire.store import groups as groups_module
+from acquire.store import publisher as publisher_module
 from acquire.stream import FrameBlock
 from tests.store.conftest import make_maker
 from tests.store.test_verify import data_files
@@ -182,7 +183,7 @@ def test_a_writer_may_die_at_any_write(
     """What a publication leaves behind is recovered, whichever of its writes was the last one."""
     live = tmp_path / "live"
     writer = RunWriter(live, StoreSettings(sync_every_s=1e6))
-    monkeypatch.setattr("acquire.store.writer.PUBLISH_PERIOD_S", 1e6)
+    monkeypatch.setattr("acquire.store.upkeep.PUBLISH_PERIOD_S", 1e6)
     writer.open(maker.header)
     writer.declare_frames("images", maker.images)
     writer.declare_frames("spectra", maker.spectra)
@@ -205,6 +206,7 @@ def test_a_writer_may_die_at_any_write(
         return write
 
     monkeypatch.setattr(groups_module, "write_whole", watched(groups_module.write_whole))
+    monkeypatch.setattr(publisher_module, "write_whole", watched(publisher_module.write_whole))
     monkeypatch.setattr(groups_module, "write_at", watched(groups_module.write_at))
 
     def append(first: int, last: int) -> None:
@@ -297,7 +299,7 @@ def test_a_power_cut_costs_the_sync_window_and_nothing_wrong_is_left(
     live = tmp_path / "live"
     disk = Disk(live)
     monkeypatch.setattr(os, "fsync", disk.fsync)
-    monkeypatch.setattr("acquire.store.writer.PUBLISH_PERIOD_S", 0.02)
+    monkeypatch.setattr("acquire.store.upkeep.PUBLISH_PERIOD_S", 0.02)
     writer = RunWriter(live, StoreSettings(sync_every_s=0.1))
     writer.open(maker.header)
     writer.declare_frames("images", maker.images)
