@@ -108,10 +108,14 @@ class Lease:
             lambda: bool(token) and token == self._token,
         )
 
-    def revoke(self, reason: str, *, emergency: bool = False) -> None:
-        """End control, whoever has it; after an emergency, commands are refused as EmergencyOff."""
+    def revoke(self, reason: str, *, emergency: bool = False) -> bool:
+        """End control, whoever has it; after an emergency, commands are refused as EmergencyOff.
+
+        Returns:
+            Whether anybody had it: then everything was made safe as at every end of control.
+        """
         kind = EmergencyOff if emergency else LeaseError
-        self._end(
+        return self._end(
             lambda commander: f"control was taken from {commander}: {reason}", lambda: True, kind
         )
 
@@ -138,10 +142,10 @@ class Lease:
         reason: Callable[[str], str],
         applies: Callable[[], bool],
         refusal: type[LeaseError] = LeaseError,
-    ) -> None:
+    ) -> bool:
         with self._changed:
             if not self._token or not applies():
-                return
+                return False
             self._ended, self._refusal = reason(self._commander), refusal
             ended = self._ended
             self._token = self._commander = ""
@@ -155,6 +159,7 @@ class Lease:
             with self._changed:
                 self._safing = False
                 self._changed.notify_all()
+        return True
 
     def _watch(self) -> None:
         while True:

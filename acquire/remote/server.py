@@ -273,11 +273,10 @@ class InstrumentServer:
         """Heater off at once, beam blanked, exposures ended, control taken away; for everyone."""
         text = f"emergency off ({reason})"
         logger.warning("%s", text)
-        by = time.monotonic() + SAFE_WAIT_S
-        begun = self._begin_all_safe(text, at_once=True)
-        # at once, not after the slowest instrument: until then the commander could heat again
-        self._lease.revoke(text, emergency=True)
-        self._await_safe(begun, by)
+        # control goes first: else the commander could heat again, or meet the end of its exposures
+        # before it can be told why
+        if not self._lease.revoke(text, emergency=True):
+            self._make_all_safe(text, at_once=True)
 
     # -------------------------------------------------------------------------- make safe
 
