@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         line_scan,
         mark,
         ramp,
+        regulate,
         spectrum,
         wait_for_operator,
+        when,
     )
     from acquire.remote import connect
     from acquire.station import Station
@@ -41,8 +43,10 @@ _HOME = {
     "line_scan": "acquire.recipe",
     "mark": "acquire.recipe",
     "ramp": "acquire.recipe",
+    "regulate": "acquire.recipe",
     "spectrum": "acquire.recipe",
     "wait_for_operator": "acquire.recipe",
+    "when": "acquire.recipe",
     "connect": "acquire.remote",
     "Station": "acquire.station",
     "open_run": "acquire.store",
@@ -63,9 +67,11 @@ __all__ = [
     "open_run",
     "preflight",
     "ramp",
+    "regulate",
     "run_experiment",
     "spectrum",
     "wait_for_operator",
+    "when",
 ]
 
 

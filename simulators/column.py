@@ -76,6 +76,32 @@ class Drift:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class BulgeSettings:
+    """How the membrane bulges out of focus, and what the operator does about it."""
+
+    nm_per_k: float = 0.05
+    """Height of the membrane's centre per kelvin; at once, as the membrane expands."""
+    focus_nm: float | None = None
+    """Height that the probe is focused on, over that of the cold membrane; None follows the bulge,
+    as an operator who refocuses would, with a time constant of ``RELAXATION_S``."""
+
+
+class Bulge:
+    """Height of the specimen above the plane of focus as a function of time."""
+
+    def __init__(self, history: TemperatureHistory, settings: BulgeSettings) -> None:
+        self._history = history
+        self._settings = settings
+
+    def defocus_nm(self, t_s: float) -> float:
+        """At a time; zero on a chip that has long been at one temperature and is followed."""
+        rate, focus = self._settings.nm_per_k, self._settings.focus_nm
+        if focus is None:
+            focus = rate * (self._history.value(RELAXED, t_s) - AMBIENT_CELSIUS)
+        return rate * (self._history.celsius(t_s) - AMBIENT_CELSIUS) - focus
+
+
 class Column:
     """What the operator can move about the beam. Safe for use by several threads."""
 

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from acquire.clock import Clock
-from acquire.errors import LimitError, UnitError
+from acquire.errors import LimitError
 from acquire.instruments import (
     Description,
     HolderReading,
@@ -16,11 +18,15 @@ from acquire.instruments import (
     RampRequest,
     SafeState,
 )
-from acquire.units import parse, show
+from acquire.units import show
+from simulators import options
 from simulators.chip import AMBIENT_CELSIUS, HeatingChip
 from simulators.column import Beam, DriftSettings
+from simulators.imaging.probe import FWHM_PER_SIGMA
 from simulators.scan import SimulatedScan
-from simulators.specimen import named
+from simulators.specimen import Domes, named, summarise
+from simulators.specimen.domes import VISIBLE_NM, touches_border
+from simulators.specimen.film import SLOPE_PER_UNDULATION
 from simulators.spectrometer import SimulatedSpectrometer
 from simulators.world import World, WorldSettings, make
 
@@ -32,6 +38,10 @@ __all__ = [
     "build",
 ]
 
+GROWTH_OVER_S = 10.0
+"""What an expected growth rate is averaged over."""
+FEWEST_GROWING = 5
+"""Fewer particles do not tell a growth rate."""
 _TEMPERATURE = Limit("temperature", AMBIENT_CELSIUS, 1300.0, "°C", "driver")
 _RAMP_RATE = Limit("ramp_rate", 1e-3, 1000.0, "°C/s", "driver")
 
@@ -48,6 +58,21 @@ def build(
     thermal_drift: str = "0.1 nm/°C",
     slow_drift: str = "3 nm",
     viewing_area_offset: float = 0.0,
+    texture: float | None = None,
+    slope: float | None = None,
+    view: str = "plan",
+    substrate: bool = True,
+    probe_size: str = "0.471 nm",
+    haadf_angles: Sequence[str] = ("70 mrad", "175 mrad"),
+    abf_angles: Sequence[str] = ("7.5 mrad", "17 mrad"),
+    bulge: str = "0.05 nm/°C",
+    focus: str = options.FOLLOWING,
+    line_jitter: str = "0.02 nm",
+    flyback: str = "0.2 nm",
+    afterglow: float = 0.0,
+    detector_bits: int = 16,
+    detector_gain: float = 1.0,
+    detector_offset: float = 0.0,
 ) -> ExsolutionSimulation:
     """Make a simulation: the entry point ``exsolution`` of ``hotstage.simulators``.
 
@@ -64,6 +89,23 @@ def build(
         slow_drift: amplitude of the drift that has no cause.
         viewing_area_offset: share (0 to 0.2) of the rise above 25 °C by which the sample stays
             cooler than the heater.
+        texture: relative rms of the film's fine structure (0 to 0.5), instead of the preset's.
+        slope: change of the film's thickness over 256 nm where it is steepest, relative to the
+            nominal thickness (0 to 0.75), instead of the preset's.
+        view: ``plan``, or ``cross_section``: along the surface of a lamella of 30 nm.
+        substrate: whether a cross-section shows what is below the film.
+        probe_size: full width at half maximum of the probe in focus, tails and vibration included.
+        haadf_angles: inner and outer angle of the dark-field detector.
+        abf_angles: of the bright-field detector.
+        bulge: how far the membrane rises per degree.
+        focus: ``following`` the bulge, as an operator who refocuses would, or a fixed height above
+            the cold membrane.
+        line_jitter: standard deviation of the displacement of a line along itself.
+        flyback: how far the probe still is from where a line begins.
+        afterglow: share of a pixel's light that comes later (0 to 0.5); 0 is a counting detector.
+        detector_bits: 8 or 16.
+        detector_gain: counts per electron.
+        detector_offset: counts without any electron.
 
     Raises:
         ValueError: an option's value cannot be used.
@@ -71,26 +113,42 @@ def build(
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed {seed!r} refused: give a whole number from 0 to 2^63.")
-    if not isinstance(drift, bool):
-        raise TypeError(f"drift = {drift!r} refused: write true or false.")
-    if not 0 <= _number("viewing_area_offset", viewing_area_offset) <= 0.2:
-        raise ValueError(
-            f"viewing_area_offset = {viewing_area_offset} refused: 0 to 0.2 is allowed."
-        )
+    options.switch("drift", drift)
+    options.number("viewing_area_offset", viewing_area_offset, 0, 0.2)
+    if texture is not None:
+        options.number("texture", texture, 0, 0.5)
+    if slope is not None:
+        options.number("slope", slope, 0, 0.75)
     if isinstance(dome_diameters, str):
         raise TypeError('dome_diameters must be a list of quantities, for example ["5 nm"].')
-    diameters = [_quantity("dome_diameters", text, "nm", 0, 100) for text in dome_diameters]
-    current_pa = _quantity("probe_current", probe_current, "pA", 0, 10_000)
-    thermal = _quantity("thermal_drift", thermal_drift, "nm/°C", -10, 10)
-    slow = _quantity("slow_drift", slow_drift, "nm", 0, 1000)
+    diameters = [options.quantity("dome_diameters", text, "nm", 0, 100) for text in dome_diameters]
+    current_pa = options.quantity("probe_current", probe_current, "pA", 0, 10_000)
+    thermal = options.quantity("thermal_drift", thermal_drift, "nm/°C", -10, 10)
+    slow = options.quantity("slow_drift", slow_drift, "nm", 0, 1000)
     if current_pa == 0:
         raise ValueError("probe_current = 0 refused: blank the beam instead.")
+    beam = Beam(current_pa=current_pa)
     world = make(
         clock,
         seed,
-        named(specimen, seed, diameters),
+        named(specimen, seed, diameters, texture=texture, slope=slope),
         WorldSettings(
-            beam=Beam(current_pa=current_pa),
+            beam=beam,
+            bulge=options.bulge(bulge, focus),
+            imaging=options.imaging(
+                beam=beam,
+                view=view,
+                substrate=substrate,
+                probe_size=probe_size,
+                haadf_angles=haadf_angles,
+                abf_angles=abf_angles,
+                line_jitter=line_jitter,
+                flyback=flyback,
+                afterglow=afterglow,
+                detector_bits=detector_bits,
+                detector_gain=detector_gain,
+                detector_offset=detector_offset,
+            ),
             drift=DriftSettings(thermal, slow_nm=slow) if drift else DriftSettings(0.0, 0.0, 0.0),
             viewing_area_offset=viewing_area_offset,
         ),
@@ -105,6 +163,7 @@ class ExsolutionSimulation:
     def __init__(self, world: World, preset: str) -> None:
         self._world = world
         self._preset = preset
+        self._start_s = world.clock.now_s()
         self._instruments: dict[str, Instrument] = {
             "holder": SimulatedHolder(world.chip, world.clock),
             "scan": SimulatedScan(world),
@@ -124,6 +183,7 @@ class ExsolutionSimulation:
     def describe(self) -> Mapping[str, str | float]:
         """Simulator, specimen, seed."""
         settings = self._world.settings
+        imaging = settings.imaging
         return {
             "simulator": "exsolution",
             "specimen": self._preset,
@@ -133,6 +193,16 @@ class ExsolutionSimulation:
             "thermal_drift_nm_per_k": settings.drift.thermal_nm_per_k,
             "slow_drift_nm": settings.drift.slow_nm,
             "viewing_area_offset": settings.viewing_area_offset,
+            "view": imaging.side,
+            "texture": self._world.specimen.film.settings.texture,
+            "slope": self._world.specimen.film.settings.undulation * SLOPE_PER_UNDULATION,
+            "probe_fwhm_nm": imaging.probe.sigma_nm * FWHM_PER_SIGMA,
+            "line_jitter_nm": imaging.errors.line_jitter_nm,
+            "flyback_nm": imaging.errors.flyback_nm,
+            "bulge_nm_per_k": settings.bulge.nm_per_k,
+            "focus_nm": options.FOLLOWING
+            if settings.bulge.focus_nm is None
+            else settings.bulge.focus_nm,
             "particle_shape": "hemisphere that sinks until half of its volume is below the surface; "
             "diameters are of the sphere of equal volume",
         }
@@ -144,19 +214,53 @@ class ExsolutionSimulation:
         return self._world.truth[stream].find(index).tell(self._world.specimen)
 
     def expected(self) -> Mapping[str, float]:
-        """Mean diameter (nm), count and areal density (1/µm²) in the last armed field, now.
+        """Sizes (nm), growth rate (nm/min), count, areal density (1/µm²), crystals in the last armed field, now.
 
-        Empty before a scan was armed; the mean is NaN while no particle is visible.
+        Empty before a scan was armed; sizes are NaN while no particle is visible. Growth is that of
+        the particles that are seen now and were there 10 s ago, and in which no other has gone up
+        meanwhile; it is NaN while there are fewer than five.
         """
-        field = self._world.field_of_view
+        world = self._world
+        field = world.field_of_view
         if field is None:
             return {}
-        summary = self._world.summary(field, self._world.clock.now_s())
+        now_s = world.clock.now_s()
+        view = world.view(field, now_s)
+        domes = world.domes(view, now_s)
+        summary = summarise(domes, view)
+        whole = (domes.diameter_nm >= VISIBLE_NM) & ~touches_border(domes, view)
         return {
             "mean_diameter": summary.mean_diameter_nm,
+            "median_diameter": float(np.median(domes.diameter_nm[whole]))
+            if whole.any()
+            else math.nan,
+            "growth_rate": self._growth(domes[whole], now_s),
             "count": float(summary.count),
-            "areal_density": summary.areal_density_per_um2,
+            # an edge-on film has no area that particles could be counted on
+            "areal_density": summary.areal_density_per_um2
+            if world.settings.imaging.side == "plan"
+            else math.nan,
+            "crystalline_count": float(np.count_nonzero(domes.crystalline[whole])),
+            "crystalline_fraction": float(domes.crystalline[whole].mean())
+            if whole.any()
+            else math.nan,
         }
+
+    def _growth(self, domes: Domes, now_s: float) -> float:
+        """Mean growth of some particles over the last seconds, in nm/min."""
+        then_s = now_s - GROWTH_OVER_S
+        specimen = self._world.specimen
+        if then_s < self._start_s or len(domes) < FEWEST_GROWING:
+            return math.nan
+        before = specimen.particles(then_s)
+        merged, gone = specimen.merged(now_s), specimen.merged(then_s)
+        eaters = [into for who, into in merged.items() if who not in gone]
+        same, now, then = np.intersect1d(domes.id, before.id, return_indices=True)
+        grown = domes.diameter_nm[now] - before.diameter_nm[then]
+        paired = grown[(before.diameter_nm[then] >= VISIBLE_NM) & ~np.isin(same, eaters)]
+        if len(paired) < FEWEST_GROWING:
+            return math.nan
+        return float(paired.mean()) / GROWTH_OVER_S * 60
 
 
 class SimulatedHolder:
@@ -224,21 +328,3 @@ class SimulatedHolder:
     def clear_fault(self) -> None:
         """Unlatch a fault; raises FaultError while its cause persists."""
         self._chip.clear_fault(self._clock.now_s())
-
-
-def _quantity(name: str, text: str, unit: str, low: float, high: float) -> float:
-    try:
-        value = parse(text, unit)
-    except UnitError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if not low <= value <= high:
-        raise ValueError(
-            f"{name} = {text!r} refused: {show(low, unit)} to {show(high, unit)} is allowed."
-        )
-    return value
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{name} = {value!r} refused: a number is needed.")
-    return float(value)

@@ -23,13 +23,15 @@ from acquire.instruments import (
 )
 from acquire.units import show
 from simulators.acquisition import Acquisition, KeepGoing
-from simulators.imaging import DETECTORS, render
+from simulators.imaging import render
+from simulators.imaging.probe import FWHM_PER_SIGMA
 from simulators.noise import generator
 from simulators.truth import ImageFacts
 from simulators.world import SCAN, World
 
 LINE_FLYBACK_S = 20e-6
 _DRIVER = "driver"
+_NOTICE_S = 0.02  # how long the first image waits at once for what it needs
 _LIMITS = (
     Limit("field_of_view", 2.0, 1600.0, "nm", _DRIVER),
     Limit("dwell_time", 100e-9, 100e-3, "s", _DRIVER),
@@ -39,7 +41,7 @@ _LIMITS = (
 
 
 class SimulatedScan:
-    """A STEM scan of the shared specimen; counts are detected electrons (gain 1, offset 0).
+    """A STEM scan of the shared specimen; counts are detected electrons unless its options say otherwise.
 
     Coordinates of ``center_nm``, ``park`` and ``shift`` are those of the scan's frame, x right and y
     down; its origin is where the centre of an unshifted field lies. The specimen drifts under it.
@@ -52,17 +54,22 @@ class SimulatedScan:
 
     def describe(self) -> Description:
         """Identity, limits, beam and detector angles."""
-        beam = self._world.settings.beam
+        beam, imaging = self._world.settings.beam, self._world.settings.imaging
+        readout = imaging.readout
         details: dict[str, str | float] = {
             "beam_energy_kev": beam.energy_kev,
             "convergence_semi_angle_mrad": beam.convergence_semi_angle_mrad,
             "probe_current_pa": beam.current_pa,
-            "gain_counts_per_electron": 1.0,
-            "offset_counts": 0.0,
-            "saturation_counts": 65535.0,
+            "gain_counts_per_electron": readout.gain,
+            "offset_counts": readout.offset,
+            "saturation_counts": float(readout.highest),
+            "bits": float(readout.bits),
+            "afterglow": readout.afterglow,
+            "probe_fwhm_nm": imaging.probe.sigma_nm * FWHM_PER_SIGMA,
+            "view": imaging.side,
             "line_flyback_s": LINE_FLYBACK_S,
         }
-        for name, detector in DETECTORS.items():
+        for name, detector in imaging.detectors.items():
             details[f"{name}_inner_mrad"] = float(detector.inner_mrad)
             details[f"{name}_outer_mrad"] = float(detector.outer_mrad)
         return Description(
@@ -71,16 +78,17 @@ class SimulatedScan:
             driver="simulated",
             simulated=True,
             limits=_LIMITS,
-            detectors=tuple(DETECTORS),
+            detectors=tuple(imaging.detectors),
             details=details,
         )
 
     def check(self, request: ScanExposure) -> None:
         """Raise LimitError if the exposure cannot be taken."""
-        unknown = [name for name in request.detectors if name not in DETECTORS]
+        detectors = self._world.settings.imaging.detectors
+        unknown = [name for name in request.detectors if name not in detectors]
         if unknown or not request.detectors or len(set(request.detectors)) < len(request.detectors):
             raise LimitError(
-                f"detectors {list(request.detectors)} refused: the scan has {', '.join(DETECTORS)}; "
+                f"detectors {list(request.detectors)} refused: the scan has {', '.join(detectors)}; "
                 "name one or more of them, each once."
             )
         field, dwell, size, position = _LIMITS
@@ -104,10 +112,13 @@ class SimulatedScan:
         self._acquisition.arm(frames)
         self._exposure = exposure
         self._world.field_of_view = exposure
-        return _spec(exposure)
+        return _spec(exposure, self._world.settings.imaging.readout.dtype_name)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
-        """Expose and yield the armed frames; the image is of the specimen at mid-exposure."""
+        """Expose and yield the armed frames.
+
+        The particles are those of mid-exposure; every line sees the drift of its own time.
+        """
         exposure = self._exposure
         duration = period = 0.0
         if exposure is not None:
@@ -165,19 +176,37 @@ class SimulatedScan:
         keep_going: KeepGoing,
     ) -> Frame | None:
         world, middle_s = self._world, (start_s + end_s) / 2
-        view = world.view(exposure, middle_s)
+        view, imaging = world.view(exposure, middle_s), world.settings.imaging
+        probe = world.probe(middle_s)
         electrons = world.column.electrons_per_s() * exposure.dwell_time_s
         data: dict[str, NDArray[Any]]
         if world.draft:
-            data = {name: empty(exposure.shape, np.uint16) for name in exposure.detectors}
+            data = {
+                name: empty(exposure.shape, imaging.readout.dtype_name)
+                for name in exposure.detectors
+            }
         else:
+            while world.prepared is not None and not world.prepared.wait(_NOTICE_S):
+                if not keep_going():
+                    return None
             rngs = {
                 name: generator(world.seed, f"{SCAN} {name}", index) for name in exposure.detectors
             }
-            images = render(world.specimen, middle_s, view, electrons, rngs, keep_going)
+            images = render(
+                world.specimen,
+                middle_s,
+                view,
+                electrons,
+                rngs,
+                keep_going,
+                imaging=imaging,
+                probe=probe,
+                lines=world.lines(exposure, index, start_s, _line_s(exposure)),
+            )
             if images is None:
                 return None
             data = {**images}
+        before, after = world.drift.at(start_s), world.drift.at(end_s)
         world.truth[SCAN].add(
             ImageFacts(
                 index=index,
@@ -187,6 +216,11 @@ class SimulatedScan:
                 drift_nm=world.drift.at(middle_s),
                 dose_e_per_nm2=electrons / view.pixel_nm**2,
                 blanked=electrons == 0,
+                side=imaging.side,
+                detectors=imaging.detectors,
+                defocus_nm=probe.defocus_nm,
+                probe_sigma_nm=probe.blur_sigma_nm,
+                drift_across_nm=(after[0] - before[0], after[1] - before[1]),
             )
         )
         return Frame(SCAN, index, data, start_s, end_s)
@@ -213,7 +247,11 @@ def _duration_s(exposure: ScanExposure) -> float:
     return exposure.scan_time_s + exposure.shape[0] * LINE_FLYBACK_S
 
 
-def _spec(exposure: ScanExposure) -> StreamSpec:
+def _line_s(exposure: ScanExposure) -> float:
+    return _duration_s(exposure) / exposure.shape[0]
+
+
+def _spec(exposure: ScanExposure, dtype: str) -> StreamSpec:
     pixel = exposure.pixel_size_nm
     rows, columns = exposure.shape
     # positions of pixel centres in the scan's frame
@@ -225,7 +263,7 @@ def _spec(exposure: ScanExposure) -> StreamSpec:
         SCAN,
         {
             name: ChannelSpec(
-                "uint16", exposure.shape, ("y", "x"), axes, "counts", f"{name.upper()} image"
+                dtype, exposure.shape, ("y", "x"), axes, "counts", f"{name.upper()} image"
             )
             for name in exposure.detectors
         },

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from simulators.imaging import DETECTORS
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.imaging import DETECTORS, PROBE_SIGMA_NM, Detector, Side, domes_in
 from simulators.specimen import Specimen, View, summarise, touches_border
 
 REMEMBERED = 20_000
@@ -25,6 +29,12 @@ class ImageFacts:
     drift_nm: tuple[float, float]
     dose_e_per_nm2: float
     blanked: bool
+    side: Side = "plan"
+    detectors: Mapping[str, Detector] = field(default_factory=lambda: DETECTORS)
+    defocus_nm: float = 0.0
+    probe_sigma_nm: float = PROBE_SIGMA_NM
+    drift_across_nm: tuple[float, float] = (0.0, 0.0)
+    """Drift from the beginning of the exposure to its end."""
 
     def tell(self, specimen: Specimen) -> dict[str, Any]:
         """The truth about the frame, JSON-ready; NaN where there is no particle to speak of.
@@ -33,16 +43,21 @@ class ImageFacts:
         down, so that the centre of pixel j is at (j + ½) pixel sizes. Mean and count are over
         particles of at least 2 nm that do not touch the border. A particle is a hemisphere of its
         footprint above the surface (``height_nm``) and half an ellipsoid below it, down to
-        ``depth_nm``; inside the film it is a sphere, with its centre at ``z_nm``.
-        ``contrast`` is the relative gain of HAADF at its centre before any blur. ``merged`` lists
-        which particles have gone into which of those in the view.
+        ``depth_nm``; inside the film it is a sphere, with its centre at ``z_nm``. ``below`` is the share
+        of its volume below the surface, ``faceting`` goes from a smooth cap (0) to a faceted crystal
+        (1), and ``angle_rad`` is the direction of its {200} fringes' wave vector, from x towards y.
+        ``contrast`` is the relative gain of HAADF at its centre before any blur, ``contrasts`` that of
+        every detector in plan view. Places are those at mid-exposure; a line that is scanned earlier
+        or later sees them displaced by its share of ``drift_across_frame_nm``. In a cross-section y is
+        depth, with the surface at ``surface_y_nm``. ``merged`` lists which particles have gone into
+        which of those in the view.
         """
-        domes = specimen.domes(self.view, self.t_s)
+        domes = domes_in(specimen, self.view, self.t_s, self.side)
         summary = summarise(domes, self.view)
         border = touches_border(domes, self.view)
         diameter, radius = domes.diameter_nm, domes.radius_nm
         depth, faceting = domes.depth_nm, domes.faceting
-        contrast = DETECTORS["haadf"].per_nm * domes.peak_nm
+        contrasts = {name: _contrast(d, domes.peak_nm) for name, d in self.detectors.items()}
         within = set(domes.id.tolist())
         particles = [
             {
@@ -54,9 +69,12 @@ class ImageFacts:
                 "height_nm": 0.0 if domes.z_nm[k] > 0 else float(radius[k]),
                 "z_nm": float(domes.z_nm[k]),
                 "depth_nm": float(depth[k]),
+                "below": float(domes.below[k]),
                 "faceting": float(faceting[k]),
+                "angle_rad": float(domes.angle_rad[k]),
                 "phase": "crystal" if domes.crystalline[k] else "amorphous",
-                "contrast": float(contrast[k]),
+                "contrast": float(contrasts["haadf"][k]),
+                "contrasts": {name: float(c[k]) for name, c in contrasts.items()},
                 "touches_border": bool(border[k]),
             }
             for k in range(len(domes))
@@ -65,18 +83,31 @@ class ImageFacts:
             "t_s": self.t_s,
             "mean_diameter_nm": summary.mean_diameter_nm,
             "count": summary.count,
-            "areal_density_per_um2": summary.areal_density_per_um2,
+            "areal_density_per_um2": summary.areal_density_per_um2
+            if self.side == "plan"
+            else math.nan,
             "particles": particles,
             "merged": [
                 [gone, into] for gone, into in specimen.merged(self.t_s).items() if into in within
             ],
+            "view": self.side,
+            "surface_y_nm": -self.view.origin_nm[1] if self.side != "plan" else None,
             "drift_nm": list(self.drift_nm),
+            "drift_across_frame_nm": list(self.drift_across_nm),
+            "defocus_nm": self.defocus_nm,
+            "probe_sigma_nm": self.probe_sigma_nm,
             "dose_e_per_nm2": self.dose_e_per_nm2,
             "temperature_celsius": self.celsius,
             "ni_reduced_fraction": specimen.ni_reduced_fraction(self.t_s),
             "pixel_size_nm": self.view.pixel_nm,
             "blanked": self.blanked,
         }
+
+
+def _contrast(detector: Detector, nickel_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Relative change of a detector's signal by nickel upon the film."""
+    per_nm = detector.per_nm
+    return np.asarray(per_nm * nickel_nm if per_nm > 0 else np.expm1(per_nm * nickel_nm))
 
 
 @dataclass(frozen=True, slots=True)

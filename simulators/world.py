@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from acquire.clock import Clock
 from acquire.instruments import ScanExposure
 from simulators.chip import AMBIENT_CELSIUS, ChipSettings, HeatingChip
-from simulators.column import RELAXATION_S, RELAXED, Beam, Column, Drift, DriftSettings
+from simulators.column import (
+    RELAXATION_S,
+    RELAXED,
+    Beam,
+    Bulge,
+    BulgeSettings,
+    Column,
+    Drift,
+    DriftSettings,
+)
 from simulators.history import Relaxation, TemperatureHistory
-from simulators.specimen import Specimen, Summary, View, lived, summarise
+from simulators.imaging import Imaging, Lines, Probe, domes_in, real
+from simulators.imaging.prepare import Preparation
+from simulators.noise import generator
+from simulators.specimen import Domes, Specimen, View, lived
 from simulators.truth import TruthLog
 
 SCAN = "scan"
@@ -25,6 +37,8 @@ class WorldSettings:
     beam: Beam = field(default_factory=Beam)
     drift: DriftSettings = field(default_factory=DriftSettings)
     chip: ChipSettings = field(default_factory=ChipSettings)
+    bulge: BulgeSettings = field(default_factory=BulgeSettings)
+    imaging: Imaging = field(default_factory=Imaging)
     viewing_area_offset: float = 0.0
     """Share of the rise above ambient by which the sample stays cooler than the heater."""
 
@@ -60,9 +74,12 @@ class World:
     chip: HeatingChip
     column: Column
     drift: Drift
+    bulge: Bulge
     truth: dict[str, TruthLog] = field(
         default_factory=lambda: {name: TruthLog(name) for name in (SCAN, SPECTROMETER)}
     )
+    prepared: Preparation | None = None
+    """Of images; None for drafts, which have none."""
     field_of_view: ScanExposure | None = None
     """Of the last armed scan."""
 
@@ -83,10 +100,26 @@ class World:
         top = exposure.center_nm[1] - rows * pixel / 2
         return View(self.to_specimen(left, top, t_s), exposure.shape, pixel)
 
-    def summary(self, exposure: ScanExposure, t_s: float) -> Summary:
-        """The truth about a field at a time."""
-        view = self.view(exposure, t_s)
-        return summarise(self.specimen.domes(view, t_s), view)
+    def domes(self, view: View, t_s: float) -> Domes:
+        """Particles in a view at a time, from the side that the microscope looks from."""
+        return domes_in(self.specimen, view, t_s, self.settings.imaging.side)
+
+    def probe(self, t_s: float) -> Probe:
+        """The probe at its defocus at a time."""
+        return replace(self.settings.imaging.probe, defocus_nm=self.bulge.defocus_nm(t_s))
+
+    def lines(self, exposure: ScanExposure, index: int, start_s: float, line_s: float) -> Lines:
+        """Where the lines of a frame run that begins at a time, ``line_s`` from line to line."""
+        rows = exposure.shape[0]
+        return real(
+            self.view(exposure, start_s + rows * line_s / 2),
+            self.settings.imaging.errors,
+            generator(self.seed, "scan lines", index),
+            start_s=start_s,
+            line_s=line_s,
+            dwell_s=exposure.dwell_time_s,
+            drift_nm=self.drift.at,
+        )
 
     def electrons_per_nm2(self, electrons: float) -> float:
         """Electrons of a parked probe per area of the probe."""
@@ -109,10 +142,12 @@ def make(
         seed=seed,
         draft=draft,
         specimen=specimen.under(sample, start_s),
+        prepared=None if draft else Preparation(specimen, settings.imaging),
         settings=settings,
         history=history,
         sample=sample,
         chip=HeatingChip(history, settings.chip, seed),
         column=Column(settings.beam),
         drift=Drift(history, settings.drift, seed),
+        bulge=Bulge(history, settings.bulge),
     )

@@ -236,6 +236,83 @@ def upload(
 
 
 @app.command()
+def analyse(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, also those under way.", show_default=False),
+    ],
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="YAML with estimators as in a recipe's 'estimate'; default as each run was recorded.",
+            show_default=False,
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="ESTIMATOR.KEY=VALUE, such as particles.smallest_diameter='3 nm'.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Only this estimator.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Of the analysis, RUN/analyses/NAME; default analysis-1, -2 and so on.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="New folder for it; of several runs, one folder each in this one.",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            "--scheduler", help="threads, processes, or a Dask scheduler, tcp://HOST:PORT."
+        ),
+    ] = "threads",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Blocks measured at once; default all.", show_default=False),
+    ] = None,
+    as_live: Annotated[
+        bool,
+        typer.Option("--as-live", help="Frame after frame, as while recording; slower."),
+    ] = False,
+) -> int:
+    """Measure runs again with other settings; what was recorded and estimated stays as it is.
+
+    Exit status 1: an error, or some frames could not be read and are flagged.
+    """
+    from acquire.cli.analysing import analyse_runs
+
+    return analyse_runs(
+        runs,
+        settings,
+        change or [],
+        only or [],
+        name,
+        output,
+        scheduler,
+        workers,
+        as_live=as_live,
+    )
+
+
+@app.command()
 def export(
     run: RunArgument,
     to: Annotated[

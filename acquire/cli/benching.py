@@ -58,6 +58,34 @@ def store(
 
 
 @bench.command()
+def particles(
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--parts",
+            help="Some of isolated, scenes, few, speed, peers, drift, links, ramp and loop, with commas.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Of scenes and noise; a fresh one is printed.", min=0),
+    ] = None,
+    json: JsonOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each, to see that it works.")
+    ] = False,
+) -> int:
+    """Measure live particle sizes, drift and tracks against their truth, and beside other tools."""
+    from acquire.bench.particles import main
+
+    return main(parts, seed, json, check=check, quick=quick)
+
+
+@bench.command()
 def faults(
     kills: Annotated[int, typer.Option("--kills", help="How often something is killed.")] = 200,
     only: Annotated[

@@ -16,7 +16,14 @@ from acquire.recipe import Recipe
 from acquire.station import Station
 from acquire.units import show, show_bytes, show_duration
 
-_RESULTS = {"met": "condition met", "time_up": "time up", "done": "", "interrupted": "stopped"}
+_RESULTS = {
+    "met": "condition met",
+    "not_met": "condition not met",
+    "unknown": "not decided",
+    "time_up": "time up",
+    "done": "",
+    "interrupted": "stopped",
+}
 
 
 def check_recipe(path: Path, station_name: str, output: Path | None) -> int:
@@ -72,6 +79,8 @@ def _print(recipe: Recipe, station: Station, found: Preflight) -> None:
             else ""
         )
     )
+    if math.isfinite(found.worst_s):
+        say(f"at worst   {show_duration(found.worst_s)}, if it decides for what takes longer")
     limit = recipe.limits.dose
     say(
         f"dose       {show(found.dose_e_per_nm2, 'e/nm²', 3)}"

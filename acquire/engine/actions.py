@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from acquire.engine.context import RunContext
 from acquire.engine.estimating import Judged
 from acquire.engine.exposing import Exposures
 from acquire.engine.monitor import HolderMonitor
+from acquire.engine.regulation import Regulation
 from acquire.engine.runloop import RunLoop
-from acquire.errors import InstrumentError, RecipeError, RunAborted
+from acquire.engine.watching import Watching
+from acquire.errors import InstrumentError, RecipeError
 from acquire.instruments import HolderState
 from acquire.recipe import (
-    ConditionWatch,
     Hold,
     Image,
     LineScan,
     Mark,
     Outcome,
     Ramp,
+    Regulate,
     Spectrum,
     Step,
     WaitForOperator,
+    When,
 )
 from acquire.units import show
 
 ARRIVED_CELSIUS = 0.05
 """A ramp has ended when the setpoint is this close to its target."""
 POLL_S = 0.25
+LEAST_S = 1e-9
+"""Less time than this is none."""
 
 
 class Actions:
@@ -41,11 +47,16 @@ class Actions:
         self._monitor = monitor
         self._exposures = exposures
         self._loop = loop
-        self._watch: ConditionWatch | None = None
+        self._watching = Watching(run, loop)
+        self._regulation = Regulation(run, monitor, loop)
         self.progress = math.nan
         """How far the present step is, 0 to 1."""
-        self.ramp_target: Ramp | None = None
+        self._ramp_target: Ramp | None = None
+
+    @property
+    def ramp_target(self) -> Ramp | None:
         """The ramp under way, to be taken up again after a pause."""
+        return self._ramp_target or self._regulation.ramp_target
 
     @property
     def beam_taken(self) -> bool:
@@ -59,6 +70,8 @@ class Actions:
         handlers: dict[type[Step], Callable[..., str]] = {
             Ramp: self._ramp,
             Hold: self._hold,
+            Regulate: self._regulate,
+            When: self._watching.decide,
             Image: self._expose(self._exposures.image),
             LineScan: self._expose(self._exposures.line_scan),
             Spectrum: self._expose(self._exposures.spectrum),
@@ -77,23 +90,30 @@ class Actions:
         return Outcome(result, started, self._run.now_s(), values)
 
     def judge(self, judged: Judged) -> None:
-        """Show a new estimate to the condition that a step waits for."""
-        watch = self._watch
-        if watch is not None and watch.judge(
-            judged.estimate, judged.exposure_start_s, self._run.now_s()
-        ):
-            self._run.wake.set()
+        """Show a new estimate to what the step waits for."""
+        self._watching.judge(judged)
 
     # ------------------------------------------------------------------------ temperature
 
     def _ramp(self, step: Ramp) -> str:
+        if step.until is None:
+            self._reach(step, lambda: False)
+            return "done"
+        with self._watching.watching(step.until) as watch:
+            met = self._reach(step, lambda: watch.met)
+            if met:
+                self._watching.tell_met(watch)
+        return "met" if met else "done"
+
+    def _reach(self, step: Ramp, enough: Callable[[], bool]) -> bool:
+        """Ramp until the temperature is reached, or it is enough; whether it was enough."""
         start = (self._monitor.fresh() or self._monitor.latest).setpoint_celsius
         distance = abs(step.to - start)
         expected_s = distance / step.rate
         patience_s = expected_s * 1.2 + 10.0
         # the journal or the holder may have held this up, and all may have been made safe meanwhile
         self._loop.checkpoint()
-        self.ramp_target = step
+        self._ramp_target = step
         try:
             self._run.station.holder.ramp(step.to, step.rate)
             elapsed_s = 0.0
@@ -101,12 +121,16 @@ class Actions:
                 before = self._run.now_s()
                 paused_s = self._loop.wait(min(POLL_S, max(0.01, expected_s - elapsed_s)))
                 elapsed_s += self._run.now_s() - before - paused_s
+                if enough():
+                    self._loop.checkpoint()
+                    self._run.station.holder.hold()
+                    return True
                 reading = self._monitor.fresh()
                 if reading is not None:  # else what was read before the ramp would be judged
                     left = abs(step.to - reading.setpoint_celsius)
                     self.progress = 1.0 if distance == 0 else min(1.0, 1 - left / distance)
                     if left <= ARRIVED_CELSIUS and reading.state is HolderState.HOLDING:
-                        return "done"
+                        return False
                     if reading.state in (HolderState.OFF, HolderState.MAKING_SAFE):
                         raise InstrumentError(
                             f"the holder left the ramp to {show(step.to, '°C')} by itself: it is "
@@ -119,51 +143,58 @@ class Actions:
                         f"at {show(self._monitor.latest.setpoint_celsius, '°C')}."
                     )
         finally:
-            self.ramp_target = None
+            self._ramp_target = None
 
     def _hold(self, step: Hold) -> str:
-        run = self._run
         if step.until is None:
             self._wait_for(step.for_, lambda: False)
             return "done"
-        step.until.check(run.quantities)
-        unit = run.quantities[step.until.quantity].unit
-        watch = ConditionWatch(step.until, run.quantities[step.until.quantity], run.now_s())
-        self._watch = watch
-        try:
-            met = self._wait_for(step.for_, lambda: watch.met_by is not None)
-        finally:
-            self._watch = None
-        if met and watch.met_by is not None:
-            value = watch.met_by.values[step.until.quantity]
-            run.note(
-                "condition",
-                f"{step.until}: met by frame {watch.met_by.frame_index}, "
-                f"{value.value:.3f} ± {value.sigma:.3f} {'' if unit == '1' else unit}".rstrip(),
-                {
-                    "condition": str(step.until),
-                    "stream": watch.met_by.stream,
-                    "frame_index": watch.met_by.frame_index,
-                    "value": value.value,
-                    "sigma": value.sigma,
-                    "unit": unit,
-                },
-            )
-            return "met"
-        text = f"{step.until}: not met within {show(step.for_, 's')}"
-        run.note("condition", text)
-        if step.else_ == "abort":
-            raise RunAborted(f"{text} (the recipe says to abort then)")
-        if step.else_ == "pause":
-            self._loop.request_pause(text)
-            self._loop.wait(0.0)
+        with self._watching.watching(step.until) as watch:
+            if self._wait_for(step.for_, lambda: watch.met):
+                self._watching.tell_met(watch)
+                return "met"
+        self._watching.tell_not_met(step.until, step.for_, step.else_)
         return "time_up"
+
+    def _regulate(self, step: Regulate) -> str:
+        regulation = self._regulation
+        self._come_between(step)
+        with ExitStack() as stack:
+            watch = stack.enter_context(self._watching.watching(step.until)) if step.until else None
+            regulation.begin(step)
+            stack.enter_context(
+                self._watching.listening(lambda judged: regulation.listen(step, judged))
+            )
+            stack.callback(regulation.forget)
+            elapsed_s = 0.0
+            while step.for_ - elapsed_s > LEAST_S and not (watch is not None and watch.met):
+                before_s = self._run.now_s()
+                paused_s = self._loop.wait(min(step.for_ - elapsed_s, 1.0))
+                elapsed_s = regulation.go_on(step, before_s, paused_s)
+                self.progress = min(1.0, elapsed_s / step.for_)
+            regulation.end(step)
+            if watch is not None and watch.met:
+                self._watching.tell_met(watch)
+                return "met"
+        if step.until is None:
+            return "done"
+        self._watching.tell_not_met(step.until, step.for_, step.else_)
+        return "time_up"
+
+    def _come_between(self, step: Regulate) -> None:
+        """Ramp to where the step may regulate, if the setpoint is beyond."""
+        low, high = step.between
+        start = (self._monitor.fresh() or self._monitor.latest).setpoint_celsius
+        nearest = min(max(start, low), high)
+        if nearest != start:
+            self._run.note("regulation", f"ramps to {show(nearest, '°C')}, where it may regulate")
+            self._reach(Ramp.model_construct(to=nearest, rate=step.rate, until=None), lambda: False)
 
     def _wait_for(self, duration_s: float, reached: Callable[[], bool]) -> bool:
         elapsed_s = 0.0
         while not reached():
             left = duration_s - elapsed_s
-            if left <= 1e-9:
+            if left <= LEAST_S:
                 return False
             before = self._run.now_s()
             paused_s = self._loop.wait(min(left, 1.0))

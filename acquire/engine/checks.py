@@ -7,9 +7,21 @@ from collections.abc import Callable, Iterator
 
 from acquire.engine.dose import probe_current_pa
 from acquire.engine.estimating import known_quantities
+from acquire.engine.regulation import check_regulate
 from acquire.errors import HotstageError, LimitError, RecipeError
 from acquire.instruments import RampRequest, ScanExposure
-from acquire.recipe import Hold, Image, LineScan, Ramp, Recipe, Spectrum, SpectrumSettings, Step
+from acquire.recipe import (
+    Hold,
+    Image,
+    LineScan,
+    Ramp,
+    Recipe,
+    Regulate,
+    Spectrum,
+    SpectrumSettings,
+    Step,
+    When,
+)
 from acquire.station import OpenStation
 from acquire.units import show
 
@@ -74,10 +86,16 @@ def _named(key: str, check: Callable[[], None]) -> None:
 
 
 def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
-    if isinstance(step, Ramp):
-        _check_ramp(step, recipe, station)
-    elif isinstance(step, Hold) and step.until is not None:
+    if isinstance(step, Hold | Ramp) and step.until is not None:
         step.until.check(known_quantities(recipe))
+    if isinstance(step, Ramp):
+        _check_ramp(step.to, step.rate, recipe, station)
+    elif isinstance(step, When):
+        step.condition.check(known_quantities(recipe))
+    elif isinstance(step, Regulate):
+        check_regulate(step, known_quantities(recipe))
+        for celsius in step.between:
+            _check_ramp(celsius, step.rate, recipe, station)
     elif isinstance(step, Image):
         check_exposure(step.scan.exposure(step.every), station)
     elif isinstance(step, LineScan):
@@ -88,20 +106,20 @@ def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
         _check_inside([step.at], recipe)
 
 
-def _check_ramp(step: Ramp, recipe: Recipe, station: OpenStation) -> None:
+def _check_ramp(to: float, rate: float, recipe: Recipe, station: OpenStation) -> None:
     limits = recipe.limits
-    if limits.temperature is not None and step.to > limits.temperature:
+    if limits.temperature is not None and to > limits.temperature:
         raise LimitError(
-            f"{show(step.to, '°C')} refused: the recipe allows {show(limits.temperature, '°C')} "
+            f"{show(to, '°C')} refused: the recipe allows {show(limits.temperature, '°C')} "
             "(limits.temperature). Lower the target or raise the limit."
         )
-    if limits.ramp_rate is not None and step.rate > limits.ramp_rate:
+    if limits.ramp_rate is not None and rate > limits.ramp_rate:
         raise LimitError(
-            f"{show(step.rate, '°C/s')} refused: the recipe allows "
+            f"{show(rate, '°C/s')} refused: the recipe allows "
             f"{show(limits.ramp_rate, '°C/s')} (limits.ramp_rate). Lower the rate or raise the "
             "limit."
         )
-    station.holder.check(RampRequest(step.to, step.rate))
+    station.holder.check(RampRequest(to, rate))
 
 
 def check_exposure(exposure: ScanExposure, station: OpenStation) -> None:

@@ -12,6 +12,7 @@ from acquire.engine.actions import Actions
 from acquire.engine.checks import check_step, problems
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
+from acquire.engine.dosing import DoseBooks
 from acquire.engine.ending import await_heater_off, leaving
 from acquire.engine.estimating import EstimatorTask, Judged, known_quantities
 from acquire.engine.exposing import Exposures
@@ -25,7 +26,7 @@ from acquire.engine.scanning import ScanRecorder
 from acquire.engine.status import EngineState
 from acquire.errors import FaultError, RecipeError, RunAborted
 from acquire.instruments import HolderState
-from acquire.recipe import Plan, Ramp, Repeat, Step
+from acquire.recipe import Plan, Ramp, Regulate, Repeat, Step
 from acquire.stream import RunReport
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Conductor:
         self._scans: list[ScanRecorder] = []
         self._estimators: list[EstimatorTask] = []
         self._disk = DiskWatch(run, progress.folder)
+        self._dose = DoseBooks(run)
         self._scan_link = LinkWatch(run, "scan")
         self._safekeeper: Safekeeper | None = None
         self._pause_kind: str | None = None
@@ -128,6 +130,7 @@ class Conductor:
     def _beat(self) -> None:
         """Look after what may go wrong slowly, whenever the holder was read."""
         self._disk.look()
+        self._dose.look()
         for task in self._estimators:
             task.check()
 
@@ -177,7 +180,7 @@ class Conductor:
 
     def _check(self, step: Step) -> None:
         run = self.run
-        if isinstance(step, Ramp):
+        if isinstance(step, Ramp | Regulate):
             check_step(step, run.recipe, run.station)
         else:
             self._scan_link.insist(
@@ -319,6 +322,7 @@ class Conductor:
         if in_control:
             self._safely(lambda: run.station.make_safe(reason))
         if opened:
+            self._safely(self._dose.close)
             final, cause = run.ended()
             self._safely(lambda: run.note("run", f"{final.value}{': ' if cause else ''}{cause}"))
             self._safely(lambda: run.sink.close(self._report()))

@@ -12,12 +12,14 @@ from acquire.engine.dose import DoseMeter, probe_current_pa
 from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.events import Dispatcher
 from acquire.engine.live import LiveView
+from acquire.engine.shifts import ShiftLog
 from acquire.engine.status import EngineState
 from acquire.errors import EmergencyOff, HotstageError
+from acquire.measure.dose import Area
 from acquire.recipe import Recipe
 from acquire.station import OpenStation
 from acquire.stream import Estimate, Note, Quantity, Sink
-from acquire.units import show
+from acquire.units import show, show_duration
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +52,14 @@ class RunContext:
         """Raised once, when the run has ended or must end."""
         self.blanked_s = math.inf
         """When the end of the run blanked the beam, on the clock: what was exposed later is black."""
+        self.shifts = ShiftLog()
+        self.steered = False
+        """Whether the scan shift follows the drift."""
         self.dose = DoseMeter()
         # where exactly the specimen lies by now nobody knows: the worst point's dose counts everywhere
-        self.dose.add_image(self.earlier.dose_e_per_nm2)
+        self.dose.add_everywhere(self.earlier.dose_e_per_nm2)
+        self.dose_used_up_s = math.nan
+        """Run time at which limits.dose is reached at the present rate; NaN while it is not rising."""
         self.probe_current_pa = probe_current_pa(self.station.scan.describe())
         self.estimates: dict[str, Estimate] = {}
         self.quantities: dict[str, Quantity] = {}
@@ -156,15 +163,25 @@ class RunContext:
 
     # ------------------------------------------------------------------------------ dose
 
-    def allow_dose(self, more_e_per_nm2: float) -> bool:
-        """Whether the dose limit bears so much more; if not, the limit counts as broken."""
+    def allow_dose(self, more_e_per_nm2: float, area: Area | None = None) -> bool:
+        """Whether the dose limit bears so much more on an area; if not, it counts as broken.
+
+        Args:
+            more_e_per_nm2: what the next exposure adds.
+            area: where; None if anywhere.
+        """
         limit = self.recipe.limits.dose
-        if limit is None or not self.dose.total_e_per_nm2 + more_e_per_nm2 > limit:
+        if limit is None:
             return True
+        seen = self.dose.highest_in(area)
+        if not seen + more_e_per_nm2 > limit:
+            return True
+        where = "" if area is None else f" at ({area.x_nm:.4g}, {area.y_nm:.4g}) nm"
         self.break_limit(
             "dose",
-            f"the dose would exceed the recipe's limit of {show(limit, 'e/nm²')} (limits.dose): "
-            f"{show(self.dose.total_e_per_nm2, 'e/nm²')} so far, and the next exposure adds "
+            f"the dose{where} would exceed the recipe's limit of {show(limit, 'e/nm²')} "
+            f"(limits.dose) at run time {show_duration(self.now_s())}: "
+            f"{show(seen, 'e/nm²')} so far, and the next exposure adds "
             f"{show(more_e_per_nm2, 'e/nm²')}. Raise the limit, or take fewer or shorter exposures.",
         )
         return not self.enforce

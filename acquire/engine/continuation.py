@@ -14,7 +14,7 @@ from acquire.engine.history import PastStep, left_of, past_steps
 from acquire.engine.inheritance import earlier_of
 from acquire.engine.rehearsal import preflight
 from acquire.errors import ConfigError, HotstageError, RecipeError, RunAborted, StoreError
-from acquire.recipe import Hold, Outcome, Plan, Recipe, Step
+from acquire.recipe import Hold, Outcome, Plan, Recipe, Regulate, Step, When
 from acquire.station import OpenStation, Station
 from acquire.store import Run, open_run, segments
 from acquire.store.segments import make_whole, next_segment, run_folder
@@ -157,9 +157,9 @@ def plan_continuation(
             f"nothing is left to do in {folder}: {_ended(last)}. To go on with other steps, "
             + _OWN_RECIPE.format(folder)
         )
-    following = list(basis.flat_steps())[len(past) if rest else len(past) + 1 :]
+    done = past[:-1] if rest else past
+    following = list(basis.steps_after([step.outcome.result for step in done]))[1:]
     remaining = (first,) if script is not None else (first, *following)
-    done = len(past) - rest
     found = Continuation(
         run=folder,
         folder=next_segment(folder),
@@ -171,7 +171,7 @@ def plan_continuation(
         rest=rest,
         remaining=remaining,
         was=last_heat(runs),
-        earlier=earlier_of(runs, done, rest=rest, new_recipe=recipe is not None),
+        earlier=earlier_of(runs, len(done), rest=rest, new_recipe=recipe is not None),
         script=script,
     )
     present = present_heat(station.holder.read())
@@ -245,12 +245,14 @@ def continue_experiment(
 
 
 def _not_aborting(source: Plan) -> Plan:
-    """The same steps, but a hold whose condition is not met is over."""
+    """The same steps, but one whose condition is not met, or not decided, is over."""
     try:
         step = _begin(source)
         while step is not None:
-            if isinstance(step, Hold):
+            if isinstance(step, Hold | Regulate):
                 step = step.model_copy(update={"else_": "continue"})
+            elif isinstance(step, When) and step.unknown == "abort":
+                step = step.model_copy(update={"unknown": "continue"})
             outcome = yield step
             step = _send(source, outcome)
     finally:

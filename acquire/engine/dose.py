@@ -1,12 +1,12 @@
-"""Counts the electrons that the specimen has seen."""
+"""Counts the electrons that the specimen has seen, and where."""
 
 from __future__ import annotations
 
 import math
+import threading
 
-import numpy as np
-
-from acquire.instruments import Description, Frame, ScanExposure
+from acquire.instruments import Description, Frame, ScanExposure, StreamSpec
+from acquire.measure.dose import Area, DoseMap
 
 ELECTRONS_PER_PICOCOULOMB = 1e-12 / 1.602176634e-19
 """CODATA 2018, exact."""
@@ -29,6 +29,24 @@ def spot_dose(current_pa: float, time_s: float, spacing_nm: float) -> float:
     return current_pa * ELECTRONS_PER_PICOCOULOMB * time_s / spacing_nm**2
 
 
+def field_of(exposure: ScanExposure) -> Area:
+    """What an image exposes, in the scan's frame."""
+    rows, width = exposure.shape[0], exposure.field_of_view_nm
+    return Area(*exposure.center_nm, width, rows * exposure.pixel_size_nm)
+
+
+def field_of_stream(spec: StreamSpec) -> Area:
+    """The same from what the scan says of its frames; its axes give the pixels' centres in nm."""
+    channel = next(iter(spec.channels.values()))
+    (y, x), (rows, columns) = (channel.axes[dim] for dim in ("y", "x")), channel.shape
+    return Area(
+        x.offset + (columns - 1) / 2 * x.step,
+        y.offset + (rows - 1) / 2 * y.step,
+        columns * abs(x.step),
+        rows * abs(y.step),
+    )
+
+
 class Beat:
     """Tells whether an acquisition that is cut was exposing, for a dose that left no frame.
 
@@ -49,41 +67,67 @@ class Beat:
 
 
 class DoseMeter:
-    """The highest dose that any point has seen: the field's, plus that of its worst spot."""
+    """What every place of the specimen has seen, for use from any thread.
+
+    Positions are those of the scan's frame as it lies on the specimen, see
+    :mod:`acquire.measure.dose`; the highest dose of any place is that of the run.
+    """
 
     def __init__(self) -> None:
-        self._field = 0.0
-        self._index: dict[tuple[float, float, float], int] = {}
-        # rows: x, y, half the side of the square that a dose is spread over (nm); the spot's own
-        # dose, and with that of every other spot whose square covers it (e/nm²)
-        self._spots = np.zeros((5, 64))
-        self._worst = 0.0
+        self._map = DoseMap()
+        self._lock = threading.Lock()
+        self._new: dict[tuple[Area, bool], float] = {}
 
     @property
     def total_e_per_nm2(self) -> float:
         """Highest local dose so far."""
-        return self._field + self._worst
+        with self._lock:
+            return self._map.highest_e_per_nm2
 
-    def add_image(self, dose_e_per_nm2: float) -> None:
-        """Count an image."""
-        if math.isfinite(dose_e_per_nm2):
-            self._field += dose_e_per_nm2
+    def highest_in(self, area: Area | None) -> float:
+        """The highest dose of any place within an area; of all if it is None."""
+        with self._lock:
+            return self._map.highest_e_per_nm2 if area is None else self._map.highest_in(area)
+
+    def worst(self) -> tuple[Area, float] | None:
+        """The field or spot that has seen most, with its dose."""
+        with self._lock:
+            return self._map.worst()
+
+    def places(self) -> list[tuple[Area, float]]:
+        """Every field and spot with the highest dose in it."""
+        with self._lock:
+            return self._map.places()
+
+    def add_everywhere(self, dose_e_per_nm2: float) -> None:
+        """Count what may have fallen on any place."""
+        with self._lock:
+            self._map.add_everywhere(dose_e_per_nm2)
+
+    def add_image(self, dose_e_per_nm2: float, area: Area) -> None:
+        """Count an image of an area."""
+        with self._lock:
+            self._map.add_field(area, dose_e_per_nm2)
+            self._keep(area, dose_e_per_nm2, spot=False)
 
     def add_spot(self, position_nm: tuple[float, float], dose: float, spacing_nm: float) -> None:
         """Count a spectrum, spread over a square of the spacing; squares that overlap add up."""
-        if not math.isfinite(dose):
-            return
-        (x, y), half = position_nm, spacing_nm / 2
-        count = len(self._index)
-        at = self._index.setdefault((x, y, half), count)
-        if at == count:
-            if count == self._spots.shape[1]:
-                self._spots = np.concatenate([self._spots, np.zeros_like(self._spots)], axis=1)
-            self._spots[:3, at] = x, y, half
-        xs, ys, halves, own, total = self._spots[:, : len(self._index)]
-        far = np.maximum(np.abs(xs - x), np.abs(ys - y)) * (1 + 1e-9)
-        if at == count:
-            total[at] = own[far < halves].sum()
-        own[at] += dose
-        total[far < half] += dose
-        self._worst = max(self._worst, float(total[far < half].max()))
+        area = Area.spot(position_nm, spacing_nm)
+        with self._lock:
+            self._map.add_spot(area, dose)
+            self._keep(area, dose, spot=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many areas :meth:`take_new` would give."""
+        return len(self._new)
+
+    def take_new(self) -> list[tuple[Area, bool, float]]:
+        """What was exposed since this was last asked: area, whether a spot, dose in e/nm²."""
+        with self._lock:
+            new, self._new = self._new, {}
+        return [(area, spot, dose) for (area, spot), dose in new.items()]
+
+    def _keep(self, area: Area, dose: float, *, spot: bool) -> None:
+        if math.isfinite(dose) and dose:
+            self._new[area, spot] = self._new.get((area, spot), 0.0) + dose

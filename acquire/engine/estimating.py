@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from acquire import plugins
 from acquire.clock import Task
+from acquire.engine.companions import Asked, Companion
 from acquire.engine.context import RunContext
 from acquire.engine.memory import MemoryAccount
 from acquire.errors import ConfigError, RecipeError
@@ -41,23 +42,28 @@ def known_quantities(recipe: Recipe) -> dict[str, Quantity]:
         RecipeError: an estimator is unknown, or two give a quantity of the same name.
     """
     found: dict[str, Quantity] = {}
-    for name in recipe.estimate:
-        factory = plugins.find(plugins.ESTIMATORS, name)
-        for quantity in factory.quantities:
+    for name, settings in recipe.estimate.items():
+        factory = plugins.find(plugins.ESTIMATORS, settings.use or name)
+        for quantity in prefixed(factory.quantities, settings.prefix):
             if quantity.name in found:
                 raise RecipeError(
                     f"estimate.{name} gives {quantity.name!r}, which another estimator gives too; "
-                    "keep one of them."
+                    f"keep one of them, or write prefix: {name}_ to tell them apart."
                 )
             found[quantity.name] = quantity
     return found
+
+
+def prefixed(quantities: Iterable[Quantity], prefix: str) -> tuple[Quantity, ...]:
+    """The same quantities, under the names that a recipe's entry with a ``prefix`` gives them."""
+    return tuple(replace(quantity, name=prefix + quantity.name) for quantity in quantities)
 
 
 def make_estimators(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str, Estimator]:
     """The recipe's estimators, ready; raises RecipeError naming the entry that cannot be used."""
     made: dict[str, Estimator] = {}
     for name, settings in recipe.estimate.items():
-        factory = plugins.find(plugins.ESTIMATORS, name)
+        factory = plugins.find(plugins.ESTIMATORS, settings.use or name)
         try:
             made[name] = factory(name, specs[settings.stream], settings.channel, settings.options)
         except ConfigError as error:
@@ -80,8 +86,10 @@ class EstimatorTask:
         on_estimate: Callable[[Judged], None],
         memory: MemoryAccount,
         hang_wall_s: float,
+        companion: Companion | None = None,
     ) -> None:
         self._run = run
+        self._companion = companion
         self._name = name
         self._estimator: Estimator | None = estimator
         self._on_estimate = on_estimate
@@ -92,7 +100,9 @@ class EstimatorTask:
         self._lock = threading.Lock()
         self._busy: tuple[int, float] | None = None
         """Frame at hand, and the wall time at which it was begun."""
-        run.sink.declare_estimates(name, estimator.quantities, estimator.columns)
+        self._prefix = run.recipe.estimate[name].prefix
+        quantities = prefixed(estimator.quantities, self._prefix)
+        run.sink.declare_estimates(name, quantities, estimator.columns)
         self._task: Task = run.clock.spawn(self._loop, f"estimator-{name}")
 
     @property
@@ -150,7 +160,10 @@ class EstimatorTask:
         self._busy = frame.index, time.monotonic()
         try:
             with self._memory.working(self._name):
+                if self._companion is not None:
+                    self._companion.before(estimator, frame)
                 estimate = estimator.update(frame)
+                asked = self._companion.ask(estimator) if self._companion is not None else Asked()
         except Exception as error:
             logger.exception("estimator %s failed", self._name)
             self._disable(f"failed on frame {frame.index}: {type(error).__name__}: {error}")
@@ -159,13 +172,17 @@ class EstimatorTask:
             self._busy = None
         if estimate is not None:
             self._tell(estimate, frame)
+        if self._companion is not None and self.on:
+            self._companion.serve(asked)
         leaked = self._memory.leaked_by(self._name)
         if leaked:
             self._disable(
                 f"leaks: {show_bytes(leaked)} of memory came in use while it was measuring"
             )
 
-    def _tell(self, estimate: Estimate, frame: Frame) -> None:
+    def _tell(self, measured: Estimate, frame: Frame) -> None:
+        values = {self._prefix + name: value for name, value in measured.values.items()}
+        estimate = replace(measured, values=values)
         with self._lock:  # so that nothing is said after it was disabled, or the store closed
             if self._estimator is None:
                 return

@@ -9,7 +9,7 @@ from itertools import repeat
 
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
-from acquire.engine.dose import Beat, image_dose, spot_dose
+from acquire.engine.dose import Beat, field_of, image_dose, spot_dose
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
@@ -18,6 +18,7 @@ from acquire.engine.runloop import RunLoop
 from acquire.engine.scanning import ScanRecorder, disarm, disarm_lost, note_armed
 from acquire.errors import InstrumentError, LinkError, RecipeError
 from acquire.instruments import ScanExposure, Spectrometer, SpectrumExposure, StreamSpec
+from acquire.measure.dose import Area
 from acquire.recipe import Image, LineScan, Spectrum, SpectrumSettings, Step
 
 Show = Callable[[float], None]
@@ -63,7 +64,7 @@ class Exposures:
         before = run.frames.get(step.name, 0)
         with self._beam(str(step)), self._settled(step.name):
             while (done := run.frames.get(step.name, 0) - before) < step.frames:
-                self._demand_dose(dose)
+                self._demand_dose(dose, field_of(exposure))
                 try:
                     self._images(step, exposure, dose, done, show)
                 except LinkError as error:
@@ -82,13 +83,13 @@ class Exposures:
             scan.disarm()
             scan.blank(False)
         spec = scan.arm(exposure, step.frames - done)
-        beat = Beat(run.clock.now_s(), step.every)
+        beat, area = Beat(run.clock.now_s(), step.every), field_of(exposure)
         try:
             recorder = self._recorder("images", step.name, spec)
             note_armed(run, "scan", step.name, exposure, spec)
             for frame in scan.frames(run.stop):
                 beat.took(frame)
-                run.dose.add_image(dose)
+                run.dose.add_image(dose, area)
                 link.works()
                 if frame.t_end_s > run.blanked_s:
                     break
@@ -98,10 +99,10 @@ class Exposures:
                 if self._loop.interrupted:
                     break
                 if done < step.frames:
-                    self._demand_dose(dose)
+                    self._demand_dose(dose, area)
         except LinkError:
             if beat.exposing(run.clock.now_s()):
-                run.dose.add_image(dose)
+                run.dose.add_image(dose, area)
             disarm_lost(scan)
             raise
         except BaseException:
@@ -109,7 +110,7 @@ class Exposures:
             raise
         disarm(scan, link)
         if run.stop.is_set() and beat.exposing(run.clock.now_s()):
-            run.dose.add_image(dose)
+            run.dose.add_image(dose, area)
 
     # ---------------------------------------------------------------------------- spectra
 
@@ -140,7 +141,8 @@ class Exposures:
                 f"'{step}' needs a spectrometer, and station {run.station.station.name!r} has none."
             )
         dose = spot_dose(run.probe_current_pa, settings.dwell_time, spacing_nm)
-        self._probe = RestingProbe(run, spacing_nm)
+        left, top = self._corner_nm()
+        self._probe = RestingProbe(run, spacing_nm, (left, top))
         self._armed = None
         with self._beam(str(step)), self._settled(name):
             self._spectrometer_link.insist(
@@ -149,9 +151,11 @@ class Exposures:
             if not self._loop.beam_on:
                 self._loop.beam(on=True)
             for number, position_nm in enumerate(positions_nm):
-                self._demand_dose(dose)
+                place = left + position_nm[0], top + position_nm[1]
+                area = Area.spot(place, spacing_nm)
+                self._demand_dose(dose, area)
                 self._park(position_nm)
-                self._demand_dose(dose)
+                self._demand_dose(dose, area)
                 while not self._one_spectrum(spectrometer, name, settings, dose, position_nm):
                     if self._spectrometer_link.lost:
                         with self._probe.resting(position_nm, on=self._loop.beam_on):
@@ -160,8 +164,8 @@ class Exposures:
                     else:
                         self._demand_reason("spectrometer", name)
                     self._loop.checkpoint()
-                    self._demand_dose(dose)
-                run.dose.add_spot(position_nm, dose, spacing_nm)
+                    self._demand_dose(dose, area)
+                run.dose.add_spot(place, dose, spacing_nm)
                 show((number + 1) / count)
                 self._loop.checkpoint()
 
@@ -298,8 +302,8 @@ class Exposures:
                 f"the {instrument} ended the exposure for {name!r} by itself, without a frame."
             )
 
-    def _demand_dose(self, dose_e_per_nm2: float) -> None:
-        if not self._run.allow_dose(dose_e_per_nm2):
+    def _demand_dose(self, dose_e_per_nm2: float, area: Area) -> None:
+        if not self._run.allow_dose(dose_e_per_nm2, area):
             self._loop.checkpoint()
 
     @contextmanager

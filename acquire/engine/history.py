@@ -10,7 +10,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from acquire.errors import RecipeError
-from acquire.recipe import Hold, Image, LineScan, Outcome, Spectrum, Step
+from acquire.recipe import (
+    Hold,
+    Image,
+    LineScan,
+    Outcome,
+    Ramp,
+    Regulate,
+    Spectrum,
+    Step,
+    When,
+)
 from acquire.store import JournalEntry, Run
 from acquire.stream import Value
 
@@ -34,7 +44,7 @@ class PastStep:
     result: str = ""
     """How it ended; empty if it was cut off."""
     verdict: str = ""
-    """What became of its condition: ``met``, ``time_up``, or empty."""
+    """What became of its condition: ``met``, ``time_up``, ``not_met``, ``unknown``, or empty."""
     active_s: float = 0.0
     """How long it lasted, without pauses."""
     frames: int = 0
@@ -93,8 +103,13 @@ def left_of(step: Step, past: PastStep) -> Step | None:
     Raises:
         RecipeError: the step itself says that the run ends there.
     """
-    if isinstance(step, Hold):
+    if isinstance(step, Hold | Regulate):
         return _left_of_hold(step, past)
+    if isinstance(step, When):
+        decided = past.verdict and not (past.verdict == "unknown" and step.unknown == "abort")
+        return None if decided else step
+    if isinstance(step, Ramp) and past.verdict:
+        return None
     if isinstance(step, LineScan):
         return _left_of_line(step, past.frames)
     if isinstance(step, Image | Spectrum):
@@ -103,7 +118,7 @@ def left_of(step: Step, past: PastStep) -> Step | None:
     return step
 
 
-def _left_of_hold(step: Hold, past: PastStep) -> Step | None:
+def _left_of_hold(step: Hold | Regulate, past: PastStep) -> Step | None:
     if step.until is not None and past.verdict == "time_up" and step.else_ == "abort":
         raise RecipeError(
             f"the run ended because its recipe says so: the time of '{step}' was up, and 'else' is "
@@ -112,6 +127,8 @@ def _left_of_hold(step: Hold, past: PastStep) -> Step | None:
     left_s = step.for_ - past.active_s
     if past.verdict or (step.until is None and left_s < LEAST_S):
         return None
+    if isinstance(step, Regulate):
+        return step.rest(min(past.active_s, step.for_ - LEAST_S))
     return step.model_copy(update={"for_": max(left_s, LEAST_S)})
 
 
@@ -164,7 +181,11 @@ def _step(
         t_end_s, result = _cut_s(run, number), ""
     settings = begin.details.get("settings", {})
     kind = str(begin.details.get("kind", ""))
-    verdicts = ["met" if e.details else "time_up" for e in entries if e.kind == "condition"]
+    verdicts = [
+        str(e.details.get("verdict", "met" if e.details else "time_up"))
+        for e in entries
+        if e.kind in ("condition", "decision")
+    ]
     return PastStep(
         text=text,
         kind=kind,

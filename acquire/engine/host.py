@@ -76,6 +76,7 @@ class HostService:
             "t_s": found.t_s,
             "pixel_size_nm": found.pixel_size_nm,
             "estimate_index": found.estimate_index,
+            "streams": found.streams,
         }
         return _with_arrays(head, {"detectors": found.detectors, "particles": found.particles})
 

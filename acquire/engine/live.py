@@ -15,6 +15,8 @@ from acquire.instruments import Frame, HolderReading, StreamSpec
 from acquire.stream import Estimate
 
 _T = TypeVar("_T")
+_OUTLINED = "diameter_nm"
+"""Column of a table that outlines are drawn from."""
 KEPT_READINGS = 100_000
 KEPT_ESTIMATES = 50_000
 KEPT_NOTES = 2_000
@@ -42,6 +44,7 @@ class LiveView:
 
     def _reset(self) -> None:
         self._images: dict[str, deque[tuple[int, Frame, float]]] = {}
+        self._derived: set[str] = set()
         self._spectrum: LiveSpectrum | None = None
         self._newest_estimate: dict[str, Estimate] = {}
         self._readings: deque[tuple[float, float, float]] = deque(maxlen=KEPT_READINGS)
@@ -53,11 +56,13 @@ class LiveView:
 
     # ------------------------------------------------------------------- written by a run
 
-    def put_image(self, frame: Frame, pixel_size_nm: float) -> None:
-        """Show a recorded image."""
+    def put_image(self, frame: Frame, pixel_size_nm: float, *, derived: bool = False) -> None:
+        """Show an image; one that was made of others is shown only to those who name its stream."""
         with self._changed:
             self._serial += 1
             kept = self._images.setdefault(frame.stream, deque(maxlen=KEPT_IMAGES))
+            if derived:
+                self._derived.add(frame.stream)
             kept.append((self._serial, frame, pixel_size_nm))
             self._changed.notify_all()
 
@@ -90,7 +95,10 @@ class LiveView:
         with self._changed:
             self._estimates.append((estimate.t_s, flat))
             self._estimates_seen += 1
-            self._newest_estimate[estimate.stream] = estimate
+            # outlines stay when another estimator of the stream has none to draw
+            last = self._newest_estimate.get(estimate.stream)
+            if last is None or _OUTLINED in estimate.table or _OUTLINED not in last.table:
+                self._newest_estimate[estimate.stream] = estimate
             self._changed.notify_all()
 
     def put_note(self, t_s: float, kind: str, text: str) -> None:
@@ -115,6 +123,7 @@ class LiveView:
                 self._changed.wait(left)
             serial, frame, pixel_size_nm = found
             estimate = self._newest_estimate.get(frame.stream)
+            streams = tuple(self._images)
         return LiveImage(
             serial,
             frame.stream,
@@ -124,6 +133,7 @@ class LiveView:
             frame.data,
             estimate.frame_index if estimate else -1,
             estimate.table if estimate else {},
+            streams,
         )
 
     def _newest(self, stream: str) -> tuple[int, Frame, float] | None:
@@ -133,7 +143,7 @@ class LiveView:
         """
         candidates = [self._images[stream]] if stream in self._images else []
         if not stream:
-            candidates = list(self._images.values())
+            candidates = [kept for name, kept in self._images.items() if name not in self._derived]
         kept = max(candidates, key=lambda frames: frames[-1][0], default=None)
         if kept is None:
             return None

@@ -103,6 +103,17 @@ class HolderMonitor:
                     break
         return before, after
 
+    def measured(self, t_start_s: float, t_end_s: float) -> list[float]:
+        """The temperatures that were measured in a span of run time, in °C, newest first."""
+        found = []
+        with self._lock:
+            for t_s, celsius in reversed(self._history):
+                if t_s < t_start_s:
+                    break
+                if t_s <= t_end_s and math.isfinite(celsius):
+                    found.append(celsius)
+        return found
+
     def _await_reading(self, t_s: float) -> bool:
         """Ask for readings until one is not older than ``t_s``; False if that takes too long."""
         clock = self._run.clock

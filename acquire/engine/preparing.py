@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from acquire.engine.companions import Companion
 from acquire.engine.context import RunContext
+from acquire.engine.correcting import DriftCorrector
 from acquire.engine.disk import DiskWatch
 from acquire.engine.estimating import HANG_WALL_S, EstimatorTask, Judged
 from acquire.engine.memory import LEAK_BYTES, MemoryAccount
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
 from acquire.engine.scanning import ScanRecorder
-from acquire.instruments import Frame, StreamSpec
+from acquire.errors import RecipeError
+from acquire.instruments import Frame, ScanExposure, StreamSpec
 from acquire.recipe import Recipe
 from acquire.stream import Estimator
+from acquire.stream.shifting import Steering, Steers, Sums
 
 EstimatorMaker = Callable[[Recipe, Mapping[str, StreamSpec]], dict[str, Estimator]]
 
@@ -44,14 +49,21 @@ def make_recorders(
         scan.disarm()
     memory = MemoryAccount(LEAK_BYTES)
     listeners: dict[str, list[EstimatorTask]] = {name: [] for name in specs}
-    for name, estimator in make(recipe, specs).items():
-        task = EstimatorTask(run, name, estimator, on_estimate, memory, HANG_WALL_S)
+    made = make(recipe, specs)
+    correctors = _correctors(run, made, exposures)
+    for name, estimator in made.items():
+        stream = recipe.estimate[name].stream
+        corrector = correctors.get(stream) if _steering(estimator) is not None else None
+        companion = Companion(
+            run.shifts, corrector, _sum_taker(run, monitor, disk, estimator, stream)
+        )
+        task = EstimatorTask(run, name, estimator, on_estimate, memory, HANG_WALL_S, companion)
         estimators.append(task)
-        listeners[recipe.estimate[name].stream].append(task)
+        listeners[stream].append(task)
     for name, spec in specs.items():
         offer = _offer_to(listeners[name])
         recorder = FrameRecorder(run, monitor, disk, "images", name, spec, offer)
-        scans.append(ScanRecorder(run, recorder, exposures[name]))
+        scans.append(ScanRecorder(run, recorder, exposures[name], correctors.get(name)))
 
 
 def _offer_to(tasks: list[EstimatorTask]) -> Callable[[Frame], None]:
@@ -60,3 +72,66 @@ def _offer_to(tasks: list[EstimatorTask]) -> Callable[[Frame], None]:
             task.offer(frame)
 
     return offer
+
+
+def _steering(estimator: Estimator) -> Steering | None:
+    return estimator.steering if isinstance(estimator, Steers) else None
+
+
+def _correctors(
+    run: RunContext,
+    estimators: Mapping[str, Estimator],
+    exposures: Mapping[str, ScanExposure],
+) -> dict[str, DriftCorrector]:
+    """Who corrects the drift of which stream; raises RecipeError if two would."""
+    found: dict[str, DriftCorrector] = {}
+    wanting: list[str] = []
+    for name, estimator in estimators.items():
+        steering = _steering(estimator)
+        if steering is None:
+            continue
+        wanting.append(name)
+        stream = run.recipe.estimate[name].stream
+        found[stream] = DriftCorrector(run, steering, exposures[stream])
+    if len(wanting) > 1:
+        raise RecipeError(
+            f"estimate: {' and '.join(wanting)} would both correct the drift by scan shift. Leave "
+            "'correct: scan_shift' to one of them."
+        )
+    run.steered = bool(wanting)
+    return found
+
+
+def _sum_taker(
+    run: RunContext,
+    monitor: HolderMonitor,
+    disk: DiskWatch,
+    estimator: Estimator,
+    stream: str,
+) -> Callable[[Frame], None] | None:
+    """Stores or shows an estimator's sums as ``STREAM_sum``."""
+    spec = estimator.sum_spec() if isinstance(estimator, Sums) else None
+    if spec is None:
+        return None
+    name = f"{stream}_sum"
+    pixel = next(iter(spec.channels.values())).axes["x"].step
+    if not (isinstance(estimator, Sums) and estimator.store_sums):
+        return lambda frame: run.live.put_image(replace(frame, stream=name), pixel, derived=True)
+    if name in run.recipe.record or name in run.frames:
+        raise RecipeError(
+            f"estimate: the sums would be stored as {name!r}, which is the name of another stream. "
+            "Name that one differently, or store the sums of one estimator only."
+        )
+    recorder = FrameRecorder(run, monitor, disk, "images", name, spec, derived=True)
+
+    def store(frame: Frame) -> None:
+        recorder.record(
+            replace(
+                frame,
+                t_start_s=frame.t_start_s + run.zero_s,
+                t_end_s=frame.t_end_s + run.zero_s,
+            ),
+            0.0,
+        )
+
+    return store

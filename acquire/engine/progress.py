@@ -15,6 +15,9 @@ from acquire.engine.status import EngineState, EngineStatus, EstimateView, PlanV
 from acquire.instruments import HolderReading
 from acquire.recipe import Step
 
+LOOK_AHEAD = 1000
+"""So many planned steps at most are looked through for the one that was begun."""
+
 
 class Progress:
     """The steps of one run, done and planned."""
@@ -26,9 +29,15 @@ class Progress:
         self.index = -1
         """The present step, from 0; -1 before the first."""
         self.text = ""
+        self.steps: list[Step] = []
+        """Those that were begun."""
         self.done: list[dict[str, object]] = []
         """One mapping per executed step, as a RunReport has them."""
         self._started_s = 0.0
+        self._at: int | None = None
+        """The present step in the plan."""
+        self._reached = -1
+        """The last step of the plan that was found."""
         self._total = len(planned.steps) or sum(1 for _ in run.recipe.flat_steps())
         self._space = FreeSpace(folder) if folder is not None else None
         self._disk_read_at = -math.inf
@@ -37,8 +46,10 @@ class Progress:
     def begin(self, step: Step) -> None:
         """A step begins now."""
         self.index += 1
-        self._total = max(self._total, self.index + 1)
+        self.steps.append(step)
         self.text = str(step)
+        self._find(self.text)
+        self._total = max(self._total, self.index + 1)
         self._started_s = self._run.now_s()
         self.done.append(
             {
@@ -56,12 +67,20 @@ class Progress:
         if outcome is not None:
             self.done[-1]["outcome"] = outcome
 
+    def _find(self, text: str) -> None:
+        """Where the present step is in the plan, which a decision may have left."""
+        steps, begin = self.planned.steps, self._reached + 1
+        ahead = range(begin, min(len(steps), begin + LOOK_AHEAD))
+        self._at = next((at for at in ahead if steps[at].text == text), None)
+        if self._at is not None:
+            self._reached = self._at
+            self._total = self.index + len(steps) - self._at
+
     def planned_time_s(self) -> float:
-        """Where in the plan the run is, in s; NaN where there is no plan."""
-        steps = self.planned.steps
-        if not 0 <= self.index < len(steps):
+        """Where in the plan the run is, in s; NaN where the plan does not tell."""
+        if self._at is None:
             return math.nan
-        step = steps[self.index]
+        step = self.planned.steps[self._at]
         return step.t_start_s + min(self._run.now_s() - self._started_s, step.duration_s)
 
     def eta_s(self) -> float:
@@ -120,6 +139,7 @@ class Progress:
             },
             "dose_e_per_nm2": run.dose.total_e_per_nm2,
             "dose_limit_e_per_nm2": limit if limit is not None else math.nan,
+            "dose_used_up_s": run.dose_used_up_s if state.active else math.nan,
             "bytes_written": int(getattr(run.sink, "bytes_written", 0)),
             "disk_free_bytes": self.disk_free_bytes(),
             "store_fullness": run.sink.fullness,

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
+from acquire.engine.dose import field_of_stream
 from acquire.engine.monitor import HolderMonitor
 from acquire.errors import LinkError
 from acquire.instruments import (
     Frame,
+    ScalarSpec,
     StreamSpec,
 )
 from acquire.stream import FrameContext
@@ -20,6 +22,10 @@ from acquire.stream import FrameContext
 logger = logging.getLogger(__name__)
 
 _LOOK_WALL_S = 0.1
+_SHIFTS = {
+    "scan_shift_x": ScalarSpec("nm", "scan shift to the right since the run began"),
+    "scan_shift_y": ScalarSpec("nm", "scan shift downwards since the run began"),
+}
 
 
 class FrameRecorder:
@@ -34,8 +40,12 @@ class FrameRecorder:
         stream: str,
         spec: StreamSpec,
         on_frame: Callable[[Frame], None] | None = None,
+        *,
+        derived: bool = False,
     ) -> None:
         self._run = run
+        self._derived = derived
+        self._shifted = run.steered and not derived
         self._monitor = monitor
         self._disk = disk
         self._kind = kind
@@ -47,7 +57,8 @@ class FrameRecorder:
         self._missing: _Missing | None = None
         self.next_index = 0
         """Number of the next frame in its stream; those that are missing have theirs."""
-        self.spec = replace(spec, name=stream)
+        scalars = {**_SHIFTS, **spec.scalars} if self._shifted else spec.scalars
+        self.spec = replace(spec, name=stream, scalars=scalars)
         run.frames.setdefault(stream, 0)
         run.sink.declare_frames(kind, self.spec)
 
@@ -68,7 +79,8 @@ class FrameRecorder:
         start_s, end_s = frame.t_start_s - run.zero_s, frame.t_end_s - run.zero_s
         unseen = self._note_missing(frame.index, start_s)
         if self._kind == "images" and unseen:
-            run.dose.add_image(unseen * dose_e_per_nm2)  # they were exposed all the same
+            # they were exposed all the same
+            run.dose.add_image(unseen * dose_e_per_nm2, field_of_stream(self.spec))
         own = replace(
             frame,
             stream=self._stream,
@@ -77,6 +89,7 @@ class FrameRecorder:
             t_end_s=end_s,
             meta=replace(
                 frame.meta,
+                scalars={**self._shift(start_s, end_s), **frame.meta.scalars},
                 spans={
                     key: (start - run.zero_s, end - run.zero_s)
                     for key, (start, end) in frame.meta.spans.items()
@@ -93,13 +106,19 @@ class FrameRecorder:
         run.frames[self._stream] += 1
         if self._kind == "images":
             pixel = next(iter(self.spec.channels.values())).axes["x"].step
-            run.live.put_image(own, pixel)
+            run.live.put_image(own, pixel, derived=self._derived)
         else:
             run.live.put_spectrum(own, self.spec)
         run.dispatcher.emit(run.dispatcher.events.frame_recorded, own)
         if self._on_frame is not None:
             self._on_frame(own)
         return own
+
+    def _shift(self, start_s: float, end_s: float) -> dict[str, float]:
+        if not self._shifted:
+            return {}
+        shift = self._run.shifts.during(start_s, end_s)
+        return dict(zip(_SHIFTS, (shift.x_nm, shift.y_nm), strict=True))
 
     def lost(self, error: LinkError, period_s: float = 0.0) -> None:
         """Frames are missing from now on, until the next one is recorded or :meth:`settle`.

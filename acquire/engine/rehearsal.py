@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,21 @@ from acquire.engine.checks import problems
 from acquire.engine.conductor import Conductor
 from acquire.engine.context import RunContext
 from acquire.engine.core import Engine
-from acquire.engine.disk import Demand, disk_bytes_per_s, free_bytes
+from acquire.engine.disk import disk_bytes_per_s, free_bytes
 from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.estimating import make_estimators
+from acquire.engine.expecting import Expecting
+from acquire.engine.foreseeing import decides, judge_regulation, worst_case
 from acquire.engine.progress import Progress
+from acquire.engine.regulation import growth_window_s
 from acquire.engine.status import PlannedStep, PlanView
+from acquire.engine.tracing import TracingSink
 from acquire.errors import HotstageError, RecipeError, RunAborted
-from acquire.instruments import Frame, Simulation, StreamSpec
-from acquire.recipe import STEPS_AT_MOST, Plan, Recipe
+from acquire.instruments import StreamSpec
+from acquire.recipe import STEPS_AT_MOST, Plan, Recipe, Regulate, Step
 from acquire.station import SIMULATED, InstrumentSettings, OpenStation, SimulationSettings, Station
 from acquire.store import ASSUMED_COMPRESSION, CountingSink
-from acquire.stream import Estimate, Estimator, FrameContext, Quantity, Row, Value
+from acquire.stream import Estimator
 from acquire.units import show_bytes, show_duration
 
 DISK_RESERVE_BYTES = 500_000_000
@@ -62,71 +66,14 @@ class Preflight:
     """What the disk must take per second on the wall, where the plan is fastest."""
     disk_bytes_per_s: float = math.nan
     """What it takes; NaN where it was not worth measuring, or could not be measured."""
+    worst_s: float = math.nan
+    """Run time if no condition is met and every decision takes its longer branch; NaN where a recipe
+    decides nothing."""
 
     @property
     def good(self) -> bool:
         """Whether nothing would stop the run."""
         return not self.problems
-
-
-class _TracingSink(CountingSink):
-    """Counts, finds how fast a disk must be, and keeps the temperature profile."""
-
-    def __init__(self, compression: float) -> None:
-        super().__init__()
-        self._compression = compression
-        self._demand = Demand()
-        self.profile: list[tuple[float, float]] = []
-
-    @property
-    def bytes_written(self) -> int:
-        """What the same run would have taken of the disk by now."""
-        return int(self.raw_bytes / self._compression)
-
-    @property
-    def expected_bytes(self) -> int:
-        """What the same run would take on disk, as far as its data shrink by the codec."""
-        return (
-            super().expected_bytes - int(self.raw_bytes / ASSUMED_COMPRESSION) + self.bytes_written
-        )
-
-    @property
-    def needed_bytes_per_s(self) -> float:
-        """What the disk must take per second of run time, where the plan is fastest."""
-        return self._demand.bytes_per_s / self._compression
-
-    def append_frame(self, frame: Frame, context: FrameContext) -> None:
-        """Keep when its bytes come."""
-        super().append_frame(frame, context)
-        self._demand.add(frame.t_end_s, sum(array.nbytes for array in frame.data.values()))
-
-    def append_row(self, row: Row) -> None:
-        """Keep the setpoint of a holder reading."""
-        super().append_row(row)
-        setpoint = row.values.get("setpoint")
-        if not isinstance(setpoint, float):
-            return
-        # a point within a straight line says nothing, and a day has a million of them
-        last = self.profile[-2:]
-        if len(last) == 2 and _on_line(last[0], last[1], (row.t_s, setpoint)):
-            self.profile.pop()
-        self.profile.append((row.t_s, setpoint))
-
-
-class _Expecting:
-    """Stands in for an estimator: gives what a perfect measurement would say."""
-
-    def __init__(self, name: str, inner: Estimator, simulation: Simulation) -> None:
-        self._name = name
-        self._simulation = simulation
-        self.quantities: tuple[Quantity, ...] = inner.quantities
-        self.columns: Mapping[str, str] = inner.columns
-
-    def update(self, frame: Frame) -> Estimate:
-        """The simulation's expectation now."""
-        expected = self._simulation.expected()
-        values = {q.name: Value(expected.get(q.name, math.nan), 0.0) for q in self.quantities}
-        return Estimate(self._name, frame.stream, frame.index, frame.t_end_s, values)
 
 
 def preflight(
@@ -157,7 +104,11 @@ def preflight(
         found = [str(problem) for problem in problems(recipe, opened)]
         if found:
             return _refused(recipe, station, folder, found)
-        return _rehearse(recipe, station, opened, plan, folder, earlier)
+        expected = _rehearse(recipe, station, opened, plan, folder, earlier)
+    if plan is not None or not decides(tuple(recipe.distinct_steps())):
+        return expected
+    with twin.open(VirtualClock(), draft=True) as opened:
+        return _at_worst(expected, recipe, opened, earlier)
 
 
 def _rehearse(
@@ -173,11 +124,11 @@ def _rehearse(
 
     def make(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str, Estimator]:
         return {
-            name: _Expecting(name, inner, simulation)
+            name: Expecting(name, inner, simulation, growth_window_s(recipe, name))
             for name, inner in make_estimators(recipe, specs).items()
         }
 
-    sink = _TracingSink(1.0 if recipe.store.codec == "none" else ASSUMED_COMPRESSION)
+    sink = TracingSink(1.0 if recipe.store.codec == "none" else ASSUMED_COMPRESSION)
     engine = _Rehearsal(opened)
     engine.scripted = plan is not None
     report = engine.run(
@@ -212,10 +163,37 @@ def _rehearse(
         sink.expected_bytes,
         free,
         tuple(found),
-        (*_warnings(steps, results), *speed_warnings),
+        (*_warnings(steps, results), *_feedback(engine.carried_out, steps, sink), *speed_warnings),
         twin=not station.simulated,
         needed_bytes_per_s=needed,
         disk_bytes_per_s=speed,
+    )
+
+
+def _at_worst(
+    expected: Preflight, recipe: Recipe, opened: OpenStation, earlier: Earlier
+) -> Preflight:
+    """What is expected, with the duration if no condition is met and every longer branch is taken."""
+    engine = _Rehearsal(opened)
+    report = engine.run(
+        recipe,
+        CountingSink(),
+        worst_case(recipe.steps),
+        enforce=False,
+        make=lambda recipe, specs: {},
+        earlier=earlier,
+    )
+    more = [text for text in engine.violations if text not in expected.problems]
+    if report.outcome != "completed":
+        more.append(report.cause)
+    taken = show_duration(report.t_end_s)
+    return replace(
+        expected,
+        worst_s=report.t_end_s,
+        warnings=(
+            *expected.warnings,
+            *(f"at worst, if it decides otherwise and takes {taken}: {text}" for text in more),
+        ),
     )
 
 
@@ -275,13 +253,15 @@ class _RehearsalConductor(Conductor):
 
 
 class _Rehearsal(Engine):
-    """An engine that lists broken limits."""
+    """An engine that lists broken limits, and keeps the steps that it carried out."""
 
     violations: tuple[str, ...] | list[str] = ()
+    carried_out: Sequence[Step] = ()
     scripted = False
 
     def _conduct(self, run: RunContext, progress: Progress) -> Conductor:
         self.violations = run.violations
+        self.carried_out = progress.steps
         conductor = _RehearsalConductor(run, progress, self._enter)
         conductor.scripted = self.scripted
         return conductor
@@ -314,12 +294,6 @@ def _planned(index: int, step: Mapping[str, object]) -> PlannedStep:
     return PlannedStep(index, str(step["text"]), start, end - start)
 
 
-def _on_line(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
-    if not a[0] < b[0] < c[0]:
-        return False
-    return abs(a[1] + (c[1] - a[1]) * (b[0] - a[0]) / (c[0] - a[0]) - b[1]) < 1e-6
-
-
 def _thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     every = max(1, len(profile) // PROFILE_POINTS)
     kept = profile[::every]
@@ -335,6 +309,19 @@ def _warnings(steps: tuple[PlannedStep, ...], results: tuple[str, ...]) -> list[
         for step, result in zip(steps, results, strict=True)
         if result == "time_up"
     ]
+
+
+def _feedback(
+    carried_out: Sequence[Step], steps: tuple[PlannedStep, ...], sink: TracingSink
+) -> list[str]:
+    """What is wrong with the course of regulate steps."""
+    found = []
+    for step, planned in zip(steps, carried_out, strict=True):
+        if isinstance(planned, Regulate):
+            end_s = step.t_start_s + step.duration_s
+            rows = [row for row in sink.regulation if step.t_start_s <= row.t_s <= end_s]
+            found += judge_regulation(step, planned, rows)
+    return found
 
 
 def _twin(station: Station) -> Station:

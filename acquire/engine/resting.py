@@ -40,11 +40,17 @@ class Rest:
 class RestingProbe:
     """The probe of one step, while an instrument does not answer or an exposure is cut."""
 
-    def __init__(self, run: RunContext, spacing_nm: float) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        spacing_nm: float,
+        corner_nm: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         self._run = run
         self._spacing_nm = spacing_nm
+        self._corner_nm = corner_nm
         self.at: tuple[float, float] | None = None
-        """Where it was parked last (x, y) in nm."""
+        """Where it was parked last (x, y) in nm, from the corner as all positions here."""
 
     @contextmanager
     def resting(self, position_nm: tuple[float, float], *, on: bool) -> Iterator[Rest]:
@@ -56,4 +62,5 @@ class RestingProbe:
             yield rest
         finally:
             dose = spot_dose(self._run.probe_current_pa, rest.duration_s, self._spacing_nm)
-            self._run.dose.add_spot(position_nm, dose, self._spacing_nm)
+            (x, y), (left, top) = position_nm, self._corner_nm
+            self._run.dose.add_spot((left + x, top + y), dose, self._spacing_nm)

@@ -9,11 +9,19 @@ from enum import Enum, auto
 
 from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
-from acquire.engine.dose import Beat, image_dose
+from acquire.engine.correcting import DriftCorrector
+from acquire.engine.dose import Beat, field_of, image_dose
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.recording import FrameRecorder
 from acquire.errors import HotstageError, InstrumentError, LinkError
-from acquire.instruments import Scan, ScanExposure, Spectrometer, SpectrumExposure, StreamSpec
+from acquire.instruments import (
+    Frame,
+    Scan,
+    ScanExposure,
+    Spectrometer,
+    SpectrumExposure,
+    StreamSpec,
+)
 from acquire.units import show_duration
 
 logger = logging.getLogger(__name__)
@@ -30,12 +38,20 @@ class _Wanted(Enum):
 class ScanRecorder:
     """Records one scan stream throughout the run, and gives way to steps that need the beam."""
 
-    def __init__(self, run: RunContext, recorder: FrameRecorder, exposure: ScanExposure) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        recorder: FrameRecorder,
+        exposure: ScanExposure,
+        corrector: DriftCorrector | None = None,
+    ) -> None:
         self._run = run
+        self._corrector = corrector
         self._recorder = recorder
         self._exposure = exposure
         self._name = recorder.spec.name
         self._dose = image_dose(run.probe_current_pa, exposure)
+        self._area = field_of(exposure)
         self._link = LinkWatch(run, "scan")
         self._lock = threading.Lock()
         self._wanted = _Wanted.REST
@@ -131,7 +147,7 @@ class ScanRecorder:
     def _acquire(self) -> None:
         scan, run = self._run.station.scan, self._run
         self._recorder.new_acquisition()
-        if run.ending or not run.allow_dose(self._dose):
+        if run.ending or not run.allow_dose(self._dose, self._area):
             # the beam is blanked by now, or soon, even if the run's own thread is held up
             self._rest()
             return
@@ -146,7 +162,7 @@ class ScanRecorder:
             self._take(beat)
         except LinkError:
             if beat.exposing(run.clock.now_s()):
-                run.dose.add_image(self._dose)
+                run.dose.add_image(self._dose, self._area)
             disarm_lost(scan)
             raise
         except BaseException:
@@ -159,26 +175,37 @@ class ScanRecorder:
         run = self._run
         for frame in run.station.scan.frames(self._stop):
             beat.took(frame)
-            run.dose.add_image(self._dose)
+            run.dose.add_image(self._dose, self._area)
             self._link.works()
             if frame.t_end_s > run.blanked_s:
                 self._rest()
                 return
             self._recorder.record(frame, self._dose)
+            self._between(frame)
             if self._wanted is not _Wanted.RECORD:
                 return
-            if run.ending or not run.allow_dose(self._dose):
+            if run.ending or not run.allow_dose(self._dose, self._area):
                 self._rest()
                 return
         if self._stop.is_set():
             if beat.exposing(run.clock.now_s()):
-                run.dose.add_image(self._dose)
+                run.dose.add_image(self._dose, self._area)
             return
         if self._wanted is _Wanted.RECORD:
             raise InstrumentError(
                 f"the scan stopped delivering {self._name!r} by itself at run time "
                 f"{show_duration(run.now_s())}."
             )
+
+    def _between(self, frame: Frame) -> None:
+        """Let the field be shifted, while nothing is exposed."""
+        if self._corrector is None:
+            return
+        if self._wanted is not _Wanted.RECORD:
+            self._corrector.rest()
+            return
+        next_s = max(frame.t_end_s, frame.t_start_s + self._exposure.frame_period_s)
+        self._corrector.exposed(next_s - self._run.zero_s)
 
     def _rest(self) -> None:
         with self._lock:

@@ -89,6 +89,8 @@ class EngineStatus:
     """By quantity name, for example ``mean_diameter``."""
     dose_e_per_nm2: float = 0.0
     dose_limit_e_per_nm2: float = NAN
+    dose_used_up_s: float = NAN
+    """Run time at which the limit is reached at the present rate of dose."""
     bytes_written: int = 0
     disk_free_bytes: int = 0
     store_fullness: float = 0.0
@@ -136,6 +138,8 @@ class LiveImage:
     """Frame that the particle table was measured on; -1 if there is none."""
     particles: Mapping[str, AnyArray] = field(default_factory=dict)
     """Columns of that table: ``x_nm``, ``y_nm``, ``diameter_nm``, ``id``, flags …"""
+    streams: tuple[str, ...] = ()
+    """Every image stream that can be asked for by now."""
 
 
 @dataclass(frozen=True, slots=True)

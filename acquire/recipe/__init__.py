@@ -1,7 +1,16 @@
 """The recipe language: what an experiment does, from YAML or from Python."""
 
-from acquire.recipe.conditions import Condition, ConditionWatch
+from acquire.recipe.amounts import Amount
+from acquire.recipe.conditions import (
+    AnyCondition,
+    Condition,
+    Conditions,
+    ConditionsWatch,
+    ConditionWatch,
+    parse_condition,
+)
 from acquire.recipe.model import STEPS_AT_MOST, Recipe
+from acquire.recipe.regulate import Regulate
 from acquire.recipe.schema import (
     EstimateSettings,
     Limits,
@@ -10,6 +19,18 @@ from acquire.recipe.schema import (
     ScanSettings,
     SpectrumSettings,
 )
+from acquire.recipe.scripting import (
+    hold,
+    image,
+    line_scan,
+    mark,
+    ramp,
+    regulate,
+    spectrum,
+    wait_for_operator,
+    when,
+)
+from acquire.recipe.step import Step
 from acquire.recipe.steps import (
     Hold,
     Image,
@@ -20,21 +41,18 @@ from acquire.recipe.steps import (
     Ramp,
     Repeat,
     Spectrum,
-    Step,
     WaitForOperator,
-    hold,
-    image,
-    line_scan,
-    mark,
-    ramp,
-    spectrum,
-    wait_for_operator,
+    When,
 )
 
 __all__ = [
     "STEPS_AT_MOST",
+    "Amount",
+    "AnyCondition",
     "Condition",
     "ConditionWatch",
+    "Conditions",
+    "ConditionsWatch",
     "EstimateSettings",
     "Hold",
     "Image",
@@ -46,6 +64,7 @@ __all__ = [
     "Ramp",
     "Recipe",
     "Record",
+    "Regulate",
     "Repeat",
     "SafeStateSettings",
     "ScanSettings",
@@ -53,11 +72,15 @@ __all__ = [
     "SpectrumSettings",
     "Step",
     "WaitForOperator",
+    "When",
     "hold",
     "image",
     "line_scan",
     "mark",
+    "parse_condition",
     "ramp",
+    "regulate",
     "spectrum",
     "wait_for_operator",
+    "when",
 ]

@@ -1,11 +1,14 @@
-"""Conditions on live estimates, as written in recipes: ``mean_diameter >= 3.83 nm for 3 frames``."""
+"""Conditions on live estimates, as written in recipes: ``mean_diameter >= 3.83 nm for 3 frames``.
+
+Several are joined by ``and`` or by ``or``, never by both: ``a >= 3 nm and b >= 20``.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from acquire.errors import RecipeError, UnitError
@@ -25,6 +28,7 @@ _FORM = re.compile(
         (?:\s+within\s+(?P<age>.+?))?\s*$""",
     re.VERBOSE,
 )
+_JOINT = re.compile(r"\s+(and|or)\s+")
 EXAMPLE = "mean_diameter >= 3.83 nm for 3 frames"
 DEFAULT_MAX_AGE_S = 30.0
 
@@ -69,6 +73,16 @@ class Condition:
             age,
         )
 
+    @property
+    def parts(self) -> tuple[Condition, ...]:
+        """Itself, as :attr:`Conditions.parts`."""
+        return (self,)
+
+    @property
+    def word(self) -> str:
+        """As :attr:`Conditions.word`; with one part both words mean the same."""
+        return "and"
+
     def __str__(self) -> str:
         text = f"{self.quantity} {self.op} {show(self.value, self.unit, 12)}"
         if self.frames > 1:
@@ -77,7 +91,7 @@ class Condition:
             text += f" within {self.max_age_s:g} s"
         return text
 
-    def check(self, known: dict[str, Quantity]) -> None:
+    def check(self, known: Mapping[str, Quantity]) -> None:
         """Raise RecipeError if the quantity is not estimated, or its unit does not fit."""
         if self.quantity not in known:
             listed = ", ".join(sorted(known)) or "none (add an estimator under 'estimate')"
@@ -90,8 +104,41 @@ class Condition:
             raise RecipeError(f"condition '{self}': {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Several conditions, of which all (``and``) or any (``or``) must hold at the same time."""
+
+    parts: tuple[Condition, ...]
+    word: str
+    """``and`` or ``or``."""
+
+    def __str__(self) -> str:
+        return f" {self.word} ".join(map(str, self.parts))
+
+    def check(self, known: Mapping[str, Quantity]) -> None:
+        """Raise RecipeError as :meth:`Condition.check` does."""
+        for part in self.parts:
+            part.check(known)
+
+
+AnyCondition = Condition | Conditions
+
+
+def parse_condition(text: str) -> AnyCondition:
+    """Read one condition, or several joined by ``and`` or ``or``; raises RecipeError."""
+    pieces = _JOINT.split(text.strip())
+    words = set(pieces[1::2])
+    if len(words) > 1:
+        raise RecipeError(
+            f"{text!r} joins conditions by 'and' as well as by 'or', which can be read in two ways. "
+            "Use one of the words."
+        )
+    parts = tuple(Condition.parse(piece) for piece in pieces[0::2])
+    return parts[0] if len(parts) == 1 else Conditions(parts, words.pop())
+
+
 class ConditionWatch:
-    """Judges estimates as they come, for one step.
+    """Judges estimates as they come, for one condition within one step.
 
     An estimate whose exposure began before the step, that is too old, or that a newer frame has
     overtaken does not count. One that is not finite, or that carries a flag under which its quantity
@@ -106,19 +153,19 @@ class ConditionWatch:
         self._since_s = since_s
         self._last_frame = -1
         self._run = 0
+        self._newest: tuple[Estimate, bool] | None = None
+        """The newest estimate that is trusted, and whether the comparison holds."""
         self.met_by: Estimate | None = None
-        """The estimate that completed the condition."""
+        """The estimate that first completed the condition."""
 
     def judge(self, estimate: Estimate, exposure_start_s: float, now_s: float) -> bool:
-        """Take one estimate into account; True once the condition is met.
+        """Take one estimate into account; True once the condition has been met.
 
         Args:
-            estimate: a new estimate of the stream that the quantity belongs to.
+            estimate: a new estimate, of whatever estimator.
             exposure_start_s: when its frame's exposure began.
             now_s: the present time.
         """
-        if self.met_by is not None:
-            return True
         value = estimate.values.get(self._condition.quantity)
         if (
             value is None
@@ -126,11 +173,74 @@ class ConditionWatch:
             or estimate.frame_index <= self._last_frame
             or now_s - estimate.t_s > self._condition.max_age_s
         ):
-            return False
+            return self.met_by is not None
         self._last_frame = estimate.frame_index
-        trusted = math.isfinite(value.value) and self._spoilt.isdisjoint(estimate.flags)
-        holds = trusted and self._compare(value.value, self._limit)
-        self._run = self._run + 1 if holds else 0
-        if self._run >= self._condition.frames:
+        if math.isfinite(value.value) and self._spoilt.isdisjoint(estimate.flags):
+            holds = self._compare(value.value, self._limit)
+            self._newest = estimate, holds
+            self._run = self._run + 1 if holds else 0
+        else:
+            self._newest, self._run = None, 0
+        if self._run >= self._condition.frames and self.met_by is None:
             self.met_by = estimate
         return self.met_by is not None
+
+    def verdict(self, now_s: float) -> bool | None:
+        """Whether the condition holds now; None while no estimate can be trusted to tell.
+
+        One trusted estimate is enough for a no; a yes takes as many as the condition asks for.
+        """
+        if self._newest is None:
+            return None
+        estimate, holds = self._newest
+        if now_s - estimate.t_s > self._condition.max_age_s:
+            return None
+        if not holds:
+            return False
+        return True if self._run >= self._condition.frames else None
+
+    @property
+    def newest(self) -> Estimate | None:
+        """The estimate that the verdict rests on."""
+        return self._newest[0] if self._newest is not None else None
+
+
+class ConditionsWatch:
+    """Judges estimates as they come, for one condition or several joined ones, within one step."""
+
+    def __init__(
+        self, condition: AnyCondition, known: Mapping[str, Quantity], since_s: float
+    ) -> None:
+        self.condition = condition
+        self._parts = tuple(
+            (part, ConditionWatch(part, known[part.quantity], since_s)) for part in condition.parts
+        )
+        self.met = False
+        """Whether the condition was met at some time."""
+        self.grounds: tuple[tuple[Condition, Estimate], ...] = ()
+        """What the condition was met by, or what the last verdict rests on."""
+
+    def judge(self, estimate: Estimate, exposure_start_s: float, now_s: float) -> bool:
+        """As :meth:`ConditionWatch.judge`."""
+        if not self.met:
+            for _, watch in self._parts:
+                watch.judge(estimate, exposure_start_s, now_s)
+            self.met = self.verdict(now_s) is True
+        return self.met
+
+    def verdict(self, now_s: float) -> bool | None:
+        """As :meth:`ConditionWatch.verdict`; what one part leaves open another may decide."""
+        verdicts = [watch.verdict(now_s) for _, watch in self._parts]
+        decisive = self.condition.word == "or"
+        found: bool | None = None
+        if decisive in verdicts:
+            found = decisive
+        elif None not in verdicts:
+            found = not decisive
+        if found is not None:
+            self.grounds = tuple(
+                (part, watch.newest)
+                for (part, watch), verdict in zip(self._parts, verdicts, strict=True)
+                if verdict is found and watch.newest is not None
+            )
+        return found

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from acquire.config import explain
 from acquire.errors import RecipeError
+from acquire.recipe.reading import read_text, read_yaml
 from acquire.recipe.schema import (
     EstimateSettings,
     Limits,
@@ -26,7 +25,8 @@ from acquire.recipe.schema import (
     StoreChoices,
     Strict,
 )
-from acquire.recipe.steps import AnyStep, Plan, Repeat, Step
+from acquire.recipe.step import Step
+from acquire.recipe.steps import AnyStep, Plan, Repeat, When
 
 STEPS_AT_MOST = 100_000
 """A plan with more is taken for a mistake, in a recipe and in a script."""
@@ -76,6 +76,10 @@ class Recipe(Strict):
                 f"{STEPS_AT_MOST} can be run"
             )
         for step in self.distinct_steps():
+            if isinstance(step, When) and not (step.then or step.else_):
+                raise ValueError(
+                    f"the step '{step}' has nothing to decide between; give it 'then', 'else' or both"
+                )
             if getattr(step, "name", None) in self.record:
                 raise ValueError(
                     f"the step '{step}' is named like the recorded stream "
@@ -86,25 +90,12 @@ class Recipe(Strict):
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe file; raises RecipeError naming file, line, key, value and mend."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise RecipeError(f"recipe {str(path)!r} cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"recipe {str(path)!r} is not UTF-8 text: {error}.") from error
-        return cls.parse(text, str(path))
+        return cls.parse(read_text(str(path), "recipe"), str(path))
 
     @classmethod
     def parse(cls, text: str, source: str = "recipe") -> Recipe:
         """Read a recipe from YAML text; raises RecipeError."""
-        try:
-            raw = YAML(typ="rt").load(text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark
-            line = f":{mark.line + 1}" if mark is not None else ""
-            raise RecipeError(f"{source}{line}: not valid YAML: {error.problem}.") from error
-        except (YAMLError, ValueError) as error:
-            raise RecipeError(f"{source}: not valid YAML: {error}.") from error
+        raw, lines = read_yaml(text, source)
         if not isinstance(raw, Mapping):
             raise RecipeError(f"{source}: a recipe is a mapping that begins with 'hotstage: 1'.")
         if "hotstage" not in raw:
@@ -113,9 +104,9 @@ class Recipe(Strict):
                 "of the recipe language."
             )
         try:
-            return cls.model_validate(_plain(raw))
+            return cls.model_validate(raw)
         except ValidationError as error:
-            raise RecipeError(explain(error, source, cls, _lines(raw))) from error
+            raise RecipeError(explain(error, source, cls, lines)) from error
 
     def dump(self) -> str:
         """The recipe as YAML text that :meth:`parse` reads to an equal recipe."""
@@ -128,16 +119,23 @@ class Recipe(Strict):
         return stream.getvalue()
 
     def flat_steps(self) -> Iterator[Step]:
-        """The steps in the order in which they run, repeats written out."""
+        """The steps in the order in which they run, repeats written out.
+
+        Behind a ``when`` come the steps of both of its branches, of which a run takes one.
+        """
         yield from _flatten(self.steps)
+
+    def steps_after(self, results: Sequence[str]) -> Iterator[Step]:
+        """As :meth:`flat_steps`, without the steps that ended so, and what they decided against."""
+        yield from _after(self.steps, iter(results))
 
     def distinct_steps(self) -> Iterator[Step]:
         """The steps as they are written, those of a repeat once."""
         yield from _flatten(self.steps, once=True)
 
     def plan(self) -> Plan:
-        """The steps as a plan for an engine."""
-        yield from self.flat_steps()
+        """The steps as a plan for an engine: how a ``when`` ends says which branch follows it."""
+        yield from _carried_out(self.steps)
 
     @property
     def scan_stream(self) -> str | None:
@@ -156,37 +154,44 @@ def _flatten(steps: tuple[Step, ...], *, once: bool = False) -> Iterator[Step]:
         if isinstance(step, Repeat):
             for _ in range(1 if once else step.times):
                 yield from _flatten(step.steps, once=once)
-        else:
-            yield step
+            continue
+        yield step
+        if isinstance(step, When):
+            yield from _flatten(step.then, once=once)
+            yield from _flatten(step.else_, once=once)
+
+
+def _carried_out(steps: tuple[Step, ...]) -> Plan:
+    for step in steps:
+        if isinstance(step, Repeat):
+            for _ in range(step.times):
+                yield from _carried_out(step.steps)
+            continue
+        outcome = yield step
+        if isinstance(step, When):
+            yield from _carried_out(step.branch(outcome.result))
+
+
+def _after(steps: tuple[Step, ...], results: Iterator[str]) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, Repeat):
+            for _ in range(step.times):
+                yield from _after(step.steps, results)
+            continue
+        result = next(results, None)
+        if result is None:
+            yield from _flatten((step,))
+        elif isinstance(step, When):
+            yield from _after(step.branch(result), results)
 
 
 def _count(steps: tuple[Step, ...]) -> int:
-    return sum(s.times * _count(s.steps) if isinstance(s, Repeat) else 1 for s in steps)
+    return sum(map(_count_one, steps))
 
 
-def _plain(node: Any) -> Any:
-    """YAML nodes as plain dicts, lists and scalars."""
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(item) for item in node]
-    if isinstance(node, bool) or node is None:
-        return node
-    for scalar in (int, float, str):
-        if isinstance(node, scalar):
-            return scalar(node)
-    return node
-
-
-def _lines(node: Any, at: tuple[int | str, ...] = ()) -> dict[tuple[int | str, ...], int]:
-    """The line of every key, by its path."""
-    found: dict[tuple[int | str, ...], int] = {}
-    if isinstance(node, CommentedMap):
-        for key, value in node.items():
-            found[(*at, str(key))] = node.lc.key(key)[0] + 1
-            found.update(_lines(value, (*at, str(key))))
-    elif isinstance(node, CommentedSeq):
-        for index, value in enumerate(node):
-            found[(*at, index)] = node.lc.item(index)[0] + 1
-            found.update(_lines(value, (*at, index)))
-    return found
+def _count_one(step: Step) -> int:
+    if isinstance(step, Repeat):
+        return step.times * _count(step.steps)
+    if isinstance(step, When):
+        return 1 + max(_count(step.then), _count(step.else_))
+    return 1

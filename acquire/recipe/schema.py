@@ -215,12 +215,19 @@ class Record(Strict):
 
 
 class EstimateSettings(BaseModel):
-    """An estimator and where its frames come from; further keys are the estimator's own."""
+    """An estimator and where its frames come from; further keys are the estimator's own.
+
+    The entry's name is the estimator's, unless ``use`` names it.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
     source: str = Field(alias="from", pattern=r"^\w+\.\w+$")
     """``stream.detector``."""
+    use: str | None = Field(default=None, pattern=r"^\w+$")
+    """The estimator's name, where the entry is called differently; for two of the same kind."""
+    prefix: str = Field(default="", pattern=r"^([A-Za-z]\w*)?$")
+    """Goes before the names of its quantities, so that two may give the same ones."""
 
     @property
     def stream(self) -> str:

@@ -5,57 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
     Discriminator,
     Field,
     PlainSerializer,
     PrivateAttr,
     Tag,
-    ValidationError,
     WrapValidator,
-    field_validator,
     model_validator,
 )
 from pydantic.functional_validators import BeforeValidator
 
-from acquire.config import explain, suggest
-from acquire.errors import RecipeError
-from acquire.recipe.conditions import Condition
-from acquire.recipe.schema import Name, Point, ScanSettings, SpectrumSettings, Strict
+from acquire.config import suggest
+from acquire.recipe.regulate import Regulate
+from acquire.recipe.schema import Name, Point, ScanSettings, SpectrumSettings
+from acquire.recipe.step import ConditionText, Step
 from acquire.stream import Value
 from acquire.units import Celsius, CelsiusPerSecond, Seconds, show, show_duration
 
 
-def _read_condition(value: Any) -> Any:
-    if value is None or isinstance(value, Condition):
-        return value
-    try:
-        return Condition.parse(str(value))
-    except RecipeError as error:
-        raise ValueError(str(error)) from error
-
-
-ConditionText = Annotated[Condition, BeforeValidator(_read_condition), PlainSerializer(str)]
-
-
-class Step(Strict):
-    """Base of all steps."""
-
-    kind: ClassVar[str]
-
-
 class Ramp(Step):
-    """Heat or cool linearly to a temperature."""
+    """Heat or cool linearly to a temperature, or until a live estimate meets a condition."""
 
     kind: ClassVar[str] = "ramp"
     to: Celsius
     rate: CelsiusPerSecond = Field(gt=0)
+    until: ConditionText | None = None
+    """Where it is met, the ramp stops, and the temperature of then is held."""
 
     def __str__(self) -> str:
-        return f"ramp to {show(self.to, '°C')} at {show(self.rate, '°C/s')}"
+        text = f"ramp to {show(self.to, '°C')} at {show(self.rate, '°C/s')}"
+        return text if self.until is None else f"{text}, or until {self.until}"
 
 
 class Hold(Step):
@@ -176,27 +158,69 @@ class Mark(Step):
         return f"mark: {self.text}"
 
 
+def _a_list(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of steps, each beginning with '- '")
+    return value
+
+
+Steps = BeforeValidator(_a_list)
+
+
 class Repeat(Step):
     """Do steps several times."""
 
     kind: ClassVar[str] = "repeat"
     times: int = Field(ge=1, strict=True)
-    steps: tuple[AnyStep, ...] = Field(min_length=1)
-
-    @field_validator("steps", mode="before")
-    @classmethod
-    def _a_list(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            raise ValueError("must be a list of steps, each beginning with '- '")
-        return value
+    steps: Annotated[tuple[AnyStep, ...], Steps] = Field(min_length=1)
 
     def __str__(self) -> str:
         return f"repeat {self.times} times"
 
 
+class When(Step):
+    """Decide by a live estimate what to do next.
+
+    The decision rests on the newest estimates that can be trusted: finite, without a flag that spoils
+    the quantity, and not too old. Scripts leave ``then`` and ``else`` out, and branch themselves.
+    """
+
+    kind: ClassVar[str] = "when"
+    condition: ConditionText
+    then: Annotated[tuple[AnyStep, ...], Steps] = ()
+    else_: Annotated[tuple[AnyStep, ...], Steps] = Field(default=(), alias="else")
+    wait: Seconds = Field(default=30.0, ge=0)
+    """How long to wait for estimates that tell."""
+    unknown: Literal["abort", "pause", "continue", "then", "else"] = "abort"
+    """What follows if none has told by then; after a pause, and for ``continue``, neither branch."""
+    frames: Literal["new", "any"] = "new"
+    """``new``: only frames that were exposed after the step began count."""
+
+    def branch(self, result: str) -> tuple[AnyStep, ...]:
+        """The steps that follow how it was decided: ``met``, ``not_met`` or ``unknown``."""
+        if result == "unknown":
+            result = {"then": "met", "else": "not_met"}.get(self.unknown, "")
+        return {"met": self.then, "not_met": self.else_}.get(result, ())
+
+    def __str__(self) -> str:
+        return f"when {self.condition}"
+
+
 _SHORT = {Mark.kind: "text", WaitForOperator.kind: "message"}
 KINDS: dict[str, type[Step]] = {
-    cls.kind: cls for cls in (Ramp, Hold, Image, LineScan, Spectrum, Repeat, WaitForOperator, Mark)
+    cls.kind: cls
+    for cls in (
+        Ramp,
+        Hold,
+        Regulate,
+        Image,
+        LineScan,
+        Spectrum,
+        Repeat,
+        When,
+        WaitForOperator,
+        Mark,
+    )
 }
 
 
@@ -242,10 +266,12 @@ def _write(step: Any) -> dict[str, Any]:
 AnyStep = Annotated[
     Annotated[Ramp, _unwrap("ramp"), Tag("ramp")]
     | Annotated[Hold, _unwrap("hold"), Tag("hold")]
+    | Annotated[Regulate, _unwrap("regulate"), Tag("regulate")]
     | Annotated[Image, _unwrap("image"), Tag("image")]
     | Annotated[LineScan, _unwrap("line_scan"), Tag("line_scan")]
     | Annotated[Spectrum, _unwrap("spectrum"), Tag("spectrum")]
     | Annotated[Repeat, _unwrap("repeat"), Tag("repeat")]
+    | Annotated[When, _unwrap("when"), Tag("when")]
     | Annotated[WaitForOperator, _unwrap("wait_for_operator"), Tag("wait_for_operator")]
     | Annotated[Mark, _unwrap("mark"), Tag("mark")],
     Discriminator(_kind_of),
@@ -253,6 +279,7 @@ AnyStep = Annotated[
     PlainSerializer(_write),
 ]
 Repeat.model_rebuild()
+When.model_rebuild()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +287,7 @@ class Outcome:
     """How a step ended, as a script sees it."""
 
     result: str
-    """``done``, ``met`` (the condition), ``time_up``."""
+    """``done``; of a condition ``met``, ``time_up``; of a decision ``met``, ``not_met``, ``unknown``."""
     t_start_s: float
     t_end_s: float
     estimates: Mapping[str, Value] = field(default_factory=dict)
@@ -268,68 +295,9 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Whether a hold ended because its condition was met."""
+        """Whether the condition of the step was met."""
         return self.result == "met"
 
 
 Plan = Generator[Step, Outcome, None]
 """What an engine runs: yields steps, is sent how each one ended."""
-
-
-# --------------------------------------------------------------- steps for Python scripts
-
-_S = TypeVar("_S", bound=BaseModel)
-
-
-def _make(cls: type[_S], **settings: Any) -> _S:
-    try:
-        return cls.model_validate({k: v for k, v in settings.items() if v is not None})
-    except ValidationError as error:
-        raise RecipeError(explain(error, cls.__name__.lower(), cls)) from error
-
-
-def ramp(to: str, rate: str) -> Ramp:
-    """A ramp step: ``ramp(to="700 °C", rate="5 °C/s")``; raises RecipeError."""
-    return _make(Ramp, to=to, rate=rate)
-
-
-def hold(duration: str, until: str | None = None, otherwise: str = "continue") -> Hold:
-    """A hold step: ``hold("20 min", until="mean_diameter >= 3.83 nm")``; raises RecipeError."""
-    return _make(Hold, **{"for": duration, "until": until, "else": otherwise})
-
-
-def image(
-    scan: Mapping[str, Any], frames: int = 1, every: str = "0 s", name: str = "image"
-) -> Image:
-    """An image step; ``scan`` as in a recipe; raises RecipeError."""
-    return _make(Image, scan=scan, frames=frames, every=every, name=name)
-
-
-def line_scan(
-    start: tuple[str, str],
-    end: tuple[str, str],
-    points: int,
-    spectra: Mapping[str, Any],
-    name: str = "line_scan",
-) -> LineScan:
-    """A line scan step; ``spectra`` as in a recipe; raises RecipeError."""
-    return _make(
-        LineScan, **{"from": start, "to": end, "points": points, "spectra": spectra, "name": name}
-    )
-
-
-def spectrum(
-    at: tuple[str, str], spectra: Mapping[str, Any], frames: int = 1, name: str = "spectrum"
-) -> Spectrum:
-    """A spectrum step; raises RecipeError."""
-    return _make(Spectrum, at=at, spectra=spectra, frames=frames, name=name)
-
-
-def wait_for_operator(message: str) -> WaitForOperator:
-    """A step that waits for the operator."""
-    return _make(WaitForOperator, message=message)
-
-
-def mark(text: str) -> Mark:
-    """A note in the journal."""
-    return _make(Mark, text=text)

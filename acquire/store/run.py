@@ -14,6 +14,7 @@ import xarray as xr
 import zarr
 
 from acquire.errors import StoreError
+from acquire.measure.dose import DOSE_COLUMNS, DOSE_TABLE, Area, DoseMap
 from acquire.store.documents import read_header, read_report
 from acquire.store.journal import JournalEntry, read_journal
 from acquire.store.layout import (
@@ -172,6 +173,36 @@ class Run:
             str(column): found[column].attrs.get("units", "") for column in table.columns
         }
         return table
+
+    @property
+    def dose_map(self) -> xr.DataArray:
+        """Dose per area of the specimen as an image (y, x), about a minute behind a run under way.
+
+        ``attrs["highest"]`` is the highest dose of any place, which a small spot may exceed the
+        pixels with. Places are those of the scan's frame, see :mod:`acquire.measure.dose`; what
+        the segments before have given is not in it.
+
+        Raises:
+            StoreError: nothing was exposed, the scan stated no probe current, or the run is older.
+        """
+        if DOSE_TABLE not in self.tables or not self.table(DOSE_TABLE).sizes["time"]:
+            raise StoreError(
+                f"{self.path} has no dose map: nothing was exposed, its scan states no probe "
+                "current, or an older hotstage wrote it."
+            )
+        table = self.table(DOSE_TABLE)
+        doses = DoseMap()
+        columns = (table[name].values.tolist() for name in DOSE_COLUMNS)
+        for x, y, width, height, spot, added in zip(*columns, strict=True):
+            add = doses.add_spot if spot else doses.add_field
+            add(Area(x, y, width, height), added)
+        picture = doses.picture()
+        return xr.DataArray(
+            picture.dose,
+            {"y": ("y", picture.y_nm, {"units": "nm"}), "x": ("x", picture.x_nm, {"units": "nm"})},
+            name="dose",
+            attrs={"units": "e nm-2", "highest": doses.highest_e_per_nm2},
+        )
 
     @property
     def gaps(self) -> xr.Dataset:

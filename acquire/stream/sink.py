@@ -58,6 +58,8 @@ class RunHeader:
     versions: Mapping[str, str] = field(default_factory=dict)
     continues: Continues | None = None
     """None for a run that continues none."""
+    analysis_of: str = ""
+    """Folder name of the run whose stored frames were measured again; empty for a run of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,8 +155,9 @@ class ImagePanel(Panel):
 
     def _offer(self, image: LiveImage) -> None:
         """Keep the choices in step with what comes."""
-        if self.stream.findData(image.stream) < 0:
-            self.stream.addItem(image.stream, image.stream)
+        for name in (image.stream, *image.streams):
+            if self.stream.findData(name) < 0:
+                self.stream.addItem(name, name)
         detectors = list(image.detectors)
         if detectors != self._detectors:
             kept = self.detector.currentText()

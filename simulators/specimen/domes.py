@@ -51,7 +51,7 @@ class Domes:
     crystalline: NDArray[np.bool_] = field(default_factory=lambda: np.ones((), dtype=bool))
     """Crystal, or amorphous droplet."""
     angle_rad: Array = field(default_factory=lambda: np.zeros(()))
-    """Direction of a crystal's lattice fringes in the image."""
+    """Direction of a crystal's {200} fringes' wave vector in the image, from x towards y."""
     z_nm: Array = field(default_factory=lambda: np.zeros(()))
     """Depth of the centre of a particle inside the film, which is a sphere; 0 for those at the surface."""
 

@@ -18,13 +18,20 @@ from simulators.noise import generator
 Array = NDArray[np.float64]
 
 REGION_NM = 2048.0
-_TILE_NM = 512.0  # divides the region, so that texture and region repeat together
+TILE_NM = 512.0
+"""Period of the texture; divides the region, so that both repeat together."""
 _TILE_PIXELS = 1024
 _BOUNDARY_WAVES = 40
 _NEWTON_STEPS = 8
-_LINE_SHARE = 0.25  # of the pitch of a grating that a raised line takes
-_LINE_HEIGHT = 0.3  # of the thickness, for each direction
-_LINE_EDGE_NM = 0.6
+SLOPE_PER_UNDULATION = 1.0
+"""Steepest relative change of thickness over 256 nm, over the undulation: 256 nm · 2π/2048 nm · 0.9 √2."""
+SLOW_STEP_NM = 4.0
+"""Of the maps of slow thickness and of the distance to boundaries."""
+LINE_SHARE = 0.25
+"""Of the pitch of a grating that a raised line takes."""
+LINE_HEIGHT = 0.3
+"""Of the thickness, for each direction."""
+LINE_EDGE_NM = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,13 @@ class Film:
 
     def thickness_map(self, x_nm: Array, y_nm: Array) -> NDArray[np.float32]:
         """Relative thickness on the grid of columns ``x_nm`` and rows ``y_nm``; float32 (y, x)."""
+        slow = self._slow(x_nm, y_nm)
+        if self.settings.grating_pitch_nm:
+            slow += self._lines(x_nm).astype(np.float32)
+            slow += self._lines(y_nm).astype(np.float32)[:, None]
+        return slow
+
+    def _slow(self, x_nm: Array, y_nm: Array) -> NDArray[np.float32]:
         # cos(a + b) = cos a cos b - sin a sin b: the waves are sums of outer products
         columns, rows = [np.ones_like(x_nm)], [np.ones_like(y_nm)]
         for (kx, ky), phase, amplitude in zip(
@@ -84,9 +98,6 @@ class Film:
         ):
             columns += [np.cos(kx * x_nm), np.sin(kx * x_nm)]
             rows += [amplitude * np.cos(ky * y_nm + phase), -amplitude * np.sin(ky * y_nm + phase)]
-        if self.settings.grating_pitch_nm:
-            columns += [self._lines(x_nm), np.ones_like(x_nm)]
-            rows += [np.ones_like(y_nm), self._lines(y_nm)]
         left = np.stack(rows, axis=0).astype(np.float32)
         right = np.stack(columns, axis=0).astype(np.float32)
         # not a matrix product: waking the threads of BLAS costs 20 ms on a busy machine, this 1 ms
@@ -94,8 +105,7 @@ class Film:
 
     def texture_map(self, x_nm: Array, y_nm: Array, pixel_nm: float) -> NDArray[np.float32]:
         """Texture of unit rms at full resolution, averaged over pixels larger than its tile's; float32 (y, x)."""
-        level = max(0, min(8, math.floor(math.log2(pixel_nm / (_TILE_NM / _TILE_PIXELS)) + 1e-9)))
-        tile = self._pyramid[level]
+        tile = self.texture_tile(pixel_nm)
         size = tile.shape[0]
         i0, i1, iw = _neighbours(y_nm, size)
         j0, j1, jw = _neighbours(x_nm, size)
@@ -106,6 +116,40 @@ class Film:
         right *= jw
         left += right
         return left
+
+    def texture_tile(self, pixel_nm: float) -> NDArray[np.float32]:
+        """Texture over its period of ``TILE_NM``, averaged to pixels of at most ``pixel_nm``; float32 (n, n)."""
+        level = max(0, min(8, math.floor(math.log2(pixel_nm / (TILE_NM / _TILE_PIXELS)) + 1e-9)))
+        return self._pyramid[level]
+
+    @cached_property
+    def slow_map(self) -> NDArray[np.float32]:
+        """Relative thickness without lines of a grating, over the region in steps of ``SLOW_STEP_NM``; float32 (y, x)."""
+        place = _slow_places()
+        return self._slow(place, place)
+
+    @cached_property
+    def boundary_map(self) -> NDArray[np.float32]:
+        """Signed distance to a boundary near by in nm, as :attr:`slow_map`; far away it says only that it is far.
+
+        The field whose zero lines the boundaries are, over the length of its gradient.
+        """
+        place = _slow_places()
+        if not len(self._wave_k):
+            return np.full((len(place), len(place)), REGION_NM, np.float32)
+        across = place[:, None] * self._wave_k[:, 0]
+        down = place[:, None] * self._wave_k[:, 1] + self._wave_phase
+        cos_x, sin_x = np.cos(across).astype(np.float32), np.sin(across).astype(np.float32)
+        cos_y, sin_y = np.cos(down).astype(np.float32), np.sin(down).astype(np.float32)
+        kx, ky = self._wave_k.astype(np.float32).T
+        left = np.concatenate([cos_y, sin_y], axis=1)
+        value = np.einsum("ik,jk->ij", left, np.concatenate([cos_x, -sin_x], axis=1))
+        slopes = [
+            np.einsum("ik,jk->ij", left, np.concatenate([k * sin_x, k * cos_x], axis=1))
+            for k in (kx, ky)
+        ]
+        steep = np.maximum(np.hypot(*slopes), np.float32(1e-9))
+        return np.asarray(value / steep)
 
     def boundary_distance_nm(self, x_nm: float, y_nm: float) -> float:
         """Distance to the nearest anti-phase boundary, in nm; exact near it, infinite without any."""
@@ -145,8 +189,8 @@ class Film:
         if not pitch:
             return np.zeros_like(position_nm)
         from_line = np.abs(np.mod(position_nm + pitch / 2, pitch) - pitch / 2)
-        edge = (_LINE_SHARE * pitch / 2 - from_line) / _LINE_EDGE_NM
-        return np.asarray(_LINE_HEIGHT * 0.5 * (1 + np.tanh(edge)))
+        edge = (LINE_SHARE * pitch / 2 - from_line) / LINE_EDGE_NM
+        return np.asarray(LINE_HEIGHT * 0.5 * (1 + np.tanh(edge)))
 
     def _boundary_field(self, points_nm: Array) -> tuple[Array, Array]:
         """A random field (n,) whose zero lines are the boundaries, and its gradient (n, 2)."""
@@ -157,7 +201,7 @@ class Film:
     def _pyramid(self) -> list[NDArray[np.float32]]:
         rng = generator(self._seed, "texture")
         white = rng.standard_normal((_TILE_PIXELS, _TILE_PIXELS))
-        k = np.fft.fftfreq(_TILE_PIXELS, _TILE_NM / _TILE_PIXELS) * 2 * math.pi
+        k = np.fft.fftfreq(_TILE_PIXELS, TILE_NM / _TILE_PIXELS) * 2 * math.pi
         half = k[: _TILE_PIXELS // 2 + 1]
         length = self.settings.texture_length_nm
         low_pass = np.exp(-0.5 * length**2 * (k[:, None] ** 2 + half[None, :] ** 2))
@@ -169,6 +213,11 @@ class Film:
             n = levels[-1].shape[0] // 2
             levels.append(levels[-1].reshape(n, 2, n, 2).mean(axis=(1, 3)))
         return levels
+
+
+def _slow_places() -> Array:
+    """Centres of the squares of a slow map along one axis."""
+    return (np.arange(round(REGION_NM / SLOW_STEP_NM), dtype=np.float64) + 0.5) * SLOW_STEP_NM
 
 
 def _boundary_waves(spacing_nm: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -191,7 +240,7 @@ def _neighbours(
     position_nm: Array, size: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Tile indices on both sides of positions, and the weight of the second."""
-    place = np.mod(position_nm * (size / _TILE_NM) - 0.5, size)
+    place = np.mod(position_nm * (size / TILE_NM) - 0.5, size)
     first = np.floor(place).astype(np.intp)
     weight = (place - first).astype(np.float32)
     return first % size, (first + 1) % size, weight

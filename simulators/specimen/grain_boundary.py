@@ -58,6 +58,16 @@ class GrainBoundary:
         cells = self.per_cell(x_nm)
         return np.asarray(sum(cells[name] * weights[name] for name in cells) / whole)
 
+    @property
+    def scattering_loss(self) -> float:
+        """Relative loss of scattering to high angles in the middle; beside it as the profile of composition."""
+        return 1 - float(self.high_angle_scattering(np.array([self.x_nm]))[0])
+
+    @property
+    def superlattice_reach_nm(self) -> float:
+        """How far from the boundary the A sites are ordered."""
+        return SUPERLATTICE_CELLS * CELL_NM
+
     def superlattice(self, x_nm: Array) -> Array:
         """Order of the alternating A sites: from 1 at the boundary to 0 at 17 cells from it."""
         part = np.abs(self.distance_nm(x_nm)) / (SUPERLATTICE_CELLS * CELL_NM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from simulators.specimen.critical import critical_diameters_nm
+from simulators.imaging.bench import speeds
+from simulators.specimen.critical import critical_diameters_nm, measured_critical
 from simulators.specimen.domes import VISIBLE_NM
 from simulators.specimen.film import REGION_NM
 from simulators.specimen.rates import lived
@@ -26,6 +27,8 @@ _RISE_S = (_TREATED_CELSIUS - 25) / _RATE_CELSIUS_PER_S
 END_S = 2 * _RISE_S + _TREATED_S
 _SHORT = {"lsnt_nonstoichiometric": "A-poor", "lsnt_stoichiometric": "stoich."}
 _IN_SITU_NM = 3.5
+_MOST_WATCHED = 3
+"""Specimens that are imaged: six fields of each take some twenty seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,19 @@ def figures(seeds: Sequence[int], tell: Callable[[str], None] = lambda _: None) 
     critical = partial(_figure, unit="nm")
     found.append(critical("critical diameter at 800 °C", 3.83, criticals, 3.75, 3.91))
     found.append(critical("its spread", 0.08, spreads, 0.05, 0.11))
+    found.append(critical("from images alone", 3.83, list(_measured(seeds, tell)), 3.75, 3.91))
+    for speed in speeds(tell):
+        name = f"images of {speed.size}² with {speed.particles} particles"
+        rate, goal = speed.frames_per_s, speed.goal_per_s
+        found.append(Figure(name, math.nan, rate, math.nan, goal, math.inf, "1/s"))
     return found
+
+
+def _measured(seeds: Sequence[int], tell: Callable[[str], None]) -> Iterator[float]:
+    """Critical diameters as the live estimator finds them in images, for up to three of the seeds."""
+    for seed in seeds[:_MOST_WATCHED]:
+        tell(f"seed {seed}: images of single particles at 800 °C")
+        yield measured_critical("lsnt_nonstoichiometric", (seed,), fields=6).diameter_nm
 
 
 def main(seeds: Sequence[int] = (1, 2, 3, 4, 5), check: bool = False, json: bool = False) -> int:

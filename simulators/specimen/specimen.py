@@ -13,7 +13,7 @@ from simulators.specimen.budget import NEAR_SURFACE_NM, budget, reduced_share
 from simulators.specimen.crystal import crystalline, orientation_rad
 from simulators.specimen.domes import FOOTPRINT_PER_DIAMETER, Domes, View, seen
 from simulators.specimen.evolution import Evolution
-from simulators.specimen.film import Film
+from simulators.specimen.film import SLOPE_PER_UNDULATION, Film
 from simulators.specimen.grain_boundary import GrainBoundary, grain_boundary
 from simulators.specimen.kinetics import MERGED, NI_PER_NM3, PRESENT, Setting, State
 from simulators.specimen.presets import PRESETS, Preset
@@ -145,17 +145,37 @@ class Specimen:
         return float((above + below).sum())
 
 
-def named(name: str, seed: int, diameters_nm: Sequence[float] = ()) -> Specimen:
-    """A specimen by its preset's name; ``diameters_nm`` replaces the sizes of fixed particles.
+def named(
+    name: str,
+    seed: int,
+    diameters_nm: Sequence[float] = (),
+    *,
+    texture: float | None = None,
+    slope: float | None = None,
+) -> Specimen:
+    """A specimen by its preset's name.
+
+    Args:
+        name: of the preset.
+        seed: of everything random about it.
+        diameters_nm: sizes of fixed particles, instead of the preset's.
+        texture: relative rms of the film's fine structure, instead of the preset's.
+        slope: steepest relative change of thickness over 256 nm, instead of the preset's.
 
     Raises:
         ValueError: no such preset, or it has no fixed particles.
     """
-    return _named(name, seed, tuple(diameters_nm))
+    return _named(name, seed, tuple(diameters_nm), texture, slope)
 
 
 @lru_cache(maxsize=8)  # cold, a specimen never changes, so that simulations may share it
-def _named(name: str, seed: int, diameters_nm: tuple[float, ...]) -> Specimen:
+def _named(
+    name: str,
+    seed: int,
+    diameters_nm: tuple[float, ...],
+    texture: float | None,
+    slope: float | None,
+) -> Specimen:
     if name not in PRESETS:
         raise ValueError(f"specimen {name!r} is not known; known are: {', '.join(PRESETS)}.")
     preset = PRESETS[name]
@@ -169,7 +189,12 @@ def _named(name: str, seed: int, diameters_nm: tuple[float, ...]) -> Specimen:
         if not all(0 < d <= largest for d in diameters_nm):
             raise ValueError(f"dome_diameters: each must be above 0 and at most {largest:.3g} nm.")
         preset = replace(preset, fixed_diameters_nm=diameters_nm)
-    return Specimen(preset, seed)
+    film = preset.film
+    if texture is not None:
+        film = replace(film, texture=texture)
+    if slope is not None:
+        film = replace(film, undulation=slope / SLOPE_PER_UNDULATION)
+    return Specimen(replace(preset, film=film), seed)
 
 
 def _fixed(preset: Preset, seed: int) -> Domes | None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from acquire import plugins
 from acquire.clock import Clock, VirtualClock, WallClock
 from acquire.engine import Engine
+from acquire.instruments import Frame
 from acquire.recipe import Recipe
 from acquire.station import OpenStation, Station
 from acquire.store import MemorySink
-from acquire.stream import RunReport
+from acquire.stream import Estimate, Quantity, Row, RunReport, Value
 
 SHORT = """
 hotstage: 1
@@ -61,14 +64,19 @@ class Bench:
             task.join()
         return report
 
+    @property
+    def readings(self) -> list[Row]:
+        """Rows of the holder log."""
+        return [row for row in self.sink.table_rows if row.table == "holder"]
+
     def column(self, name: str) -> list[tuple[float, float]]:
         """Time and one column of the holder log."""
-        return [(row.t_s, float(row.values[name])) for row in self.sink.table_rows]
+        return [(row.t_s, float(row.values[name])) for row in self.readings]
 
     def states(self) -> list[str]:
         """States of the holder as they followed each other."""
         found: list[str] = []
-        for row in self.sink.table_rows:
+        for row in self.readings:
             if not found or found[-1] != row.values["state"]:
                 found.append(str(row.values["state"]))
         return found
@@ -134,3 +142,56 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.station.close()
+
+
+SCRIPTED = """
+hotstage: 1
+name: steered
+limits: {temperature: 900 °C}
+record:
+  overview: {scan: {detectors: [haadf], size: 32, field_of_view: 160 nm, dwell_time: 10 µs}, every: 1 s}
+  chip: {holder: {every: 500 ms}}
+estimate: {scripted: {from: overview.haadf}}
+steps:
+"""
+
+
+class Scripted:
+    """An estimator that says what a test wants: values with σ by quantity, and flags."""
+
+    quantities = (
+        Quantity("mean_diameter", "nm", "mean diameter", ("few_particles",)),
+        Quantity("growth_rate", "nm/min", "growth of tracked particles", ("few_tracked",)),
+        Quantity("count", "1", "number of particles"),
+    )
+    columns: Mapping[str, str] = MappingProxyType({})
+    says: Callable[[Frame], Any] = staticmethod(lambda frame: None)
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self._name = name
+
+    def update(self, frame: Frame) -> Estimate | None:
+        said = type(self).says(frame)
+        if said is None:
+            return None
+        values = {name: Value(*pair) for name, pair in said[0].items()}
+        return Estimate(self._name, frame.stream, frame.index, frame.t_end_s, values, said[1])
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Frame], Any]], None]:
+    """Makes the estimator ``scripted`` known, and sets what it says of a frame."""
+    found = plugins.find
+
+    def find(group: str, name: str) -> Any:
+        return Scripted if (group, name) == (plugins.ESTIMATORS, "scripted") else found(group, name)
+
+    monkeypatch.setattr(plugins, "find", find)
+    monkeypatch.setattr(Scripted, "says", staticmethod(lambda frame: None))
+    return lambda says: monkeypatch.setattr(Scripted, "says", staticmethod(says))
+
+
+@pytest.fixture
+def scripted() -> Callable[[str], Recipe]:
+    """Makes a recipe of steps, as YAML, with that estimator."""
+    return lambda steps: Recipe.parse(SCRIPTED + steps)

@@ -51,7 +51,7 @@ def test_an_abort_while_a_pause_waits_for_a_long_exposure_takes_effect_at_once(
     )
     off_at = [
         t
-        for t, state in ((r.t_s, r.values["state"]) for r in bench.sink.table_rows)
+        for t, state in ((r.t_s, r.values["state"]) for r in bench.readings)
         if state == "making_safe"
     ]
     assert report.outcome == "aborted"

@@ -46,7 +46,7 @@ def test_an_abort_is_obeyed_at_once_everywhere(bench: Any, short: Recipe, where:
     assert (report.outcome, report.cause) == ("aborted", "enough")
     assert report.steps[-1]["outcome"] == "interrupted"
     assert not [t for t, power in bench.column("power") if t > AT_S + 3.0 and power > 0]
-    states = [(row.t_s, row.values["state"]) for row in bench.sink.table_rows]
+    states = [(row.t_s, row.values["state"]) for row in bench.readings]
     assert not [t for t, state in states if state in ("ramping", "holding") and t > AT_S + 0.5]
     assert bench.station.scan.blanked()
     starts = [frame.t_start_s for frame in bench.sink.kept_frames]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from acquire.clock import VirtualClock
 from acquire.engine import preflight
 from acquire.engine.experiment import run_experiment
+from acquire.engine.foreseeing import judge_regulation
+from acquire.engine.status import PlannedStep
 from acquire.errors import StoreError
-from acquire.recipe import Recipe
+from acquire.recipe import Recipe, regulate
 from acquire.station import Station
 from acquire.store import open_run
+from acquire.stream import Row
 
 
 def test_the_example_is_expected_to_meet_its_condition(examples: Path) -> None:
@@ -98,3 +102,101 @@ def test_a_summary_that_cannot_be_written_is_told_and_costs_no_data(
     report = open_run(tmp_path / "run").report
     assert report is not None
     assert report.outcome == "completed"
+
+
+STEERED = """
+estimate: {particles: {from: overview.haadf, growth_window: 1 min}}
+steps:
+  - ramp: {to: 700 °C, rate: 20 °C/s}
+  - hold: {for: 4 min}
+  - regulate: {quantity: growth_rate, target: 0.1 nm/min, between: [650 °C, 850 °C], for: 12 min}
+"""
+
+
+def _steered(short: Recipe, change: str = "", to: str = "") -> Recipe:
+    head = short.dump().replace("size: 64", "size: 512").replace("every: 1 s", "every: 4 s")
+    head = head.replace("dwell_time: 1e-05 s", "dwell_time: 1e-06 s")
+    return Recipe.parse(head[: head.index("steps:")] + STEERED.replace(change, to))
+
+
+def test_a_regulated_temperature_is_foreseen(short: Recipe) -> None:
+    found = preflight(_steered(short), Station.load("simulated"))
+    assert found.good, found.problems
+    assert found.warnings == ()
+    step = found.plan.steps[2]
+    course = [
+        celsius
+        for t_s, celsius in zip(found.plan.profile_t_s, found.plan.profile_celsius, strict=True)
+        if step.t_start_s + 300 < t_s < step.t_start_s + step.duration_s
+    ]
+    assert len(course) > 20
+    assert 700 < min(course) < max(course) < 800
+
+
+def test_a_target_out_of_reach_is_told_with_the_bound_that_stops_it(short: Recipe) -> None:
+    recipe = _steered(short, "850 °C", "705 °C")
+    (warning,) = preflight(recipe, Station.load("simulated")).warnings
+    assert "is not expected to reach its target" in warning
+    assert "at 705 °C, the highest that it allows" in warning
+
+
+def test_a_regulation_that_never_gets_an_estimate_is_told() -> None:
+    step = regulate("growth_rate", "0.1 nm/min", ("650 °C", "850 °C"), "15 min")
+    rows = [Row("regulation", 5.0, {"frozen": "growth_rate of frame 2 is not known"})]
+    for seen, why in ((rows, "growth_rate of frame 2 is not known"), ([], "no estimate comes")):
+        (warning,) = judge_regulation(PlannedStep(2, str(step), 0.0, 900.0), step, seen)
+        assert warning.startswith("step 3 (regulate growth_rate at 0.1 nm/min")
+        assert f"is not expected to regulate anything: {why}." in warning
+
+
+@pytest.mark.parametrize(
+    ("swing", "lasting", "expected"), [(40, 1.0, True), (40, 0.5, False), (4, 1.0, False)]
+)
+def test_a_setpoint_that_swings_for_ever_is_told(
+    swing: float, lasting: float, expected: bool
+) -> None:
+    t_s = np.arange(0.0, 900.0, 2.0)
+    fading = lasting ** (t_s / 180)
+    setpoint = 740 + swing / 2 * fading * np.sin(2 * np.pi * t_s / 180)
+    rows = [
+        Row("regulation", t, {"frozen": "", "growth": 0.1, "wanted": 0.1, "setpoint": celsius})
+        for t, celsius in zip(t_s.tolist(), setpoint.tolist(), strict=True)
+    ]
+    step = regulate("growth_rate", "0.1 nm/min", ("650 °C", "850 °C"), "15 min")
+    found = judge_regulation(PlannedStep(2, str(step), 0.0, 900.0), step, rows)
+    assert any("oscillate" in text for text in found) == expected
+    assert len(found) == expected
+
+
+def test_the_longer_branch_of_a_decision_counts_at_worst(short: Recipe) -> None:
+    head = short.dump()
+    head = head[: head.index("steps:")].replace("run_time: 3600 s", "run_time: 300 s")
+    recipe = Recipe.parse(
+        head
+        + """
+estimate: {particles: {from: overview.haadf, smallest_diameter: 6 nm, expected_diameter: 8 nm}}
+steps:
+  - hold: {for: 20 s, until: count <= 0}
+  - when:
+      condition: count <= 3
+      then: [{hold: {for: 10 s}}]
+      else: [{ramp: {to: 125 °C, rate: 1 °C/s}}, {hold: {for: 200 s}}]
+  - hold: {for: 5 s}
+"""
+    )
+    found = preflight(recipe, Station.load("simulated"))
+    assert found.good, found.problems
+    assert found.duration_s < 40
+    assert found.worst_s == pytest.approx(20 + 30 + 100 + 200 + 5, abs=3)
+    (warning,) = found.warnings
+    assert "at worst" in warning
+    assert "limits.run_time" in warning
+
+
+def test_the_steered_example_is_expected_to_go_well(examples: Path) -> None:
+    recipe = Recipe.load(examples / "recipes" / "steered_growth.yaml")
+    found = preflight(recipe, Station.load("simulated"))
+    assert found.good, found.problems
+    assert found.warnings == ()
+    assert found.results == ("done", "met", "met", "met", "done", "done")
+    assert found.worst_s > found.duration_s

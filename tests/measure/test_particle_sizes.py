@@ -116,7 +116,7 @@ def test_border_particles_count_for_density_but_not_for_size(scene: Scenes) -> N
         densities.append(measured.values["areal_density"].value)
         truth.append(24 / (made.side_nm * 1e-3) ** 2)
         border = measured.table["border"] == 1
-        assert not measured.table["fitted"][border].any()
+        # where enough of a cut particle is seen it is fitted, but it enters no mean
         sized = measured.table["diameter_nm"][~border]
         assert measured.values["mean_diameter"].value == pytest.approx(sized.mean())
     assert np.mean(densities) == pytest.approx(np.mean(truth), rel=0.08)

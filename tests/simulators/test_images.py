@@ -57,7 +57,7 @@ def test_approximate_counts_are_distributed_as_exact_ones() -> None:
 def test_a_blank_film_scatters_as_its_dose_and_thickness_say() -> None:
     specimen, view = named("blank_film", 1), View((100.0, 50.0), (512, 512), 0.3)
     images = render(specimen, 1e4, view, ELECTRONS, _rngs())
-    means = expected_counts(specimen.film, specimen.domes(view, 1e4), view, ELECTRONS, DETECTORS)
+    means = expected_counts(specimen, specimen.domes(view, 1e4), view, ELECTRONS, DETECTORS)
     assert images is not None
     for name, image in images.items():
         residual = (image - means[name]) / np.sqrt(means[name])
@@ -95,8 +95,8 @@ def test_a_dome_is_a_blurred_hemisphere_where_it_should_be() -> None:
 def test_nickel_brightens_haadf_by_a_tenth_per_nm_and_darkens_abf() -> None:
     specimen, view = named("blank_film", 1), View((0.0, 0.0), (128, 128), 0.2)
     dome = _dome(8.8, 12.8, 12.8)
-    bare = expected_counts(specimen.film, _dome(0.01, 900, 900), view, 1e4, DETECTORS)
-    with_dome = expected_counts(specimen.film, dome, view, 1e4, DETECTORS)
+    bare = expected_counts(specimen, _dome(0.01, 900, 900), view, 1e4, DETECTORS)
+    with_dome = expected_counts(specimen, dome, view, 1e4, DETECTORS)
     height = 8.8 / 4 ** (1 / 3)
     gain = {name: float(with_dome[name][64, 64] / bare[name][64, 64]) for name in DETECTORS}
     assert gain["haadf"] == pytest.approx(1 + 0.1 * height, rel=0.01)
@@ -115,7 +115,7 @@ def test_the_picture_moves_with_the_view(lsnt: Specimen) -> None:
     pixel = 0.3125
     views = [View((x, 5.0), (256, 256), pixel) for x in (10.0, 10.0 + 16 * pixel)]
     left, right = (
-        expected_counts(lsnt.film, lsnt.domes(v, 400.0, 1.0), v, ELECTRONS, DETECTORS)["haadf"]
+        expected_counts(lsnt, lsnt.domes(v, 400.0, 1.0), v, ELECTRONS, DETECTORS)["haadf"]
         for v in views
     )
     assert np.allclose(left[:, 16:], right[:, :-16], rtol=1e-3)

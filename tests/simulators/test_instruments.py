@@ -359,6 +359,66 @@ def test_late_frames_keep_the_beat() -> None:
     assert starts[3] == pytest.approx(starts[1] + 2)
 
 
+def test_options_reach_the_image_the_metadata_and_the_truth() -> None:
+    with bench(
+        detector_bits=8,
+        detector_gain=2.0,
+        detector_offset=12.0,
+        haadf_angles=["60 mrad", "150 mrad"],
+        focus="30 nm",
+        texture=0.0,
+        slope=0.3,
+        specimen="reference_domes",
+    ) as b:
+        frame = b.images(OVERVIEW)[0]
+        truth = b.simulation.truth("scan", frame.index)
+        details, about = b.scan.describe().details, b.simulation.describe()
+    assert frame.data["haadf"].dtype == np.uint8
+    assert (details["bits"], details["saturation_counts"]) == (8.0, 255.0)
+    assert (details["gain_counts_per_electron"], details["offset_counts"]) == (2.0, 12.0)
+    assert (details["haadf_inner_mrad"], details["haadf_outer_mrad"]) == (60.0, 150.0)
+    assert (about["texture"], about["slope"], about["focus_nm"]) == (0.0, 0.3, 30.0)
+    assert truth["defocus_nm"] == -30.0
+    assert truth["probe_sigma_nm"] == pytest.approx(math.hypot(0.2, 0.023 * 15), rel=1e-3)
+    one = truth["particles"][0]
+    assert one["contrasts"]["haadf"] == one["contrast"] > 0 > one["contrasts"]["abf"]
+
+
+def test_a_cross_section_is_seen_through_the_same_scan() -> None:
+    with bench(view="cross_section", drift=False) as b:
+        b.holder.ramp(800.0, 100.0)
+        b.clock.sleep(100.0)
+        frame = b.images(OVERVIEW)[0]
+        truth = json.loads(json.dumps(b.simulation.truth("scan", frame.index)))
+        b.scan.shift(0.0, -20.0)
+        lower = b.images(OVERVIEW)[0]
+    surface = round(truth["surface_y_nm"] / truth["pixel_size_nm"])
+    assert surface == 256
+    haadf = frame.data["haadf"]
+    assert haadf[: surface - 40].mean() < 0.1 < 10 * haadf[surface + 40 :].mean()
+    assert lower.data["haadf"][surface : surface + 50].mean() < 5, "the surface went down"
+    assert truth["view"] == "cross_section"
+    assert truth["count"] > 2
+    assert math.isnan(truth["areal_density_per_um2"]), "there is no area to count on"
+    assert all(p["y_nm"] >= truth["surface_y_nm"] - 1e-6 for p in truth["particles"])
+
+
+def test_a_ramp_drifts_the_lines_of_a_frame_apart_and_the_truth_says_how_far() -> None:
+    with bench(thermal_drift="0.5 nm/°C", slow_drift="0 nm") as b:
+        b.holder.ramp(725.0, 10.0)
+        b.clock.sleep(10.0)
+        frame = b.images(OVERVIEW)[0]
+        truth = b.simulation.truth("scan", frame.index)
+        b.clock.sleep(600.0)
+        later = b.simulation.truth("scan", b.images(OVERVIEW)[0].index)
+    across = math.hypot(*truth["drift_across_frame_nm"])
+    # 5 nm/s, of which 0.3 follows slowly
+    duration_s = frame.t_end_s - frame.t_start_s
+    assert 0.7 * 5 * duration_s < across < 5 * duration_s
+    assert math.hypot(*later["drift_across_frame_nm"]) < 1e-3
+    assert truth["defocus_nm"] > 1.0 > later["defocus_nm"] >= 0.0
+
+
 def test_truth_forgets_the_oldest_and_says_so() -> None:
     log = TruthLog("scan", remembered=3)
     for k in range(5):
@@ -385,6 +445,25 @@ def test_truth_forgets_the_oldest_and_says_so() -> None:
         ({"dome_diameters": ["5 nm"]}, ValueError, "grows its own"),
         ({"seed": -1}, ValueError, "whole number"),
         ({"colour": "red"}, TypeError, "colour"),
+        ({"texture": 0.9}, ValueError, "0 to 0.5"),
+        ({"slope": "30 %"}, TypeError, "number is needed"),
+        ({"slope": 1.5}, ValueError, "0 to 0.75"),
+        ({"view": "side"}, ValueError, "cross_section"),
+        ({"substrate": 1}, TypeError, "true or false"),
+        ({"probe_size": "0 nm"}, ValueError, "probe_size"),
+        ({"haadf_angles": ["70 mrad"]}, TypeError, "two angles"),
+        ({"haadf_angles": "70 mrad"}, TypeError, "two angles"),
+        ({"haadf_angles": ["10 mrad", "60 mrad"]}, ValueError, "mix bright and dark"),
+        ({"haadf_angles": ["5 mrad", "15 mrad"]}, ValueError, "outside"),
+        ({"abf_angles": ["17 mrad", "7.5 mrad"]}, ValueError, "rising"),
+        ({"line_jitter": "-1 nm"}, ValueError, "line_jitter"),
+        ({"flyback": "1 s"}, ValueError, "flyback"),
+        ({"afterglow": 1.0}, ValueError, "0 to 0.5"),
+        ({"detector_bits": 12}, ValueError, "8 or 16"),
+        ({"detector_bits": 8, "detector_offset": 200}, ValueError, "0 to 128"),
+        ({"detector_gain": 0}, ValueError, "detector_gain"),
+        ({"bulge": "1 nm"}, ValueError, "bulge"),
+        ({"focus": "auto"}, ValueError, "focus"),
     ],
 )
 def test_options_are_refused_with_advice(

@@ -1,110 +1,237 @@
 """Finds the film under the particles: a smooth level from the pixels that particles leave free.
 
-The film is estimated on a coarse grid of block means, where particles stand out of the noise; the
-image itself is only ever divided by the film, never resampled.
+Where the film is free is decided on block means, where particles stand out of the noise; its level
+is kept on a still coarser grid and interpolated. The image itself is only ever divided by the film,
+never resampled.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from acquire.measure.particles.arrays import block_mean, negative_side_sigma
+from acquire.compiled import compiled
+from acquire.measure.particles.pixels import block_means, spread
 
 _CUT = 2.5
-"""Coarse pixels above this many σ belong to a particle."""
-_ROUNDS = 4
+"""Blocks above this many σ belong to a particle."""
+_ROUNDS = 5
+_NODES_PER_SCALE = 4
+_MOST_BLOCKS = 96
+_SAMPLE = 2048
+
+
+@dataclass(frozen=True)
+class Film:
+    """The level of the film, in counts above dark, on a coarse grid."""
+
+    nodes: NDArray[np.float32]
+    """Levels at the centres of square cells."""
+    cell_px: int
+    floor: float
+    """The level is nowhere taken as lower: a film that is nearly dark would make noise any contrast."""
+
+    def at_blocks(self, factor: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """The level at the centres of blocks of ``factor`` pixels, (y, x) float32."""
+        return np.maximum(spread(self.nodes, self.cell_px / factor, shape), np.float32(self.floor))
+
+    def brightness(
+        self, y_px: NDArray[np.float64], x_px: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The level at places over the harmonic mean of the film."""
+        high, wide = self.nodes.shape
+        i = np.clip((y_px / self.cell_px).astype(np.intp), 0, high - 1)
+        j = np.clip((x_px / self.cell_px).astype(np.intp), 0, wide - 1)
+        safe = np.maximum(self.nodes.astype(np.float64), self.floor)
+        return np.asarray(safe[i, j] * np.mean(1.0 / safe))
+
+
+def find_film(
+    image: NDArray[Any],
+    scale_px: float,
+    *,
+    polarity: int = 1,
+    block_px: int = 8,
+    dark_level: float = 0.0,
+) -> Film:
+    """The film of an image (y, x) of any real type.
+
+    A quadratic surface takes the slope; a Gaussian of standard deviation ``scale_px`` over the
+    free blocks takes what is left. Particles are excluded by sigma clipping on their own side
+    only: ``polarity`` 1 when they are brighter than the film, -1 when darker. ``scale_px`` should
+    exceed a particle's diameter, ``block_px`` should not.
+    """
+    side = min(image.shape)
+    block = max(1, min(int(block_px), side // 16), -(-max(image.shape) // _MOST_BLOCKS))
+    coarse = block_means(image, block, dark_level)
+    group = max(1, round(scale_px / (_NODES_PER_SCALE * block)))
+    group = min(group, max(1, min(coarse.shape) // 4))
+    nodes = _film_nodes(coarse, group, scale_px / (block * group), polarity)
+    floor = max(0.02 * float(np.mean(np.abs(coarse))), 1e-30)
+    return Film(nodes, block * group, floor)
 
 
 def film_level(
     image: NDArray[np.float32], scale_px: float, *, polarity: int = 1
 ) -> NDArray[np.float32]:
-    """The film's level at every pixel of an image (y, x), float32, same unit.
+    """The film's level at every pixel of an image (y, x), float32, same unit; see :func:`find_film`."""
+    film = find_film(image, scale_px, polarity=polarity, block_px=max(1, int(scale_px // 12)))
+    rows, columns = image.shape
+    return film.at_blocks(1, (rows, columns))
 
-    A quadratic surface takes the slope; a Gaussian of standard deviation ``scale_px`` over the
-    free pixels takes what is left. Particles are excluded by sigma clipping on their own side
-    only: ``polarity`` 1 when they are brighter than the film, -1 when darker. ``scale_px`` should
-    exceed a particle's diameter.
-    """
-    factor = max(1, min(int(scale_px // 6), min(image.shape) // 16))
-    coarse = block_mean(image, factor)
-    design = _quadratic(coarse.shape)
-    free = np.ones(coarse.shape, dtype=bool)
-    film = np.full(coarse.shape, np.median(coarse), dtype=np.float32)
+
+@compiled
+def _film_nodes(
+    coarse: NDArray[np.float32], group: int, sigma: float, polarity: int
+) -> NDArray[np.float32]:
+    """Film at the centres of squares of ``group`` blocks; ``sigma`` is in such squares."""
+    rows, columns = coarse.shape
+    free = np.ones((rows, columns), np.bool_)
+    film = np.empty((rows, columns), np.float32)
+    nodes = np.zeros(((rows + group - 1) // group, (columns + group - 1) // group), np.float32)
+    rest = np.empty((rows, columns), np.float32)
     for round_number in range(_ROUNDS):
-        smooth_it = round_number > 0
-        film = _surface(coarse, design, free)
-        if smooth_it:
-            film = film + _free_mean(coarse - film, free, scale_px / factor)
-        rest = polarity * (coarse - film)
-        # the median of the free side sits on the film even where particles cover half of the field
-        rest = rest - _mode(rest[free])
-        wanted = rest < _CUT * negative_side_sigma(rest)
-        wanted = ~ndimage.binary_dilation(~wanted & (rest > 0))
-        if wanted.mean() < 0.1:
+        surface = _surface(coarse, free)
+        _draw_surface(film, surface, 1.0, rows, columns)
+        _draw_surface(nodes, surface, group, rows, columns)
+        if round_number > 0:
+            local = _free_mean(coarse - film, free, group, sigma)
+            nodes += local
+            film += spread(local, group, (rows, columns))
+        for i in range(rows):
+            for j in range(columns):
+                rest[i, j] = polarity * (coarse[i, j] - film[i, j])
+        # the middle of the free side sits on the film even where particles cover half of the field
+        rest -= np.float32(_mode(rest, free))
+        cut = np.float32(_CUT * _noise_below(rest))
+        wanted = _clear(rest, cut)
+        if wanted.sum() < 0.1 * wanted.size:
             break
-        if np.array_equal(wanted, free) and smooth_it:
+        if round_number > 0 and np.array_equal(wanted, free):
             break
         free = wanted
-    # a film that is nearly dark somewhere would turn noise into any contrast
-    floor = 0.02 * float(np.mean(np.abs(coarse)))
-    # beyond the outer blocks the level is extrapolated: the floor holds there, too
-    return np.maximum(_spread(film, image.shape, factor), np.float32(max(floor, 1e-30)))
+    return nodes
 
 
-def _quadratic(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    y = np.linspace(-1.0, 1.0, shape[0])[:, None] + np.zeros(shape)
-    x = np.linspace(-1.0, 1.0, shape[1])[None, :] + np.zeros(shape)
-    terms = (np.ones(shape), y, x, y * y, x * y, x * x)
-    return np.stack([term.ravel() for term in terms], axis=1)
+@compiled
+def _surface(coarse: NDArray[np.float32], free: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Coefficients of 1, y, x, y², yx, x² over the free blocks; the image runs from -1 to 1."""
+    rows, columns = coarse.shape
+    normal = 1e-9 * np.eye(6)
+    pull = np.zeros(6)
+    term = np.ones(6)
+    for i in range(rows):
+        y = (2.0 * i + 1.0) / rows - 1.0
+        for j in range(columns):
+            if not free[i, j]:
+                continue
+            x = (2.0 * j + 1.0) / columns - 1.0
+            term[1], term[2], term[3], term[4], term[5] = y, x, y * y, y * x, x * x
+            for a in range(6):
+                pull[a] += term[a] * coarse[i, j]
+                for b in range(a + 1):
+                    normal[a, b] += term[a] * term[b]
+    for a in range(6):
+        for b in range(a):
+            normal[b, a] = normal[a, b]
+    solution: NDArray[Any] = np.linalg.solve(normal, pull)
+    return solution
 
 
-def _surface(
-    coarse: NDArray[np.float32], design: NDArray[np.float64], free: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    weight = free.ravel()
-    rows = design[weight]
-    normal = rows.T @ rows + 1e-9 * np.eye(design.shape[1])
-    solution = np.linalg.solve(normal, rows.T @ coarse.ravel()[weight].astype(np.float64))
-    return np.asarray((design @ solution).reshape(coarse.shape), dtype=np.float32)
+@compiled
+def _draw_surface(
+    into: NDArray[np.float32], surface: NDArray[np.float64], group: float, rows: int, columns: int
+) -> None:
+    """The surface at the centres of squares of ``group`` blocks."""
+    for i in range(into.shape[0]):
+        y = (2.0 * i + 1.0) * group / rows - 1.0
+        for j in range(into.shape[1]):
+            x = (2.0 * j + 1.0) * group / columns - 1.0
+            value = surface[0] + surface[1] * y + surface[2] * x
+            into[i, j] = value + surface[3] * y * y + surface[4] * y * x + surface[5] * x * x
 
 
+@compiled
 def _free_mean(
-    rest: NDArray[np.float32], free: NDArray[np.bool_], sigma: float
+    rest: NDArray[np.float32], free: NDArray[np.bool_], group: int, sigma: float
 ) -> NDArray[np.float32]:
-    """Gaussian mean over free pixels; it returns to zero where none is near."""
-    weight = ndimage.gaussian_filter(free.astype(np.float32), sigma, mode="nearest", truncate=3.0)
-    total = ndimage.gaussian_filter(
-        np.where(free, rest, 0.0).astype(np.float32), sigma, mode="nearest", truncate=3.0
-    )
-    return np.asarray(total / (weight + 0.02), dtype=np.float32)
+    """Gaussian mean of the free blocks at the nodes; it returns to zero where none is near."""
+    rows, columns = free.shape
+    high, wide = (rows + group - 1) // group, (columns + group - 1) // group
+    total = np.zeros((high, wide))
+    weight = np.zeros((high, wide))
+    for i in range(rows):
+        for j in range(columns):
+            if free[i, j]:
+                total[i // group, j // group] += rest[i, j]
+                weight[i // group, j // group] += 1.0
+    reach = int(3.0 * sigma + 0.5)
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
+    kernel /= kernel.sum()
+    total = _along_columns(_along_columns(total, kernel, reach).T.copy(), kernel, reach).T
+    weight = _along_columns(_along_columns(weight, kernel, reach).T.copy(), kernel, reach).T
+    mean = np.empty((high, wide), np.float32)
+    for i in range(high):
+        for j in range(wide):
+            mean[i, j] = total[i, j] / (weight[i, j] + 0.02 * group * group)
+    return mean
 
 
-def _mode(values: NDArray[np.float32]) -> float:
-    """Centre of the film's own distribution: the midpoint of the shortest half."""
-    ordered = np.sort(values)
+@compiled
+def _along_columns(
+    values: NDArray[np.float64], kernel: NDArray[np.float64], reach: int
+) -> NDArray[np.float64]:
+    """Correlation with a kernel along y; beyond the ends there is nothing."""
+    rows, columns = values.shape
+    result = np.zeros((rows, columns))
+    for i in range(rows):
+        for k in range(max(0, i - reach), min(rows, i + reach + 1)):
+            weight = kernel[k - i + reach]
+            for j in range(columns):
+                result[i, j] += weight * values[k, j]
+    return result
+
+
+@compiled
+def _mode(rest: NDArray[np.float32], free: NDArray[np.bool_]) -> float:
+    """Centre of the free film's own distribution: the midpoint of its shortest half."""
+    values = rest.ravel()[free.ravel()]
+    step = max(1, values.size // _SAMPLE)
+    ordered = np.sort(values[::step])
     half = ordered.size // 2
     if half < 8:
-        return float(np.median(ordered)) if ordered.size else 0.0
-    widths = ordered[half:] - ordered[: ordered.size - half]
-    start = int(np.argmin(widths))
-    return float(np.median(ordered[start : start + half]))
+        return float(ordered[half]) if ordered.size else 0.0
+    start = 0
+    for i in range(ordered.size - half):
+        if ordered[i + half] - ordered[i] < ordered[start + half] - ordered[start]:
+            start = i
+    return float(ordered[start + half // 2])
 
 
-def _spread(
-    coarse: NDArray[np.float32], shape: tuple[int, ...], factor: int
-) -> NDArray[np.float32]:
-    """Bilinear interpolation of block means back to the pixels, linear beyond the outer blocks."""
-    film = coarse
-    for axis in (0, 1):
-        count = film.shape[axis]
-        if count < 2:
-            film = np.repeat(film, shape[axis], axis=axis)
-            continue
-        at = (np.arange(shape[axis], dtype=np.float32) + 0.5) / factor - 0.5
-        low = np.clip(at.astype(np.int32), 0, count - 2)
-        share = (at - low).astype(np.float32)
-        share = share[:, None] if axis == 0 else share[None, :]
-        film = np.take(film, low, axis) * (1 - share) + np.take(film, low + 1, axis) * share
-    return np.asarray(film, dtype=np.float32)
+@compiled
+def _noise_below(rest: NDArray[np.float32]) -> float:
+    """σ of the noise from the negative values alone, on a sample."""
+    flat = rest.ravel()
+    step = max(1, flat.size // (2 * _SAMPLE)) | 1
+    sample = flat[::step]
+    below = sample[sample < 0]
+    return 1.4826 * float(np.median(-below)) if below.size else 0.0
+
+
+@compiled
+def _clear(rest: NDArray[np.float32], cut: np.float32) -> NDArray[np.bool_]:
+    """Blocks below the cut that have no block above it, nor at it, beside them."""
+    rows, columns = rest.shape
+    clear = np.ones((rows, columns), np.bool_)
+    for i in range(rows):
+        for j in range(columns):
+            if rest[i, j] >= cut and rest[i, j] > 0:
+                clear[i, j] = False
+                clear[max(i - 1, 0), j] = False
+                clear[min(i + 1, rows - 1), j] = False
+                clear[i, max(j - 1, 0)] = False
+                clear[i, min(j + 1, columns - 1)] = False
+    return clear

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from acquire.errors import MeasureError
+from acquire.measure.particles.pixels import pixel_statistics
 
 SMALLEST_SIDE_PX = 48
 
@@ -50,17 +50,15 @@ def image_flags(image: NDArray[Any], dark_level: float = 0.0) -> tuple[str, ...]
     ``blank``: the beam was off; the mean lies within half a count of ``dark_level``, or below it.
     ``saturated``: more than 0.1 % of the pixels sit together on the highest value.
     """
-    if image.dtype.kind == "f" and not bool(np.isfinite(image).all()):
+    low, high, mean, on_top, finite = pixel_statistics(image)
+    if not finite:
         return ("nonfinite",)
-    low, high = image.min(), image.max()
-    mean = float(image.mean(dtype=np.float64))
-    if mean - dark_level <= (0.5 if image.dtype.kind in "ui" else 0.0):
+    whole = image.dtype.kind in "ui"
+    if mean - dark_level <= (0.5 if whole else 0.0):
         return ("blank",)
     if low == high:
         return ("constant",)
     # a few counts per pixel pile up on small integers without being clipped
-    if high >= 16 or image.dtype.kind == "f":
-        on_top = int(np.count_nonzero(image == high))
-        if on_top > max(16, 1e-3 * image.size):
-            return ("saturated",)
+    if (high >= 16 or not whole) and on_top > max(16, 1e-3 * image.size):
+        return ("saturated",)
     return ()

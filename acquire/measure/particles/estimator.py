@@ -1,126 +1,68 @@
-"""The live estimator ``particles``: options from a recipe, pixel size from the stream, ids that persist."""
+"""The live estimator ``particles``: sizes of every frame, and what becomes of particles over time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from scipy.spatial import KDTree
 
 from acquire.config import explain
-from acquire.errors import ConfigError, MeasureError, UnitError
+from acquire.errors import ConfigError, MeasureError
 from acquire.instruments import AnyArray, Frame, StreamSpec
-from acquire.measure.particles.link import link, view_shift
+from acquire.measure.particles.calibrate import calibrate_shape
+from acquire.measure.particles.level import LevelWatch
+from acquire.measure.particles.live_options import EstimatorOptions, pixel_size_of
+from acquire.measure.particles.live_quantities import LIVE_COLUMNS, LIVE_QUANTITIES
 from acquire.measure.particles.measure import (
     ParticleMeasurement,
     ParticleOptions,
     empty_table,
     measure_particles,
 )
-from acquire.measure.particles.shapes import Shape
-from acquire.measure.particles.summary import COLUMNS, QUANTITIES, no_values
-from acquire.stream.records import Estimate, Quantity
-from acquire.units import Nanometres, convert, show
-
-_FORGET_AFTER = 5
-"""Frames for which a particle that is not seen keeps its id."""
-_TRUST = 0.85
-"""Mean SNR over the finding threshold from which a particle may be fainter in single frames."""
-_FEWEST_FOR_GROWTH = 5
-_LONGEST_MEMORY = 10
-_BLANK_SHARE = 0.02
-"""A film this much darker than the last one measured is a beam that is off."""
-
-_Positive = Annotated[Nanometres, Field(gt=0, allow_inf_nan=False)]
-
-
-class EstimatorOptions(BaseModel):
-    """What a recipe may write under ``estimate: particles``, beside ``from``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    polarity: Literal["bright", "dark"] | None = None
-    """None: dark for a channel called ``abf`` or ``bf``, else bright."""
-    shape: Shape = Shape.HEMISPHERE
-    exponent: Annotated[float, Field(ge=0.0, le=3.0)] | None = None
-    probe_sigma: Annotated[Nanometres, Field(ge=0, allow_inf_nan=False)] = 0.2
-    expected_diameter: _Positive = 4.0
-    smallest_diameter: _Positive = 2.0
-    largest_diameter: _Positive = 20.0
-    false_islands: Annotated[float, Field(gt=0, le=1)] = 0.002
-    dark_level: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    link_distance: _Positive = 3.0
-
-    @model_validator(mode="after")
-    def _in_order(self) -> EstimatorOptions:
-        if not self.smallest_diameter <= self.expected_diameter <= self.largest_diameter:
-            raise ValueError(
-                f"expected_diameter = {show(self.expected_diameter, 'nm')} must lie between "
-                f"smallest_diameter = {show(self.smallest_diameter, 'nm')} and "
-                f"largest_diameter = {show(self.largest_diameter, 'nm')}"
-            )
-        return self
-
-    def for_channel(self, channel: str) -> ParticleOptions:
-        """The options of the pure function."""
-        dark = channel.lower() in ("abf", "bf", "bright_field")
-        return ParticleOptions(
-            polarity=self.polarity or ("dark" if dark else "bright"),
-            shape=self.shape,
-            exponent=self.exponent,
-            probe_sigma_nm=self.probe_sigma,
-            expected_diameter_nm=self.expected_diameter,
-            smallest_diameter_nm=self.smallest_diameter,
-            largest_diameter_nm=self.largest_diameter,
-            false_islands=self.false_islands,
-            dark_level=self.dark_level,
-        )
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Particles seen lately: positions (y, x) in nm, sizes, ids, frames since each was seen."""
-
-    places: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    ids: NDArray[np.int64]
-    unseen: NDArray[np.int64]
-    looks: NDArray[np.int64]
-    """How often the place was looked at after the frame that found it."""
-    share: NDArray[np.float64]
-    """Running mean over these looks of SNR over the SNR that finding needs."""
-
-    @property
-    def trusted(self) -> NDArray[np.bool_]:
-        """Where repeated looks, not one lucky frame, say that there is a particle."""
-        return np.asarray((self.looks >= 3) & (self.share > _TRUST))
-
-
-_NOTHING = _Known(
-    np.zeros((0, 2)),
-    np.zeros(0),
-    np.zeros(0, np.int64),
-    np.zeros(0, np.int64),
-    np.zeros(0, np.int64),
-    np.zeros(0),
+from acquire.measure.particles.places import PlaceMemory
+from acquire.measure.particles.prepare import Segmenter
+from acquire.measure.particles.summary import no_values
+from acquire.measure.particles.warm import warm_up
+from acquire.measure.tracking import (
+    EventKind,
+    GrowthWindow,
+    Sightings,
+    Tracker,
+    TrackerOptions,
+    TrackEvent,
 )
+from acquire.stream.records import Estimate, Quantity, Value
+from acquire.units import show
+
+_LEAST_SPAN = 0.25
+"""Share of the growth window that must have been watched before a rate is told."""
+_STALE = 0.25
+"""Share of the window after which a rate without new sizes is stale; after twice that it is none."""
+_SHOWS_SNR = 3.5
+_NAN = Value(math.nan, math.nan)
 
 
 class ParticleEstimator:
-    """Sizes the particles of every frame of one detector; the same frames give the same estimates.
+    """Sizes and follows the particles of one detector; the same frames give the same estimates.
 
     An image that cannot be measured gives an estimate of NaN with a flag and the run goes on; the
-    ids of the particles survive it. The level of the film is remembered so that a beam that goes
-    off is told from a film without particles.
+    ids of the particles survive it. Flags beside those of :func:`measure_particles`: ``unreadable``
+    (not an image of the declared shape and type), ``blank`` (beam off), ``dose_change`` (three
+    frames after a sudden change of the level; sizes before and after are not compared),
+    ``field_moved`` (all tracks ended, growth begins anew), ``calibrating``, ``few_tracked``,
+    ``short_watch`` and ``stale_growth`` (see the growth rate).
     """
 
-    quantities: tuple[Quantity, ...] = QUANTITIES
-    columns: Mapping[str, str] = COLUMNS
+    quantities: tuple[Quantity, ...] = LIVE_QUANTITIES
+    columns: Mapping[str, str] = LIVE_COLUMNS
+    segmenter: Segmenter | None = None
+    """Finds the particles in hotstage's stead; set by :func:`with_segmenter`."""
 
     def __init__(
         self, name: str, spec: StreamSpec, channel: str, options: Mapping[str, object]
@@ -133,132 +75,269 @@ class ParticleEstimator:
         self.stream = spec.name
         self.channel = channel
         self.options = chosen.for_channel(channel)
-        self.pixel_size_nm = _pixel_size_nm(name, spec, channel)
-        radius_px = chosen.smallest_diameter / self.options.shape.diameter_per_radius
+        self.pixel_size_nm = pixel_size_of(name, spec, channel)
+        radius_px = chosen.smallest_diameter / self.options.diameter_per_radius
         if radius_px < self.pixel_size_nm:
             raise ConfigError(
                 f"estimate.{name}: smallest_diameter = {show(chosen.smallest_diameter, 'nm')} is too "
                 f"small for pixels of {show(self.pixel_size_nm, 'nm')} in {spec.name!r}. "
                 "Scan a smaller field of view or more pixels, or raise smallest_diameter."
             )
-        self._link_nm = chosen.link_distance
-        self._faint_nm = math.sqrt(chosen.smallest_diameter * chosen.expected_diameter)
-        self._known = _NOTHING
-        self._shift = np.zeros(2)
-        self._next_id = 0
-        self._level = math.nan
+        declared = spec.channels[channel]
+        self._shape, self._type = tuple(declared.shape), np.dtype(declared.dtype)
+        self._calibrating: list[AnyArray] | None = [] if chosen.exponent == "calibrate" else None
+        self._calibrate_frames = chosen.calibrate_frames
+        footprint = 2.0 / self.options.diameter_per_radius
+        height, width = (side * self.pixel_size_nm for side in self._shape)
+        self._tracker = Tracker(
+            TrackerOptions(chosen.link_distance, footprint_per_diameter=footprint), (height, width)
+        )
+        self._places = PlaceMemory(chosen.link_distance)
+        self._level = LevelWatch()
+        self._growth = GrowthWindow(chosen.growth_window)
+        self._counts = dict.fromkeys(EventKind, 0)
+        self._doubt = dict.fromkeys(EventKind, 0.0)
+        self._ended: dict[int, TrackEvent] = {}
+        self._t_s = -math.inf
+        _ready()
 
     def update(self, frame: Frame) -> Estimate | None:
         """Measure one frame; None if it lacks the channel."""
         image = frame.data.get(self.channel)
         if image is None:
             return None
-        try:
-            measured = measure_particles(
-                image,
-                self.pixel_size_nm,
-                self.options,
-                self._known.places + self._shift,
-                self._known.trusted,
+        measured = _measure(
+            image,
+            self._shape,
+            self._type,
+            self.pixel_size_nm,
+            self.options,
+            self.segmenter,
+            self._places.places_nm + self._tracker.predicted_shift_nm(frame.t_end_s),
+            self._places.trusted,
+        )
+        estimate = self.follow(frame, measured)
+        if self._calibrating is not None and "blank" not in measured.flags:
+            self._calibrate(image, measured)
+        return estimate
+
+    def measurer(self) -> Callable[[Frame], ParticleMeasurement | None]:
+        """Measures a frame by itself, see :class:`acquire.analysis.SplitEstimator`.
+
+        Without the places of known particles, one that is fainter than what finding needs is
+        missed in the frames in which :meth:`update` would still measure it.
+
+        Raises:
+            ConfigError: the exponent is still to be calibrated, which needs the frames in order.
+        """
+        if self._calibrating is not None:
+            raise ConfigError(
+                f"estimate.{self.name}: exponent = calibrate needs the frames one after the other. "
+                "Calibrate on some images (calibrate_shape) and write the exponent and probe_sigma."
             )
-        except MeasureError:
-            measured = ParticleMeasurement({}, no_values(), ("unreadable",), math.nan)
-        if measured.level < _BLANK_SHARE * self._level:
-            measured = ParticleMeasurement({}, no_values(), ("blank",), math.nan)
-        if math.isfinite(measured.level):
-            self._level = measured.level
-        table = empty_table()
-        if measured.table and measured.context is not None:
-            table = self._follow(measured)
+        return partial(
+            _measure_alone,
+            self.channel,
+            self._shape,
+            self._type,
+            self.pixel_size_nm,
+            self.options,
+            self.segmenter,
+        )
+
+    def follow(self, head: Frame, measured: ParticleMeasurement | None) -> Estimate | None:
+        """The estimate for the next frame, whose data are not looked at; ids last."""
+        if measured is None:
+            return None
+        t_s = head.t_end_s
+        flags = list(measured.flags)
+        usable = bool(measured.table) and measured.context is not None
+        light, changed = self._level.judge(measured.level, *self._again(measured, t_s))
+        if light:
+            flags.append(light)
+        values, table = dict(measured.values), {**empty_table(), **_untracked(0)}
+        if light == "blank":
+            values, usable = no_values(), False
+        if changed:
+            self._tracker.new_segments()
+        if self._calibrating is not None:
+            flags.append("calibrating")
+        if usable:
+            table = {**measured.table, **_untracked(len(measured.table["id"]))}
+            if t_s > self._t_s and "polarity" not in flags:
+                table |= self._track(t_s, measured, flags)
+                self._t_s = t_s
+        values["growth_rate"] = self._rate(t_s, flags) if usable else _NAN
+        values |= self._counted()
         return Estimate(
             estimator=self.name,
-            stream=frame.stream,
-            frame_index=frame.index,
-            t_s=frame.t_end_s,
-            values=measured.values,
-            flags=measured.flags,
+            stream=head.stream,
+            frame_index=head.index,
+            t_s=t_s,
+            values=values,
+            flags=tuple(dict.fromkeys(flags)),
             table=table,
         )
 
-    def _follow(self, measured: ParticleMeasurement) -> dict[str, AnyArray]:
-        """The table with ids that last from frame to frame."""
-        table, known = measured.table, self._looked_at(measured)
-        places = np.stack([table["y_nm"], table["x_nm"]], axis=1)
-        sizes = np.asarray(table["diameter_nm"], np.float64)
-        drifted = view_shift(
-            known.places[known.unseen == 0], places, 4 * self._link_nm, 0.4 * self._link_nm
-        )
-        expected = known.places + drifted
-        self._shift = drifted
-        found = link(expected, known.sizes, places, sizes, self._link_nm)
-        old = found >= 0
-        ids = np.empty(len(places), np.int64)
-        ids[old] = known.ids[found[old]]
-        ids[~old] = self._next_id + np.arange(np.count_nonzero(~old))
-        self._next_id += int(np.count_nonzero(~old))
-        looks, share = np.zeros(len(places), np.int64), np.zeros(len(places))
-        looks[old], share[old] = known.looks[found[old]], known.share[found[old]]
-        lost = np.setdiff1d(np.arange(len(known.ids)), found)
-        lost = lost[known.unseen[lost] < _FORGET_AFTER]
-        fresh = measured.candidates_nm
-        if len(expected) and len(fresh):
-            fresh = fresh[KDTree(expected).query(fresh)[0] > self._link_nm]
-        zero = np.zeros(len(fresh), np.int64)
-        self._known = _Known(
-            np.concatenate([places, expected[lost], fresh]),
-            np.concatenate([sizes, known.sizes[lost], np.full(len(fresh), self._faint_nm)]),
-            np.concatenate([ids, known.ids[lost], self._next_id + np.arange(len(fresh))]),
-            np.concatenate([np.zeros(len(ids), np.int64), known.unseen[lost] + 1, zero + 1]),
-            np.concatenate([looks, known.looks[lost], zero]),
-            np.concatenate([share, known.share[lost], zero.astype(np.float64)]),
-        )
-        self._next_id += len(fresh)
-        return {**table, "id": ids}
+    # ------------------------------------------------------------------ over time
 
-    def _looked_at(self, measured: ParticleMeasurement) -> _Known:
-        known = self._known
-        if len(measured.known_snr) != len(known.ids):
-            return known
-        now = measured.known_snr / measured.seed_snr
-        looked = np.isfinite(now)
-        looks = known.looks + looked
-        weight = 1.0 / np.clip(looks, 1, _LONGEST_MEMORY)
-        share = np.where(looked, known.share + weight * (now - known.share), known.share)
-        return replace(known, looks=looks, share=share)
-
-
-def _pixel_size_nm(name: str, spec: StreamSpec, channel: str) -> float:
-    if channel not in spec.channels:
-        known = ", ".join(sorted(spec.channels)) or "none"
-        raise ConfigError(
-            f"estimate.{name}: the stream {spec.name!r} has no channel {channel!r}; it has: {known}. "
-            f"Write from: {spec.name}.CHANNEL with one of these."
-        )
-    shown = spec.channels[channel]
-    if shown.dims != ("y", "x"):
-        raise ConfigError(
-            f"estimate.{name}: {spec.name}.{channel} has dimensions {shown.dims}; particles are "
-            "sized on images with dimensions (y, x). Choose a detector image."
-        )
-    steps = []
-    for dim in ("y", "x"):
-        axis = shown.axes.get(dim)
-        if axis is None:
-            raise ConfigError(
-                f"estimate.{name}: {spec.name}.{channel} has no axis {dim!r}, so its pixel size is "
-                "unknown. The scan's driver must give it."
+    def _track(
+        self, t_s: float, measured: ParticleMeasurement, flags: list[str]
+    ) -> dict[str, AnyArray]:
+        """Ids and ages of the table's particles; events are counted, sizes enter the growth."""
+        seen = Sightings.from_table(measured.table)
+        if "saturated" in flags:
+            seen = replace(seen, sized=np.zeros(len(seen), bool))
+        tracked = self._tracker.update(t_s, seen)
+        for event in tracked.events:
+            if event.kind is EventKind.RETURN:
+                taken_back = self._ended.pop(event.track)
+                self._counts[taken_back.kind] -= 1
+                self._doubt[taken_back.kind] -= _doubt(taken_back)
+                continue
+            self._counts[event.kind] += 1
+            self._doubt[event.kind] += _doubt(event)
+            if event.kind in (EventKind.MERGE, EventKind.DISAPPEARANCE):
+                self._ended[event.track] = event
+        if any(event.kind is EventKind.FIELD_MOVED for event in tracked.events):
+            flags.append("field_moved")
+            self._growth.clear()
+            self._places.clear()
+        self._places.learn(measured, seen.places_nm, tracked.shift_nm)
+        rows = seen.sized
+        if rows.any():
+            self._growth.add(
+                t_s,
+                tracked.track[rows],
+                tracked.segment[rows],
+                seen.diameter_nm[rows],
+                seen.sigma_nm[rows],
             )
+        return {"id": tracked.track, "age_frames": tracked.age_frames}
+
+    def _rate(self, t_s: float, flags: list[str]) -> Value:
+        window = self._growth.window_s
+        age = t_s - self._growth.newest_s
+        if age > _STALE * window:
+            flags.append("stale_growth")
+        growth = self._growth.rate(t_s)
+        if growth.span_s < _LEAST_SPAN * window:
+            flags.append("short_watch")
+        elif not math.isfinite(growth.rate_nm_per_min):
+            flags.append("few_tracked")
+        if growth.span_s < _LEAST_SPAN * window or age > 2 * _STALE * window:
+            return _NAN
+        return Value(growth.rate_nm_per_min, growth.sigma_nm_per_min)
+
+    def _counted(self) -> dict[str, Value]:
+        waiting = self._tracker.undecided
+        return {
+            name: Value(
+                float(self._counts[kind]),
+                math.sqrt(max(self._doubt[kind], 0.0) + 0.25 * waiting[kind]),
+            )
+            for name, kind in (
+                ("nucleations", EventKind.NUCLEATION),
+                ("merges", EventKind.MERGE),
+                ("disappearances", EventKind.DISAPPEARANCE),
+            )
+        }
+
+    def _again(self, measured: ParticleMeasurement, t_s: float) -> tuple[int, int, int]:
+        """Particles found, those that were expected, and how many of these show."""
+        found = len(measured.table["id"]) if measured.table else 0
+        alive = self._tracker.alive
+        sure = alive.where(alive.sure & (alive.unseen == 0))
+        expected = sure.places_nm + self._tracker.predicted_shift_nm(t_s)
+        if not len(expected):
+            return found, 0, 0
+        shows = np.zeros(len(expected), bool)
+        gate = self._tracker.options.link_distance_nm
+        if found:
+            places = np.stack([measured.table["y_nm"], measured.table["x_nm"]], axis=1)
+            shows |= KDTree(places).query(expected)[0] <= gate
+        if len(measured.known_snr) == len(self._places.places_nm) > 0:
+            looked = self._places.places_nm + self._tracker.predicted_shift_nm(t_s)
+            apart, nearest = KDTree(looked).query(expected)
+            shows |= (apart <= gate) & (measured.known_snr[nearest] > _SHOWS_SNR)
+        return found, len(expected), int(shows.sum())
+
+    def _calibrate(self, image: AnyArray, measured: ParticleMeasurement) -> None:
+        """Keep the image; once there are enough, calibrate on them and hold what comes out."""
+        if self._calibrating is None or measured.context is None:
+            return
+        self._calibrating.append(np.array(image))
+        if len(self._calibrating) < self._calibrate_frames:
+            return
         try:
-            steps.append(convert(axis.step, axis.unit, "nm"))
-        except UnitError as error:
-            raise ConfigError(
-                f"estimate.{name}: the pixel size of {spec.name}.{channel} is in {axis.unit!r}, "
-                "not a length. Calibrate the scan."
-            ) from error
-    y_nm, x_nm = steps
-    if not (math.isfinite(x_nm) and x_nm > 0) or not math.isclose(y_nm, x_nm, rel_tol=1e-3):
-        raise ConfigError(
-            f"estimate.{name}: pixels of {y_nm:g} × {x_nm:g} nm in {spec.name}.{channel}; "
-            "square pixels of a positive size are needed. Calibrate the scan."
+            found = calibrate_shape(self._calibrating, self.pixel_size_nm, self.options)
+        except MeasureError:
+            # too few particles yet: the frames to come may show more
+            self._calibrating.pop(0)
+            return
+        self.options = found.applied_to(self.options)
+        self._calibrating = None
+        self._tracker.new_segments()
+
+
+def with_segmenter(segmenter: Segmenter) -> type[ParticleEstimator]:
+    """An estimator, ready for an entry point, whose particles are found by ``segmenter``.
+
+    Sizes, flags, tracks and quantities are as ever. A function that can be imported by its name
+    serves ``hotstage analyse`` too, which sends it to other processes.
+    """
+    return type(
+        "SegmentedEstimator",
+        (ParticleEstimator,),
+        {"segmenter": staticmethod(segmenter), "__doc__": ParticleEstimator.__doc__},
+    )
+
+
+def _doubt(event: TrackEvent) -> float:
+    """Variance of a count that an event adds."""
+    return event.confidence * (1 - event.confidence)
+
+
+@cache
+def _ready() -> None:
+    warm_up()
+
+
+def _untracked(rows: int) -> dict[str, AnyArray]:
+    return {"id": np.full(rows, -1, np.int64), "age_frames": np.zeros(rows, np.int64)}
+
+
+def _measure(
+    image: AnyArray,
+    shape: tuple[int, ...],
+    kind: np.dtype[np.generic],
+    pixel_size_nm: float,
+    options: ParticleOptions,
+    segmenter: Segmenter | None = None,
+    known_nm: NDArray[np.float64] | None = None,
+    trusted: NDArray[np.bool_] | None = None,
+) -> ParticleMeasurement:
+    unreadable = ParticleMeasurement({}, no_values(), ("unreadable",), math.nan)
+    if image.shape != shape or image.dtype != kind:
+        return unreadable
+    try:
+        return measure_particles(
+            image, pixel_size_nm, options, known_nm, trusted, segmenter=segmenter
         )
-    return x_nm
+    except MeasureError:
+        return unreadable
+
+
+def _measure_alone(
+    channel: str,
+    shape: tuple[int, ...],
+    kind: np.dtype[np.generic],
+    pixel_size_nm: float,
+    options: ParticleOptions,
+    segmenter: Segmenter | None,
+    frame: Frame,
+) -> ParticleMeasurement | None:
+    image = frame.data.get(channel)
+    if image is None:
+        return None
+    return _measure(image, shape, kind, pixel_size_nm, options, segmenter)

@@ -5,54 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acquire.errors import MeasureError
 from acquire.instruments import AnyArray
-from acquire.measure.particles.background import film_level
 from acquire.measure.particles.checks import UNMEASURABLE, check_image, image_flags
-from acquire.measure.particles.detect import Detection, Known, detect
-from acquire.measure.particles.shapes import BlurredDome, Shape, blurred_dome
-from acquire.measure.particles.size import Sizes, first_radius, fit_domes
-from acquire.measure.particles.summary import COLUMNS, SummaryContext, no_values, summarise
+from acquire.measure.particles.detect import Known
+from acquire.measure.particles.options import ParticleOptions
+from acquire.measure.particles.prepare import Segmenter, check_scale, prepare
+from acquire.measure.particles.summary import SummaryContext, no_values, summarise
+from acquire.measure.particles.tables import empty_table, tabulate
 from acquire.stream.records import Value
 
-_MASK_SIGMA = 0.15
-"""Relative σ of a diameter that comes from the mask alone."""
+__all__ = ["ParticleMeasurement", "ParticleOptions", "empty_table", "measure_particles"]
+
 _KNOWN_REACH_NM = 2.0
 _TRUSTED_SHARE = 0.8
 """Where places are known from earlier frames, particles this much fainter are found."""
-_WORST_CHI2 = 4.0
-_BUMP_MARGIN = 16.0
-
-
-@dataclass(frozen=True, slots=True)
-class ParticleOptions:
-    """How an image is measured; every length in nm."""
-
-    polarity: Literal["bright", "dark"] = "bright"
-    """``bright`` for HAADF, ``dark`` for ABF and bright field."""
-    shape: Shape = Shape.HEMISPHERE
-    exponent: float | None = None
-    """m of (1 - r²/R²)^m, calibrated and held; None takes the shape's own."""
-    probe_sigma_nm: float = 0.2
-    """Standard deviation of the probe along one axis (FWHM / 2.355), held."""
-    expected_diameter_nm: float = 4.0
-    """The size that detection is tuned for."""
-    smallest_diameter_nm: float = 2.0
-    largest_diameter_nm: float = 20.0
-    false_islands: float = 0.002
-    """How many islands of noise may pass for particles in one frame, on average."""
-    dark_level: float = 0.0
-    """Counts of the detector without beam."""
-
-    @property
-    def dome(self) -> BlurredDome:
-        """The profile that is fitted."""
-        return blurred_dome(self.shape.exponent if self.exponent is None else self.exponent)
+_DIPS_PER_RISE = 2
+_FEWEST_DIPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,84 +54,60 @@ def measure_particles(
     options: ParticleOptions | None = None,
     known_nm: NDArray[np.float64] | None = None,
     trusted: NDArray[np.bool_] | None = None,
+    *,
+    segmenter: Segmenter | None = None,
 ) -> ParticleMeasurement:
     """Size every particle of a detector image (y, x) of integers or floats.
 
     ``known_nm`` (n, 2) are places (y, x) where earlier frames of the same film had particles: what
     is there now is told as ``known_snr``, and where ``trusted`` (n,) a fainter particle is accepted.
+    A ``segmenter`` says where particles are in hotstage's stead.
 
     An image that cannot be measured (not finite, beam off, constant) gives NaN values and a flag;
     an empty field gives count 0, NaN diameters and ``no_particles``. Flags that accompany numbers:
     ``saturated``, ``few_particles``, ``near_limit`` (many particles barely above the noise, or
-    below the smallest diameter: small ones are missed and the mean is too high), ``many_unfitted``, ``polarity`` (the film has dips
-    but no rises: the polarity is probably wrong).
+    below the smallest diameter: small ones are missed and the mean is too high), ``many_unfitted``,
+    ``polarity`` (the film has dips rather than rises: the polarity is probably wrong).
 
     Raises:
-        MeasureError: the array is no image, or the pixel size cannot be used.
+        MeasureError: the array is no image, the pixel size cannot be used, or the segmenter's
+            answer is no label image.
     """
     options = options or ParticleOptions()
-    image = np.asarray(image)
+    image = plain_image(image)
     check_image(image, pixel_size_nm)
-    per_px = pixel_size_nm * options.shape.diameter_per_radius
-    if options.largest_diameter_nm / per_px > min(image.shape) / 4:
-        largest_px = min(image.shape) / 4
-    else:
-        largest_px = options.largest_diameter_nm / per_px
-    if options.smallest_diameter_nm / per_px < 1.0:
-        raise MeasureError(
-            f"a pixel of {pixel_size_nm:g} nm is too coarse for particles of "
-            f"{options.smallest_diameter_nm:g} nm: their footprint radius must be at least a pixel. "
-            f"Use a smaller field of view, or raise smallest_diameter above {per_px:.3g} nm."
-        )
+    check_scale(pixel_size_nm, options)
     flags = image_flags(image, options.dark_level)
     if UNMEASURABLE.intersection(flags):
         return ParticleMeasurement(empty_table(), no_values(), flags, float("nan"))
-    signal = image.astype(np.float32)
-    if options.dark_level:
-        signal -= np.float32(options.dark_level)
-    sign = 1 if options.polarity == "bright" else -1
-    film = film_level(signal, 3.0 * largest_px, polarity=sign)
-    contrast = signal
-    contrast /= film
-    contrast -= 1.0
-    if sign < 0:
-        np.negative(contrast, out=contrast)
     known = None
     if known_nm is not None and len(known_nm):
         relied = np.ones(len(known_nm), bool) if trusted is None else trusted
         known = Known(known_nm / pixel_size_nm, relied, _KNOWN_REACH_NM / pixel_size_nm)
-    found = detect(
-        contrast,
-        options.dome,
-        film=film,
-        expected_px=options.expected_diameter_nm / per_px,
-        smallest_px=options.smallest_diameter_nm / per_px,
-        false_islands=options.false_islands,
-        known=known,
-    )
-    level = float(np.median(film[::8, ::8]))
-    if found.dips > 4 * max(found.rises, 4):
+    ready = prepare(image, pixel_size_nm, options, known, segmenter)
+    found = ready.found
+    if found.dips > _DIPS_PER_RISE * found.rises and found.dips >= _FEWEST_DIPS:
         flags = (*flags, "polarity")
-    table, inside = _measure(contrast, found, options, pixel_size_nm)
-    near = int(np.count_nonzero(table["snr"] < 1.25 * found.seed_snr))
+    sized = tabulate(ready, options, pixel_size_nm, given=segmenter is not None)
+    near = int(np.count_nonzero(sized.table["snr"] < 1.25 * found.seed_snr))
     relying = trusted is not None and bool(trusted.any())
     context = SummaryContext(
         height_nm=image.shape[0] * pixel_size_nm,
         width_nm=image.shape[1] * pixel_size_nm,
-        inside=inside,
-        footprint_per_diameter=2.0 / options.shape.diameter_per_radius,
+        inside=sized.inside,
+        footprint_per_diameter=2.0 / options.diameter_per_radius,
         doubtful=near,
         smallest_nm=options.smallest_diameter_nm,
         seed_snr=found.seed_snr * (_TRUSTED_SHARE if relying else 1.0),
     )
-    values, more = summarise(table, context)
-    if near > 0.25 * len(inside) and "near_limit" not in more:
+    values, more = summarise(sized.table, context)
+    if near > 0.25 * len(sized.inside) and "near_limit" not in more:
         more = (*more, "near_limit")
     return ParticleMeasurement(
-        table,
+        sized.table,
         values,
         (*flags, *more),
-        level,
+        float(np.median(ready.film.nodes)),
         found.seed_snr,
         found.known_snr,
         found.candidates_px * pixel_size_nm,
@@ -166,83 +115,11 @@ def measure_particles(
     )
 
 
-def _measure(
-    contrast: NDArray[np.float32],
-    found: Detection,
-    options: ParticleOptions,
-    pixel_size_nm: float,
-) -> tuple[dict[str, AnyArray], NDArray[np.bool_]]:
-    if len(found) == 0:
-        return empty_table(), np.zeros(0, bool)
-    dome, probe_px = options.dome, options.probe_sigma_nm / pixel_size_nm
-    per_px = pixel_size_nm * options.shape.diameter_per_radius
-    sizes = fit_domes(contrast, found, dome, probe_px)
-    by_mask = first_radius(found, dome, probe_px)
-    border = _touches(found, contrast.shape)
-    reach = np.minimum.reduce(
-        [sizes.y_px, sizes.x_px, contrast.shape[0] - sizes.y_px, contrast.shape[1] - sizes.x_px]
-    )
-    good = _good(sizes, by_mask) & ~border
-    border |= np.where(good, sizes.radius_px, by_mask) > reach
-    good &= ~border
-    island = ~border & (sizes.bump_chi2 < -_BUMP_MARGIN)
-    # at a known place a faint maximum that is no dome either is noise
-    noise = ~border & ~good & (found.peak_snr < found.seed_snr)
-    keep = ~(island | noise)
-    radius = np.where(good, sizes.radius_px, by_mask)
-    sigma = np.where(good, sizes.radius_sigma_px, _MASK_SIGMA * by_mask)
-    table: dict[str, AnyArray] = {
-        "id": np.arange(len(found), dtype=np.int64),
-        "x_nm": np.where(border, found.x_px, sizes.x_px) * pixel_size_nm,
-        "y_nm": np.where(border, found.y_px, sizes.y_px) * pixel_size_nm,
-        "diameter_nm": radius * per_px,
-        "diameter_sigma_nm": sigma * per_px,
-        "mask_diameter_nm": 2.0 * np.sqrt(found.half_area_px / np.pi) * pixel_size_nm,
-        "contrast": np.where(good, sizes.height, found.peak),
-        "snr": found.peak_snr,
-        "chi2": sizes.chi2,
-        "border": border.astype(np.int64),
-        "fitted": good.astype(np.int64),
-    }
-    inside = ~border | _centre_inside(found, contrast.shape)
-    table = {name: column[keep] for name, column in table.items()}
-    table["id"] = np.arange(int(keep.sum()), dtype=np.int64)
-    return table, inside[keep]
-
-
-def _good(sizes: Sizes, by_mask: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where the dome fits and its radius is determined."""
-    ratio = sizes.radius_px / by_mask
-    return np.asarray(
-        (sizes.chi2 < _WORST_CHI2)
-        & (sizes.height > 0)
-        & (sizes.radius_sigma_px < 0.5 * sizes.radius_px)
-        & (ratio > 0.4)
-        & (ratio < 2.3)
-    )
-
-
-def _touches(found: Detection, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    edge = found.factor
-    return np.asarray(
-        (found.top_px < edge)
-        | (found.left_px < edge)
-        | (found.bottom_px > shape[0] - edge)
-        | (found.right_px > shape[1] - edge)
-    )
-
-
-def _centre_inside(found: Detection, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether a cut particle reaches into the image by at least half of its length along the cut."""
-    high = found.bottom_px - found.top_px
-    wide = found.right_px - found.left_px
-    edge = found.factor
-    cut_y = (found.top_px < edge) | (found.bottom_px > shape[0] - edge)
-    cut_x = (found.left_px < edge) | (found.right_px > shape[1] - edge)
-    return np.asarray((~cut_y | (high >= 0.5 * wide)) & (~cut_x | (wide >= 0.5 * high)))
-
-
-def empty_table() -> dict[str, AnyArray]:
-    """The table of an image without particles."""
-    whole = {"id", "border", "fitted"}
-    return {name: np.zeros(0, np.int64 if name in whole else np.float64) for name in COLUMNS}
+def plain_image(image: NDArray[Any]) -> NDArray[Any]:
+    """The image as the compiled loops take it: contiguous, in native byte order, of few types."""
+    image = np.asarray(image)
+    if image.dtype.kind not in "uif":
+        return image
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        image = image.astype(np.float32)
+    return np.ascontiguousarray(image)

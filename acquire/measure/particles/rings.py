@@ -1,99 +1,98 @@
-"""Averages a contrast image over rings around particles, leaving out what belongs to others."""
+"""Compiled averages over rings around particles, leaving out the pixels that belong to others."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.compiled import compiled
 
-@dataclass(frozen=True)
-class Windows:
-    """The pixels around every particle, one after the other, as flat arrays of equal length."""
-
-    owner: NDArray[np.intp]
-    """Number of the particle that a pixel is listed for."""
-    y_px: NDArray[np.float64]
-    """Pixel centres."""
-    x_px: NDArray[np.float64]
-    contrast: NDArray[np.float64]
-    particles: int
+MOST_RINGS = 56
 
 
-def cut_windows(
+@compiled
+def ring_width(reach_px: float) -> float:
+    """Width of a ring: half a pixel around small particles, since coarser rings blur their edge."""
+    width = 0.5
+    while reach_px > MOST_RINGS * width:
+        width *= 2.0
+    return width
+
+
+@compiled
+def ring_sums(
     contrast: NDArray[np.float32],
     labels: NDArray[np.int32],
     factor: int,
-    names: NDArray[np.intp],
-    centres_px: NDArray[np.float64],
-    reach_px: NDArray[np.float64],
-) -> Windows:
-    """Pixels within ``reach_px`` of each centre (y, x) that belong to no other particle.
+    name: int,
+    y: float,
+    x: float,
+    reach: float,
+    width: float,
+    others: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> int:
+    """Fill ``sums`` (3 or 9, ring) from the pixels within ``reach`` of (y, x); how many rings there are.
 
-    ``labels`` is ``factor`` times coarser than ``contrast``; particle i is called ``names[i]``.
+    Per ring Σ1, Σc, Σr and, of 9 rows, Σc·x, Σc·y, Σx, Σy, Σx², Σxy about the centre.
+    ``labels`` is ``factor`` times coarser than ``contrast``; pixels of another label than ``name``
+    are left out, and so are those inside one of the ``others`` (n, 3): circles of y, x and radius.
     """
     rows, columns = contrast.shape
-    owners, ys, xs, values = [], [], [], []
-    for i, ((y, x), reach) in enumerate(zip(centres_px, reach_px, strict=True)):
-        top, bottom = max(0, int(y - reach)), min(rows, int(y + reach) + 1)
-        left, right = max(0, int(x - reach)), min(columns, int(x + reach) + 1)
-        grid_y = np.arange(top, bottom)
-        grid_x = np.arange(left, right)
-        whose = labels[
-            np.minimum(grid_y // factor, labels.shape[0] - 1)[:, None],
-            np.minimum(grid_x // factor, labels.shape[1] - 1),
-        ]
-        near = np.square(grid_y + 0.5 - y)[:, None] + np.square(grid_x + 0.5 - x) < reach * reach
-        at_y, at_x = np.nonzero(near & ((whose == 0) | (whose == names[i])))
-        owners.append(np.full(len(at_y), i))
-        ys.append(at_y + (top + 0.5))
-        xs.append(at_x + (left + 0.5))
-        values.append(contrast[top:bottom, left:right][at_y, at_x])
-    return Windows(
-        np.concatenate(owners),
-        np.concatenate(ys),
-        np.concatenate(xs),
-        np.concatenate(values).astype(np.float64),
-        len(names),
-    )
+    rings = min(int(reach / width), MOST_RINGS)
+    sums[:, :rings] = 0.0
+    harmonics = sums.shape[0] > 3
+    pixels, values, distances = sums[0], sums[1], sums[2]
+    limit = (rings * width) * (rings * width)
+    inverse = np.float32(1.0 / width)
+    top, bottom = max(0, int(y - reach)), min(rows, int(y + reach) + 1)
+    last = labels.shape[1] - 1
+    away = np.empty(int(2.0 * reach) + 3, np.float32)
+    for i in range(top, bottom):
+        dy = i + 0.5 - y
+        room = limit - dy * dy
+        if room <= 0.0:
+            continue
+        half = np.sqrt(room)
+        left = max(0, int(np.ceil(x - half - 0.5)))
+        right = min(columns, int(np.floor(x + half - 0.5)) + 1)
+        square, start = np.float32(dy * dy), np.float32(left + 0.5 - x)
+        for k in range(right - left):
+            dx = start + np.float32(k)
+            away[k] = np.sqrt(square + dx * dx) * inverse
+        line, whose = contrast[i], labels[min(i // factor, labels.shape[0] - 1)]
+        first = left
+        while first < right:
+            block = first // factor
+            end = min((block + 1) * factor, right)
+            owner = whose[min(block, last)]
+            if owner == 0 or owner == name:
+                for j in range(first, end):
+                    if others.shape[0] and _inside(others, i + 0.5, j + 0.5):
+                        continue
+                    r = away[j - left]
+                    ring = min(np.uint32(r), np.uint32(rings - 1))
+                    value = line[j]
+                    pixels[ring] += 1.0
+                    values[ring] += value
+                    distances[ring] += r
+                    if harmonics:
+                        dx = start + np.float32(j - left)
+                        sums[3, ring] += value * dx
+                        sums[4, ring] += value * dy
+                        sums[5, ring] += dx
+                        sums[6, ring] += dy
+                        sums[7, ring] += dx * dx
+                        sums[8, ring] += dx * dy
+            first = end
+    distances[:rings] *= width
+    return rings
 
 
-@dataclass(frozen=True)
-class Rings:
-    """Ring averages, (particle, ring); rings without pixels have count 0."""
-
-    mean: NDArray[np.float64]
-    radius_px: NDArray[np.float64]
-    """Mean distance of a ring's pixels from the centre."""
-    count: NDArray[np.float64]
-    index: NDArray[np.intp]
-    """Flat (particle, ring) index of every pixel of the windows."""
-    cosine: NDArray[np.float64]
-    sine: NDArray[np.float64]
-
-
-def ring_means(
-    windows: Windows, centres_px: NDArray[np.float64], rings: int, width_px: float
-) -> Rings:
-    """Average the windows over ``rings`` rings of ``width_px`` about the centres (y, x)."""
-    dy = windows.y_px - centres_px[windows.owner, 0]
-    dx = windows.x_px - centres_px[windows.owner, 1]
-    radius = np.sqrt(dy * dy + dx * dx)
-    ring = np.minimum((radius / width_px).astype(np.intp), rings - 1)
-    index = windows.owner * rings + ring
-    size = windows.particles * rings
-    count = np.bincount(index, minlength=size)
-    safe = np.maximum(count, 1)
-    mean = np.bincount(index, windows.contrast, size) / safe
-    distance = np.bincount(index, radius, size) / safe
-    shape = (windows.particles, rings)
-    safe_radius = np.maximum(radius, 1e-9)
-    return Rings(
-        mean.reshape(shape),
-        distance.reshape(shape),
-        count.reshape(shape).astype(np.float64),
-        index,
-        dx / safe_radius,
-        dy / safe_radius,
-    )
+@compiled
+def _inside(circles: NDArray[np.float64], y: float, x: float) -> bool:
+    for k in range(circles.shape[0]):
+        dy, dx = y - circles[k, 0], x - circles[k, 1]
+        if dy * dy + dx * dx < circles[k, 2] * circles[k, 2]:
+            return True
+    return False

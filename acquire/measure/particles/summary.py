@@ -44,10 +44,12 @@ COLUMNS: Mapping[str, str] = {
     "diameter_nm": "nm",
     "diameter_sigma_nm": "nm",
     "mask_diameter_nm": "nm",
+    "mask_diameter_sigma_nm": "nm",
     "contrast": "1",
     "snr": "1",
     "chi2": "1",
     "border": "1",
+    "overlap": "1",
     "fitted": "1",
 }
 """Columns of a particle table and their units.
@@ -55,9 +57,9 @@ COLUMNS: Mapping[str, str] = {
 ``id`` int, stays with a particle over frames; ``x_nm, y_nm`` centre from the image's top-left
 corner, pixel i centred on (i + 0.5) · pixel size; ``diameter_nm`` equivalent spherical diameter;
 ``mask_diameter_nm`` diameter of the circle with the area above half of the particle's contrast;
-``contrast`` height of the fitted dome over the film's level; ``snr`` peak of the filtered contrast
+``mask_diameter_sigma_nm`` its σ from the noise; ``contrast`` height of the fitted dome over the film's level; ``snr`` peak of the filtered contrast
 over its noise; ``chi2`` reduced χ² of the profile; ``border`` int, 1 if it touches the image's
-edge; ``fitted`` int, 0 where the diameter comes from the mask, since the dome did not fit.
+edge; ``overlap`` int, 1 if its footprint reaches into another one's; ``fitted`` int, 0 where the diameter comes from the mask, since the dome did not fit.
 """
 
 

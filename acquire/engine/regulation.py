@@ -1,0 +1,318 @@
+"""Carries out ``regulate``: feeds estimates to the controller, and the holder with what it asks for."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from acquire.engine.context import RunContext
+from acquire.engine.estimating import Judged, known_quantities
+from acquire.engine.monitor import HolderMonitor
+from acquire.engine.regulating import (
+    NO_TRUST,
+    Freezer,
+    GrowthController,
+    Tuning,
+    effective_celsius,
+    relative_sigma,
+    wanted_growth,
+)
+from acquire.engine.runloop import RunLoop
+from acquire.errors import InstrumentError, RecipeError, UnitError
+from acquire.instruments import HolderState
+from acquire.recipe import Ramp, Recipe, Regulate
+from acquire.stream import Estimate, Quantity, Row, Value
+from acquire.units import convert, parse, show, show_duration
+
+TABLE = "regulation"
+UNITS = {
+    "frame": "1",
+    "growth": "nm/min",
+    "growth_sigma": "nm/min",
+    "wanted": "nm/min",
+    "size": "nm",
+    "target": "nm",
+    "temperature": "°C",
+    "required": "°C",
+    "setpoint": "°C",
+    "latency": "s",
+    "frozen": "text",
+}
+"""One row per estimate: what was measured on which frame, the effective temperature behind it, the one that
+it would have needed, the setpoint from now on, from the exposure's end to that decision, and why the
+temperature is frozen, if it is. ``size`` and ``target`` are NaN where a growth rate is regulated."""
+
+DEADBAND_CELSIUS = 0.05
+"""Smaller changes of the setpoint are not worth a command."""
+GROWTH_WINDOW = "growth_window"
+DEFAULT_WINDOW_S = 120.0
+"""Where no ``growth_window`` is written: that of the estimator ``particles``."""
+LEAST_RESPONSE_S = 60.0
+LEAST_SCALE = 1e-3
+"""nm/min, below which no growth is told from none."""
+_UNITS = {True: "nm/min", False: "nm"}
+
+
+def check_regulate(step: Regulate, known: Mapping[str, Quantity]) -> None:
+    """Raise RecipeError if what a step regulates by is not estimated."""
+    for name, unit in (
+        (step.quantity, _UNITS[step.is_rate]),
+        (step.growth_quantity, _UNITS[True]),
+    ):
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none (add an estimator under 'estimate')"
+            raise RecipeError(f"{name!r} is needed, and not estimated; estimated are: {listed}.")
+        try:
+            convert(1.0, known[name].unit, unit)
+        except UnitError as error:
+            raise RecipeError(f"{name!r} cannot be regulated: {error}") from error
+    if step.until is not None:
+        step.until.check(known)
+
+
+def growth_window_s(recipe: Recipe, estimator: str) -> float:
+    """Over which time an estimator of a recipe averages growth, in s."""
+    entry = recipe.estimate.get(estimator)
+    window = entry.options.get(GROWTH_WINDOW) if entry is not None else None
+    return parse(window, "s") if isinstance(window, str) else DEFAULT_WINDOW_S
+
+
+def _window_s(recipe: Recipe, quantity: str) -> float:
+    for name, entry in recipe.estimate.items():
+        alone = recipe.model_copy(update={"estimate": {name: entry}})
+        if quantity in known_quantities(alone):
+            return growth_window_s(recipe, name)
+    return DEFAULT_WINDOW_S
+
+
+@dataclass
+class _Course:
+    """What one regulate step has come to."""
+
+    controller: GrowthController
+    window_s: float
+    response_s: float
+    scale: float
+    """The largest growth that was wanted so far, in nm/min."""
+    commanded_celsius: float
+    freezer: Freezer = field(default_factory=Freezer)
+    elapsed_s: float = 0.0
+    """Without pauses."""
+    seen_s: float = 0.0
+    """When the last estimate came, as ``elapsed_s``."""
+    frozen_since_s: float = 0.0
+    frozen_s: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+
+    @classmethod
+    def begun(cls, step: Regulate, window_s: float, celsius: float) -> _Course:
+        """At the beginning of a step, at a setpoint."""
+        low, high = step.between
+        response_s = step.response_time or max(LEAST_RESPONSE_S, window_s)
+        tuning = Tuning(low, high, step.rate, step.barrier, response_s, window_s, step.within)
+        scale = step.target_at(0.0) if step.is_rate else max(step.slope_at(0.0), LEAST_SCALE)
+        return cls(GrowthController(tuning, celsius), window_s, response_s, scale, celsius)
+
+
+class Regulation:
+    """The regulate steps of one run."""
+
+    _course: _Course
+
+    def __init__(self, run: RunContext, monitor: HolderMonitor, loop: RunLoop) -> None:
+        self._run = run
+        self._monitor = monitor
+        self._loop = loop
+        self._declared = False
+        self.ramp_target: Ramp | None = None
+        """Where the holder is on its way to, to be taken up again after a pause."""
+        self._inbox: deque[Estimate] = deque(maxlen=1)
+
+    def begin(self, step: Regulate) -> None:
+        """Prepare; raises RecipeError if a quantity is not estimated."""
+        check_regulate(step, self._run.quantities)
+        if not self._declared:
+            self._run.sink.declare_rows(TABLE, UNITS)
+            self._declared = True
+        self._inbox.clear()
+        start = (self._monitor.fresh() or self._monitor.latest).setpoint_celsius
+        window_s = step.window or _window_s(self._run.recipe, step.growth_quantity)
+        self._course = _Course.begun(step, window_s, start)
+        self._run.note(
+            TABLE, f"waits at {show(start, '°C')} for estimates of {step.quantity} to rely on"
+        )
+
+    def listen(self, step: Regulate, judged: Judged) -> bool:
+        """Take an estimate in for the run's own thread; from the estimator's. False for another's."""
+        if step.quantity not in judged.estimate.values:
+            return False
+        self._inbox.append(judged.estimate)
+        return True
+
+    def go_on(self, step: Regulate, before_s: float, paused_s: float) -> float:
+        """Take what has come while the run loop waited into account; returns the time regulated.
+
+        Args:
+            step: what is regulated.
+            before_s: when the wait began, in run time.
+            paused_s: how much of it was a pause.
+        """
+        course = self._course
+        if paused_s > 0:
+            course.controller.skip(paused_s)
+        course.elapsed_s += self._run.now_s() - before_s - paused_s
+        self._refuse_lost_heat()
+        if self._inbox:
+            course.seen_s = course.elapsed_s
+            self._weigh(step, self._inbox.pop())
+        elif course.elapsed_s - course.seen_s > step.within:
+            self._freeze(f"no estimate has come for {show_duration(step.within)}")
+        return course.elapsed_s
+
+    def forget(self) -> None:
+        """Nothing is on its way any more."""
+        self.ramp_target = None
+
+    def end(self, step: Regulate) -> None:
+        """Hold the temperature of now, and say how it went."""
+        course = self._course
+        if course.freezer.reason:
+            course.frozen_s += course.elapsed_s - course.frozen_since_s
+        self._hold()
+        latencies = course.latencies_s
+        details: dict[str, object] = {"estimates": len(latencies), "frozen_s": course.frozen_s}
+        if latencies:
+            details["latency_median_s"] = statistics.median(latencies)
+            details["latency_max_s"] = max(latencies)
+        self._run.note(
+            TABLE,
+            f"{step.quantity} was regulated for {show_duration(course.elapsed_s)} on "
+            f"{len(latencies)} estimates, and frozen for {show_duration(course.frozen_s)} of it",
+            details,
+        )
+
+    # -------------------------------------------------------------------------- deciding
+
+    def _weigh(self, step: Regulate, estimate: Estimate) -> None:
+        run, course = self._run, self._course
+        size = math.nan
+        target = math.nan
+        growth = self._value(estimate, step.growth_quantity, _UNITS[True])
+        if step.is_rate:
+            wanted = step.target_at(course.elapsed_s)
+        else:
+            target = step.target_at(course.elapsed_s)
+            size = self._value(estimate, step.quantity, _UNITS[False]).value
+            slope = step.slope_at(course.elapsed_s)
+            wanted = wanted_growth(size, target, slope, course.response_s)
+        if math.isfinite(wanted):
+            course.scale = max(course.scale, wanted)
+        measured = self._monitor.measured(estimate.t_s - course.window_s, estimate.t_s)
+        celsius = effective_celsius(
+            measured or [self._monitor.latest.measured_celsius], step.barrier
+        )
+        doubt = self._doubt(step, estimate, growth, course.scale)
+        if doubt:
+            self._freeze(doubt)
+        elif self._trusted(estimate):
+            setpoint = course.controller.setpoint(
+                estimate.t_s, run.now_s(), celsius, growth, wanted, course.scale
+            )
+            self._command(setpoint, step.rate)
+        latency_s = run.now_s() - estimate.t_s
+        course.latencies_s.append(latency_s)
+        values: dict[str, float | str] = {
+            "frame": float(estimate.frame_index),
+            "growth": growth.value,
+            "growth_sigma": growth.sigma,
+            "wanted": wanted,
+            "size": size,
+            "target": target,
+            "temperature": celsius,
+            "required": course.controller.required_celsius,
+            "setpoint": course.commanded_celsius,
+            "latency": latency_s,
+            "frozen": course.freezer.reason,
+        }
+        run.sink.append_row(Row(TABLE, run.now_s(), values))
+
+    def _value(self, estimate: Estimate, name: str, unit: str) -> Value:
+        value = estimate.values.get(name, Value(math.nan, math.nan))
+        known = self._run.quantities[name].unit
+        return Value(convert(value.value, known, unit), convert(value.sigma, known, unit))
+
+    def _doubt(self, step: Regulate, estimate: Estimate, growth: Value, scale: float) -> str:
+        """Why nothing can be decided on an estimate; empty if it can."""
+        for name in dict.fromkeys((step.quantity, step.growth_quantity)):
+            spoilt = set(self._run.quantities[name].spoiled_by) & set(estimate.flags)
+            value = estimate.values.get(name)
+            if spoilt:
+                return f"{name} of frame {estimate.frame_index} is {', '.join(sorted(spoilt))}"
+            if value is None or not math.isfinite(value.value):
+                return f"{name} of frame {estimate.frame_index} is not known"
+        age_s = self._run.now_s() - estimate.t_s
+        if age_s > step.within:
+            return f"the newest estimate is {show_duration(age_s)} old"
+        share = relative_sigma(growth, scale)
+        if not share <= NO_TRUST:
+            return (
+                f"{step.growth_quantity} = {growth.value:.3g} ± {growth.sigma:.2g} nm/min is too "
+                "uncertain"
+            )
+        return ""
+
+    # ------------------------------------------------------------------ freezing and heat
+
+    def _freeze(self, reason: str) -> None:
+        course = self._course
+        if not course.freezer.bad(reason):
+            return
+        course.frozen_since_s = course.elapsed_s
+        self._hold()
+        self._run.note(
+            TABLE, f"frozen at {show(course.commanded_celsius, '°C')}: {reason}", {"frozen": True}
+        )
+
+    def _trusted(self, estimate: Estimate) -> bool:
+        """Whether it is time to decide again."""
+        course = self._course
+        if course.freezer.good():
+            course.frozen_s += course.elapsed_s - course.frozen_since_s
+            course.controller.rest()
+            self._run.note(
+                TABLE,
+                f"regulates from {show(course.commanded_celsius, '°C')} on, by frame "
+                f"{estimate.frame_index}",
+                {"frozen": False},
+            )
+        return not course.freezer.reason
+
+    def _command(self, celsius: float, rate: float) -> None:
+        course = self._course
+        if abs(celsius - course.commanded_celsius) < DEADBAND_CELSIUS:
+            return
+        # the journal or the holder may have held this up, and all may have been made safe meanwhile
+        self._loop.checkpoint()
+        self.ramp_target = Ramp.model_construct(to=celsius, rate=rate, until=None)
+        self._run.station.holder.ramp(celsius, rate)
+        course.commanded_celsius = celsius
+
+    def _hold(self) -> None:
+        """Freeze the setpoint where it is now."""
+        self._loop.checkpoint()
+        if self.ramp_target is None:
+            return
+        self.ramp_target = None
+        self._run.station.holder.hold()
+        reading = self._monitor.fresh() or self._monitor.latest
+        self._course.commanded_celsius = reading.setpoint_celsius
+
+    def _refuse_lost_heat(self) -> None:
+        state = self._monitor.latest.state
+        if state in (HolderState.OFF, HolderState.MAKING_SAFE):
+            raise InstrumentError(
+                f"the holder stopped heating by itself: it is {state.value.replace('_', ' ')}."
+            )
