@@ -47,9 +47,10 @@ def switch(name: str, value: object) -> bool:
 
 def detector(name: str, angles: Sequence[str], convergence_mrad: float) -> Detector:
     """A detector from its inner and outer angle as unit strings; raises TypeError, ValueError."""
-    if isinstance(angles, str) or len(angles) != 2:
+    if not isinstance(angles, list | tuple) or len(angles) != 2:
         raise TypeError(
-            f'{name} must be a list of two angles, for example ["70 mrad", "175 mrad"].'
+            f"{name} = {angles!r} refused: write a list of two angles, for example "
+            '["70 mrad", "175 mrad"].'
         )
     inner, outer = (quantity(name, text, "mrad", 0, 500) for text in angles)
     try:
@@ -112,7 +113,8 @@ def imaging(
 
 def bulge(rate: str, focus: str) -> BulgeSettings:
     """How the membrane leaves the focus, and whether the operator follows it."""
-    per_k = quantity("bulge", rate, "nm/°C", -10, 10)
+    per_k = quantity("bulge", rate, "nm/°C", -1, 1)
     if focus == FOLLOWING:
         return BulgeSettings(per_k)
-    return BulgeSettings(per_k, quantity("focus", focus, "nm", -10_000, 10_000))
+    # a blur of many fields of view would take seconds to draw, and show nothing
+    return BulgeSettings(per_k, quantity("focus", focus, "nm", -1000, 1000))

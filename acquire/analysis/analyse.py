@@ -132,6 +132,12 @@ def _places(
     if name is not None:
         check_name(name, "an analysis")
     opened = [open_run(run) for run in runs]
+    for run in opened:
+        if run.header.analysis_of:
+            raise StoreError(
+                f"{run.path} is itself an analysis and has no frames; name the run "
+                f"{run.header.analysis_of!r} that it is of."
+            )
     paths = [run.path.absolute() for run in opened]
     for path in paths:
         if paths.count(path) > 1:

@@ -32,6 +32,7 @@ from acquire.store.documents import plain
 from acquire.store.files import write_whole
 from acquire.store.layout import CHECKSUMS_NAME, METADATA_NAME
 from acquire.stream import Estimate, Estimator, Note, RunReport, Value
+from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.stream.shifting import AppliedShift, Steers
 
 FOLDER = "analyses"
@@ -130,9 +131,11 @@ class Job:
             t_end_s = 0.0
             try:
                 for name, estimator in self.estimators.items():
-                    writer.declare_estimates(name, estimator.quantities, estimator.columns)
+                    prefix = self.settings.estimate[name].prefix
+                    quantities = prefixed(estimator.quantities, prefix)
+                    writer.declare_estimates(name, quantities, estimator.columns)
                     crc = count = 0
-                    for measured in self._measured(name, estimator, lanes):
+                    for measured in self._measured(name, estimator, lanes, stop):
                         if stop.is_set():
                             raise HotstageError(f"the analysis of {self.run.path} was interrupted.")
                         estimate = self._estimate(name, estimator, measured)
@@ -142,7 +145,7 @@ class Job:
                                 f"{measured.why}"
                             )
                         if estimate is not None:
-                            writer.append_estimate(estimate)
+                            writer.append_estimate(prefixed_estimate(estimate, prefix))
                         crc = zlib.crc32(measured.crc32.to_bytes(4, "little"), crc)
                         t_end_s = max(t_end_s, measured.head.t_end_s)
                         count += 1
@@ -183,7 +186,9 @@ class Job:
             lanes.peak_in_flight,
         )
 
-    def _measured(self, name: str, estimator: Estimator, lanes: Lanes) -> Iterator[Measured]:
+    def _measured(
+        self, name: str, estimator: Estimator, lanes: Lanes, stop: threading.Event
+    ) -> Iterator[Measured]:
         """Every frame in order, measured by itself, or whole where the estimator does not split."""
         entry = self.settings.estimate[name]
         data = frames_of(self.run, entry.stream)
@@ -203,7 +208,9 @@ class Job:
             for first in range(0, rows, each)
         )
         if measure is not None:
-            pieces = (partial(measure_block, block, measure) for block in blocks)
+            # an event reaches no other process
+            stopped = stop.is_set if lanes.scheduler == "threads" else None
+            pieces = (partial(measure_block, block, measure, stopped) for block in blocks)
             for found in lanes.in_order(pieces):
                 yield from found
             return
@@ -243,8 +250,11 @@ def _measurer(estimator: Estimator) -> Callable[[Frame], Any] | None:
 
 def _shift_during(head: Frame) -> AppliedShift:
     """The scan shift that was recorded with a frame, or none."""
-    x_nm, y_nm = (head.meta.scalars.get(f"scan_shift_{axis}", 0.0) for axis in "xy")
-    return AppliedShift(x_nm, y_nm) if math.isfinite(x_nm + y_nm) else AppliedShift(steady=False)
+    stored = head.meta.scalars
+    x_nm, y_nm = (stored.get(f"scan_shift_{axis}", 0.0) for axis in "xy")
+    if not math.isfinite(x_nm + y_nm):
+        return AppliedShift(steady=False)
+    return AppliedShift(x_nm, y_nm, steady=stored.get("scan_shifted", 0.0) == 0.0)
 
 
 @contextmanager

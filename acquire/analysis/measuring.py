@@ -45,11 +45,18 @@ class Measured:
     """Why it could not be read, if it could not."""
 
 
-def measure_block(block: Block, measure: Callable[[Frame], Any]) -> list[Measured]:
-    """Read a block and measure its frames; raises MeasureError naming the frame that failed."""
+def measure_block(
+    block: Block, measure: Callable[[Frame], Any], stopped: Callable[[], bool] | None = None
+) -> list[Measured]:
+    """Read a block and measure its frames; raises MeasureError naming the frame that failed.
+
+    ``stopped`` is asked between frames whether nobody wants them any more, which ends it.
+    """
     found: list[Measured] = []
     data = _opened(block.run, block.stream, block.version_ns)
     for frame in read_block(data, block.stream, block.channel, block.first, block.stop):
+        if stopped is not None and stopped():
+            raise HotstageError(f"the analysis of {block.run} was interrupted.")
         if isinstance(frame, Unreadable):
             found.append(Measured(frame.head, None, 0, frame.why))
             continue

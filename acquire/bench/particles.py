@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
 from acquire.bench import particles_accuracy as accuracy
@@ -19,7 +18,7 @@ from acquire.bench import particles_runs as runs
 from acquire.bench import particles_speed as speed
 from acquire.bench.particles_work import Bench
 from acquire.bench.store import machine
-from acquire.bench.store_goals import Verdict
+from acquire.bench.verdicts import table_of
 from acquire.errors import ConfigError, HotstageError
 
 PARTS: dict[str, tuple[Callable[[Bench], None], ...]] = {
@@ -72,7 +71,7 @@ def main(
     began = time.monotonic()
     failures = _measure(bench, chosen, console)
     good = not failures and all(verdict.good is not False for verdict in bench.verdicts)
-    console.print(table_of(bench.verdicts))
+    console.print(table_of("Particles: what was seen, and the goals", bench.verdicts))
     for text in (*bench.notes, *failures):
         console.print(Text(text, "red" if text in failures else ""), soft_wrap=True)
     missed = sum(verdict.good is False for verdict in bench.verdicts)
@@ -110,22 +109,3 @@ def _measure(bench: Bench, chosen: list[str], console: Console) -> list[str]:
                     failures.append(f"{part}: {error}")
                 progress.advance(task)
     return failures
-
-
-def table_of(verdicts: list[Verdict]) -> Table:
-    """The table as a person reads it."""
-    table = Table(title="Particles: what was seen, and the goals")
-    table.add_column("row")
-    table.add_column("seen", justify="right")
-    table.add_column("goal", justify="right")
-    table.add_column("verdict")
-    section = ""
-    for verdict in verdicts:
-        if verdict.section != section:
-            section = verdict.section
-            table.add_section()
-            table.add_row(Text(section, "bold"))
-        word = {None: "", True: "met", False: "MISSED"}[verdict.good]
-        style = "red" if verdict.good is False else "green"
-        table.add_row(verdict.what, verdict.value, verdict.goal, Text(word, style))
-    return table

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from acquire.bench.particle_scenes import Scene
 from acquire.bench.particle_solids import Array
 from acquire.bench.particles_score import Score, score_discs
-from acquire.bench.store_goals import Verdict
+from acquire.bench.verdicts import Verdict
 from acquire.measure.particles import (
     ParticleMeasurement,
     ParticleOptions,

@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
-from acquire.bench.store_goals import Rounds, Verdict, judge
+from acquire.bench.store_goals import Rounds, judge
 from acquire.bench.store_jobs import APPENDER, RAW, WHOLE, Job, measure
 from acquire.bench.store_pace import Measured
 from acquire.bench.store_peers import PEERS, installed
 from acquire.bench.store_work import LARGE, LITTLE, MIDDLE, SMALL, SPECTRUM, WORKS
+from acquire.bench.verdicts import table_of
 from acquire.errors import ConfigError, HotstageError
 from acquire.units import show_bytes
 
@@ -117,7 +117,7 @@ def main(
         shutil.rmtree(place, ignore_errors=True)
     verdicts = judge(found)
     good = not failures and all(verdict.good is not False for verdict in verdicts)
-    console.print(table_of(verdicts))
+    console.print(table_of("The store: median, and range over the rounds", verdicts))
     for text in (*plan.notes, *failures):
         console.print(Text(text, "red" if text in failures else ""), soft_wrap=True)
     missed = sum(verdict.good is False for verdict in verdicts)
@@ -194,22 +194,3 @@ def machine() -> dict[str, str | int]:
         "cores": os.cpu_count() or 0,
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def table_of(verdicts: list[Verdict]) -> Table:
-    """The table as a person reads it."""
-    table = Table(title="The store: median, and range over the rounds")
-    table.add_column("what")
-    table.add_column("measured", justify="right")
-    table.add_column("goal", justify="right")
-    table.add_column("verdict")
-    section = ""
-    for verdict in verdicts:
-        if verdict.section != section:
-            section = verdict.section
-            table.add_section()
-            table.add_row(Text(section, "bold"))
-        word = {None: "", True: "met", False: "MISSED"}[verdict.good]
-        style = "red" if verdict.good is False else "green"
-        table.add_row(verdict.what, verdict.value, verdict.goal, Text(word, style))
-    return table

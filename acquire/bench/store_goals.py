@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
 
 from acquire.bench.store_jobs import APPENDER, RAW, WHOLE
 from acquire.bench.store_work import LARGE, SMALL, SPECTRUM, WORKS
+from acquire.bench.verdicts import Verdict
 
 Rounds = Mapping[tuple[str, str], Sequence[Mapping[str, float]]]
 """What was measured, round by round: by what (a writer, or ``pace``, …) and by the work's name."""
@@ -18,22 +17,6 @@ WHOLE_GOALS = {SMALL.name: 0.6, LARGE.name: 0.8, SPECTRUM.name: 0.6}
 PEER_GOALS = {"zarr-python": 10.0, "acquire-zarr": 2.0}
 """How many times faster with the smallest images."""
 NEVER_BEHIND = "zarr-python"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A line of the table."""
-
-    section: str
-    what: str
-    value: str
-    goal: str = ""
-    good: bool | None = None
-    """None: there is no goal, or it could not be measured."""
-
-    def document(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def judge(rounds: Rounds) -> list[Verdict]:

@@ -84,7 +84,7 @@ class Actions:
         self.progress = 1.0
         values = {
             name: value
-            for estimate in self._run.estimates.values()
+            for estimate in tuple(self._run.estimates.values())  # others may add to it
             for name, value in estimate.values.items()
         }
         return Outcome(result, started, self._run.now_s(), values)

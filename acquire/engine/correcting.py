@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
 from acquire.errors import HotstageError, LimitError, LinkError
 from acquire.instruments import ScanExposure
 from acquire.stream.shifting import Steering, WantedShift
-from acquire.units import show
+from acquire.units import show, show_duration
 
 FRESH_PERIODS = 3.0
 """A wish that is older than so many frame periods says nothing about now."""
 FRESH_WALL_S = 0.5
 """What it may be older, for the time that measuring takes."""
+PATIENCE_WALL_S = 1.0
+"""What the recorder waits for a shift that another thread has asked for."""
 NOTE_EVERY_S = 30.0
 """Corrections are summed up in the journal at most so often; every frame has its own shift beside it."""
 
@@ -94,9 +98,11 @@ class DriftCorrector:
         self._next_start_s = -math.inf
         self._taken_s = 0.0
         """How long the last shift took."""
-        self._off = False
+        self._off = self._hangs = False
         self._made = 0
         self._noted_s = -math.inf
+        self._unsure_nm = 0.0
+        """By so much the field may be elsewhere than is known: shifts that nobody confirmed."""
 
     def want(self, wanted: WantedShift | None) -> None:
         """Take a wish, and carry it out if no exposure is under way or about to begin."""
@@ -107,17 +113,35 @@ class DriftCorrector:
 
     def exposed(self, next_start_s: float) -> None:
         """An exposure has ended; the next one begins at a run time, at the earliest."""
-        with self._lock:
-            self._next_start_s = next_start_s
-            self._correct()
+        with self._at_hand() as free:
+            if free:
+                self._next_start_s = next_start_s
+                self._correct()
 
     def rest(self) -> None:
         """No frames are taken for now: what was wanted will be out of date when they are."""
-        with self._lock:
-            self._next_start_s = -math.inf
-            self._pending = None
-            if self._made:
-                self._note()
+        with self._at_hand() as free:
+            if free:
+                self._next_start_s = -math.inf
+                self._pending = None
+                if self._made:
+                    self._note()
+
+    @contextmanager
+    def _at_hand(self) -> Iterator[bool]:
+        """Context that nobody else is in; False where a shift hangs, which holds up no recording."""
+        free = self._lock.acquire(timeout=0.0 if self._hangs else PATIENCE_WALL_S)
+        self._hangs = not free
+        if not free:
+            self._run.warn(
+                "the scan has been at a shift for over a second: the drift is not corrected until it "
+                "answers. Look after the scan, or leave 'correct' out."
+            )
+        try:
+            yield free
+        finally:
+            if free:
+                self._lock.release()
 
     def _correct(self) -> None:
         wanted, self._pending = self._pending, None
@@ -127,7 +151,10 @@ class DriftCorrector:
         shifts = self._run.shifts
         when_s = max(now_s, self._next_start_s) + self._exposure_s / 2
         longest_s = FRESH_PERIODS * self._period_s
-        asked = correction(self._steering, wanted, shifts.present, when_s, longest_s)
+        bounded = replace(
+            self._steering, max_shift_nm=max(0.0, self._steering.max_shift_nm - self._unsure_nm)
+        )
+        asked = correction(bounded, wanted, shifts.present, when_s, longest_s)
         if asked is None:
             return
         if asked.limited:
@@ -138,8 +165,9 @@ class DriftCorrector:
             return
         try:
             self._run.station.scan.shift(asked.dx_nm, asked.dy_nm)
-        except LinkError:
-            return  # the recorder looks after the link; the next frame shows where the field is
+        except LinkError as error:
+            self._lost(asked, error)  # the recorder looks after the link
+            return
         except LimitError as error:
             self._stop(str(error))
             return
@@ -152,6 +180,16 @@ class DriftCorrector:
         self._made += 1
         if done_s - self._noted_s >= NOTE_EVERY_S:
             self._note()
+
+    def _lost(self, asked: Correction, error: LinkError) -> None:
+        """Say that nobody knows whether a shift was made; the next frame shows where the field is."""
+        self._unsure_nm += math.hypot(asked.dx_nm, asked.dy_nm)
+        self._run.warn(
+            f"whether the scan was shifted by ({asked.dx_nm:.2f}, {asked.dy_nm:.2f}) nm at run time "
+            f"{show_duration(self._run.now_s())} is not known: {error} The field is followed all the "
+            "same; drift and scan shift from then on may be wrong by that much. Compare with the "
+            "frames before."
+        )
 
     def _fresh(self, wanted: WantedShift, now_s: float) -> bool:
         rate = finite_rate(self._run.clock)

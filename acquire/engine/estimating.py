@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from acquire import plugins
 from acquire.clock import Task
@@ -16,7 +16,8 @@ from acquire.engine.memory import MemoryAccount
 from acquire.errors import ConfigError, RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
-from acquire.stream import Estimate, Estimator, Mailbox, Quantity
+from acquire.stream import Estimate, Estimator, Mailbox, Prepares, Quantity
+from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.units import show_bytes
 
 logger = logging.getLogger(__name__)
@@ -52,11 +53,6 @@ def known_quantities(recipe: Recipe) -> dict[str, Quantity]:
                 )
             found[quantity.name] = quantity
     return found
-
-
-def prefixed(quantities: Iterable[Quantity], prefix: str) -> tuple[Quantity, ...]:
-    """The same quantities, under the names that a recipe's entry with a ``prefix`` gives them."""
-    return tuple(replace(quantity, name=prefix + quantity.name) for quantity in quantities)
 
 
 def make_estimators(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str, Estimator]:
@@ -146,12 +142,23 @@ class EstimatorTask:
 
     def _loop(self) -> None:
         try:
+            self._prepare()
             while not self._closing.is_set() and self.on:
                 frame = self._mailbox.take()
                 if frame is not None:
                     self._measure(frame)
         except Exception as error:  # noqa: BLE001  what cannot be written must end the run safely
             self._run.fail(error)
+
+    def _prepare(self) -> None:
+        estimator = self._estimator
+        if not isinstance(estimator, Prepares):
+            return
+        try:
+            estimator.prepare()
+        except Exception as error:
+            logger.exception("estimator %s failed", self._name)
+            self._disable(f"could not be prepared: {type(error).__name__}: {error}")
 
     def _measure(self, frame: Frame) -> None:
         estimator = self._estimator
@@ -181,8 +188,7 @@ class EstimatorTask:
             )
 
     def _tell(self, measured: Estimate, frame: Frame) -> None:
-        values = {self._prefix + name: value for name, value in measured.values.items()}
-        estimate = replace(measured, values=values)
+        estimate = prefixed_estimate(measured, self._prefix)
         with self._lock:  # so that nothing is said after it was disabled, or the store closed
             if self._estimator is None:
                 return

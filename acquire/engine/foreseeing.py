@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -114,6 +114,63 @@ def _column(rows: Sequence[Row], name: str) -> Array:
     return np.array([float(row.values[name]) for row in rows])
 
 
+# ------------------------------------------------------------------- beyond foreseeing
+
+
+def lenient(source: Plan, unforeseen: Collection[str]) -> Plan:
+    """The same steps, but nothing ends for want of an estimate that only a real run can give.
+
+    Args:
+        source: any plan.
+        unforeseen: quantities that the simulation says nothing of; asked at every step.
+    """
+    try:
+        step = next(source)
+        while True:
+            if isinstance(step, Hold | Regulate) and resting_on(step, unforeseen):
+                step = step.model_copy(update={"else_": "continue"})
+            elif (
+                isinstance(step, When) and step.unknown == "abort" and resting_on(step, unforeseen)
+            ):
+                step = step.model_copy(update={"unknown": "continue"})
+            step = source.send((yield step))
+    except StopIteration:
+        return
+    finally:
+        source.close()
+
+
+def resting_on(step: Step, quantities: Collection[str]) -> list[str]:
+    """Those of some quantities by which the condition of a step is judged."""
+    condition = step.condition if isinstance(step, When) else getattr(step, "until", None)
+    if condition is None:
+        return []
+    return sorted({part.quantity for part in condition.parts} & set(quantities))
+
+
+def unmet(
+    carried_out: Sequence[Step],
+    steps: Sequence[PlannedStep],
+    results: Sequence[str],
+    unforeseen: Collection[str],
+) -> list[str]:
+    """What is to be said of the conditions that no estimate met in the rehearsal."""
+    found = []
+    for own, step, result in zip(carried_out, steps, results, strict=True):
+        beyond = resting_on(own, unforeseen)
+        if beyond and result in ("time_up", "unknown"):
+            found.append(
+                f"step {step.index + 1} ({step.text}) rests on {' and '.join(beyond)}, of which the "
+                "simulation says nothing: what follows from that was not rehearsed."
+            )
+        elif result == "time_up":
+            found.append(
+                f"step {step.index + 1} ({step.text}) is not expected to meet its condition within "
+                f"{show_duration(step.duration_s)}."
+            )
+    return found
+
+
 # --------------------------------------------------------------------------- worst case
 
 
@@ -145,6 +202,10 @@ def _longest(steps: Sequence[Step], celsius: float) -> Iterator[tuple[Step, floa
                 yield inner, after
                 celsius = after
         elif isinstance(step, Hold | Regulate):
+            if isinstance(step, Regulate):
+                low, high = step.between
+                celsius = min(max(celsius if math.isfinite(celsius) else 25.0, low), high)
+                yield Ramp.model_construct(to=celsius, rate=step.rate, until=None), celsius
             yield Hold.model_construct(for_=step.for_, until=None, else_="continue"), celsius
         elif isinstance(step, Ramp):
             celsius = step.to

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from acquire.engine.regulation import BEGUN
+from acquire.engine.regulation import TABLE as REGULATION
 from acquire.errors import RecipeError
 from acquire.recipe import (
     Hold,
@@ -194,7 +196,7 @@ def _step(
         t_end_s=t_end_s,
         result=result,
         verdict=verdicts[-1] if verdicts else "",
-        active_s=max(0.0, t_end_s - begin.t_s - _paused_s(entries, t_end_s)),
+        active_s=_active_s(kind, entries, t_end_s),
         frames=_frames(run, settings, begin.t_s, t_end_s),
         estimates=estimates.at(t_end_s),
     )
@@ -205,6 +207,16 @@ def _cut_s(run: Run, number: int) -> float:
     report = run.report
     known = report.steps[number]["t_end_s"] if report and number < len(report.steps) else math.nan
     return known if isinstance(known, float) and math.isfinite(known) else end_s(run)
+
+
+def _active_s(kind: str, entries: Sequence[JournalEntry], t_end_s: float) -> float:
+    """For how long a step did what it is for: without pauses, and without the way to where it may."""
+    if kind == Regulate.kind:
+        begun = [at for at, e in enumerate(entries) if e.kind == REGULATION and BEGUN in e.details]
+        if not begun:
+            return 0.0
+        entries = entries[begun[0] :]
+    return max(0.0, t_end_s - entries[0].t_s - _paused_s(entries, t_end_s))
 
 
 def _paused_s(entries: Sequence[JournalEntry], t_end_s: float) -> float:

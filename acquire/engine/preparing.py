@@ -117,7 +117,8 @@ def _sum_taker(
     pixel = next(iter(spec.channels.values())).axes["x"].step
     if not (isinstance(estimator, Sums) and estimator.store_sums):
         return lambda frame: run.live.put_image(replace(frame, stream=name), pixel, derived=True)
-    if name in run.recipe.record or name in run.frames:
+    of_steps = {getattr(step, "name", None) for step in run.recipe.distinct_steps()}
+    if name in run.recipe.record or name in run.frames or name in of_steps:
         raise RecipeError(
             f"estimate: the sums would be stored as {name!r}, which is the name of another stream. "
             "Name that one differently, or store the sums of one estimator only."

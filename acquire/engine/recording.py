@@ -25,6 +25,7 @@ _LOOK_WALL_S = 0.1
 _SHIFTS = {
     "scan_shift_x": ScalarSpec("nm", "scan shift to the right since the run began"),
     "scan_shift_y": ScalarSpec("nm", "scan shift downwards since the run began"),
+    "scan_shifted": ScalarSpec("1", "1 if the scan was shifted during the exposure, else 0"),
 }
 
 
@@ -118,7 +119,7 @@ class FrameRecorder:
         if not self._shifted:
             return {}
         shift = self._run.shifts.during(start_s, end_s)
-        return dict(zip(_SHIFTS, (shift.x_nm, shift.y_nm), strict=True))
+        return dict(zip(_SHIFTS, (shift.x_nm, shift.y_nm, float(not shift.steady)), strict=True))
 
     def lost(self, error: LinkError, period_s: float = 0.0) -> None:
         """Frames are missing from now on, until the next one is recorded or :meth:`settle`.

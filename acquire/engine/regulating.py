@@ -23,6 +23,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from acquire.errors import MeasureError
 from acquire.stream import Value
 
 BOLTZMANN_EV_PER_K = 8.617333262e-5
@@ -105,6 +106,8 @@ class GrowthController:
         self._required = celsius
         self._trend = 0.0
         self._t_s = math.nan
+        self._held: float | None = None
+        """The setpoint that the next measurement leaves as it is, after a rest."""
 
     @property
     def required_celsius(self) -> float:
@@ -115,9 +118,10 @@ class GrowthController:
         """Forget time in which nothing was regulated, such as a pause."""
         self._t_s += duration_s
 
-    def rest(self) -> None:
-        """Begin anew at the next measurement, which then changes nothing, as the first does."""
+    def rest(self, celsius: float) -> None:
+        """Begin anew at a setpoint: the next measurement changes nothing, as the first does."""
         self._t_s = math.nan
+        self._held = celsius
 
     def setpoint(
         self, t_s: float, now_s: float, celsius: float, growth: Value, wanted: float, scale: float
@@ -125,17 +129,27 @@ class GrowthController:
         """The setpoint after one more measurement, in °C.
 
         Args:
-            t_s: end of the exposure that was measured; rises from call to call.
+            t_s: end of the exposure that was measured. One that is not newer than the last, such as
+                one that comes late after time was skipped, changes nothing.
             now_s: the present time.
-            celsius: effective temperature of the window before ``t_s``.
+            celsius: effective temperature of the window before ``t_s``; finite.
             growth: measured growth with its σ, both finite.
             wanted: the growth that is wanted, in the same unit; not above 0 is as little as can be.
             scale: a typical wanted growth, above 0, to judge σ by.
+
+        Raises:
+            MeasureError: something is not finite; nothing is learned from it.
         """
         tuning = self._tuning
+        # a NaN would get through every bound below, and come out as the highest temperature
+        if not math.isfinite(t_s + now_s + celsius + growth.value + growth.sigma + wanted):
+            raise MeasureError(
+                f"growth of {growth.value:g} ± {growth.sigma:g} nm/min at {celsius:g} °C, with "
+                f"{wanted:g} nm/min wanted, cannot be regulated: all must be finite. Leave it out."
+            )
         dt_s = 0.0 if math.isnan(self._t_s) else max(0.0, t_s - self._t_s)
+        self._t_s = t_s if math.isnan(self._t_s) else max(t_s, self._t_s)
         dt_s = min(dt_s, tuning.longest_gap_s)
-        self._t_s = t_s
         if dt_s > 0:
             error, sigma = _error(growth, wanted, scale)
             doubt = sigma / HALF_TRUST
@@ -148,6 +162,8 @@ class GrowthController:
             self._bound()
         # what was measured lies in the middle of the window
         ahead_s = tuning.window_s / 2 + min(now_s - t_s, tuning.longest_gap_s)
+        if self._held is not None:
+            self._required, self._held = self._held - self._trend * ahead_s, None
         return self._within(self._required + self._trend * ahead_s)
 
     def _per_factor_e(self, celsius: float) -> float:
@@ -190,6 +206,7 @@ class Freezer:
         self.reason = "there is no estimate yet"
         """Why nothing is regulated; empty while it is."""
         self._good = 0
+        self._told = False
 
     def good(self) -> bool:
         """An estimate can be trusted; True if that ends the rest."""
@@ -200,8 +217,8 @@ class Freezer:
         return thawed
 
     def bad(self, reason: str) -> bool:
-        """No estimate can be trusted, and why; True if that begins a rest."""
+        """No estimate can be trusted, and why; True if that begins a rest, or is the first reason."""
         self._good = 0
-        frozen = not self.reason
-        self.reason = reason
-        return frozen
+        news = not (self.reason and self._told)
+        self.reason, self._told = reason, True
+        return news

@@ -45,6 +45,8 @@ UNITS = {
 it would have needed, the setpoint from now on, from the exposure's end to that decision, and why the
 temperature is frozen, if it is. ``size`` and ``target`` are NaN where a growth rate is regulated."""
 
+BEGUN = "begun"
+"""The detail of the journal's line from which on a step's time counts."""
 DEADBAND_CELSIUS = 0.05
 """Smaller changes of the setpoint are not worth a command."""
 GROWTH_WINDOW = "growth_window"
@@ -142,7 +144,9 @@ class Regulation:
         window_s = step.window or _window_s(self._run.recipe, step.growth_quantity)
         self._course = _Course.begun(step, window_s, start)
         self._run.note(
-            TABLE, f"waits at {show(start, '°C')} for estimates of {step.quantity} to rely on"
+            TABLE,
+            f"waits at {show(start, '°C')} for estimates of {step.quantity} to rely on",
+            {BEGUN: True},
         )
 
     def listen(self, step: Regulate, judged: Judged) -> bool:
@@ -163,6 +167,7 @@ class Regulation:
         course = self._course
         if paused_s > 0:
             course.controller.skip(paused_s)
+            self._inbox.clear()  # what was measured before the pause says nothing about now
         course.elapsed_s += self._run.now_s() - before_s - paused_s
         self._refuse_lost_heat()
         if self._inbox:
@@ -215,6 +220,8 @@ class Regulation:
             measured or [self._monitor.latest.measured_celsius], step.barrier
         )
         doubt = self._doubt(step, estimate, growth, course.scale)
+        if not math.isfinite(celsius):
+            doubt = doubt or f"the temperature during frame {estimate.frame_index} is not known"
         if doubt:
             self._freeze(doubt)
         elif self._trusted(estimate):
@@ -268,9 +275,11 @@ class Regulation:
 
     def _freeze(self, reason: str) -> None:
         course = self._course
+        rested = bool(course.freezer.reason)
         if not course.freezer.bad(reason):
             return
-        course.frozen_since_s = course.elapsed_s
+        if not rested:
+            course.frozen_since_s = course.elapsed_s
         self._hold()
         self._run.note(
             TABLE, f"frozen at {show(course.commanded_celsius, '°C')}: {reason}", {"frozen": True}
@@ -281,7 +290,7 @@ class Regulation:
         course = self._course
         if course.freezer.good():
             course.frozen_s += course.elapsed_s - course.frozen_since_s
-            course.controller.rest()
+            course.controller.rest(course.commanded_celsius)
             self._run.note(
                 TABLE,
                 f"regulates from {show(course.commanded_celsius, '°C')} on, by frame "
@@ -295,7 +304,10 @@ class Regulation:
         if abs(celsius - course.commanded_celsius) < DEADBAND_CELSIUS:
             return
         # the journal or the holder may have held this up, and all may have been made safe meanwhile
-        self._loop.checkpoint()
+        paused_s = self._loop.checkpoint()
+        if paused_s > 0:
+            course.controller.skip(paused_s)
+            return
         self.ramp_target = Ramp.model_construct(to=celsius, rate=rate, until=None)
         self._run.station.holder.ramp(celsius, rate)
         course.commanded_celsius = celsius

@@ -18,8 +18,8 @@ from acquire.engine.core import Engine
 from acquire.engine.disk import disk_bytes_per_s, free_bytes
 from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.estimating import make_estimators
-from acquire.engine.expecting import Expecting
-from acquire.engine.foreseeing import decides, judge_regulation, worst_case
+from acquire.engine.expecting import Expecting, foretells
+from acquire.engine.foreseeing import decides, judge_regulation, lenient, unmet, worst_case
 from acquire.engine.progress import Progress
 from acquire.engine.regulation import growth_window_s
 from acquire.engine.status import PlannedStep, PlanView
@@ -30,6 +30,7 @@ from acquire.recipe import STEPS_AT_MOST, Plan, Recipe, Regulate, Step
 from acquire.station import SIMULATED, InstrumentSettings, OpenStation, SimulationSettings, Station
 from acquire.store import ASSUMED_COMPRESSION, CountingSink
 from acquire.stream import Estimator
+from acquire.stream.prefix import prefixed
 from acquire.units import show_bytes, show_duration
 
 DISK_RESERVE_BYTES = 500_000_000
@@ -122,18 +123,24 @@ def _rehearse(
     simulation = opened.simulation
     assert simulation is not None
 
+    unforeseen: set[str] = set()
+
     def make(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str, Estimator]:
-        return {
-            name: Expecting(name, inner, simulation, growth_window_s(recipe, name))
-            for name, inner in make_estimators(recipe, specs).items()
-        }
+        expected = simulation.expected()
+        made: dict[str, Estimator] = {}
+        for name, inner in make_estimators(recipe, specs).items():
+            entry = recipe.estimate[name]
+            mute = [q for q in inner.quantities if not foretells(expected, q.name)]
+            unforeseen.update(q.name for q in prefixed(mute, entry.prefix))
+            window_s, period_s = growth_window_s(recipe, name), specs[entry.stream].frame_period_s
+            made[name] = Expecting(name, inner, simulation, window_s, period_s)
+        return made
 
     sink = TracingSink(1.0 if recipe.store.codec == "none" else ASSUMED_COMPRESSION)
     engine = _Rehearsal(opened)
     engine.scripted = plan is not None
-    report = engine.run(
-        recipe, sink, plan() if plan else None, enforce=False, make=make, earlier=earlier
-    )
+    source = lenient(plan() if plan else recipe.plan(), unforeseen)
+    report = engine.run(recipe, sink, source, enforce=False, make=make, earlier=earlier)
     found = list(engine.violations)
     if report.outcome != "completed" and report.cause != NOT_ALL:
         found.append(report.cause)
@@ -163,7 +170,11 @@ def _rehearse(
         sink.expected_bytes,
         free,
         tuple(found),
-        (*_warnings(steps, results), *_feedback(engine.carried_out, steps, sink), *speed_warnings),
+        (
+            *unmet(engine.carried_out, steps, results, unforeseen),
+            *_feedback(engine.carried_out, steps, sink),
+            *speed_warnings,
+        ),
         twin=not station.simulated,
         needed_bytes_per_s=needed,
         disk_bytes_per_s=speed,
@@ -300,15 +311,6 @@ def _thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
     if profile and kept[-1] != profile[-1]:
         kept.append(profile[-1])
     return tuple(t for t, _ in kept), tuple(celsius for _, celsius in kept)
-
-
-def _warnings(steps: tuple[PlannedStep, ...], results: tuple[str, ...]) -> list[str]:
-    return [
-        f"step {step.index + 1} ({step.text}) is not expected to meet its condition within "
-        f"{show_duration(step.duration_s)}."
-        for step, result in zip(steps, results, strict=True)
-        if result == "time_up"
-    ]
 
 
 def _feedback(

@@ -159,7 +159,11 @@ class ScanRecorder:
         beat = Beat(run.clock.now_s(), self._exposure.frame_period_s)
         try:
             note_armed(run, "scan", self._name, self._exposure, spec)
-            self._take(beat)
+            try:
+                self._take(beat)
+            finally:
+                if self._corrector is not None:
+                    self._corrector.rest()
         except LinkError:
             if beat.exposing(run.clock.now_s()):
                 run.dose.add_image(self._dose, self._area)
@@ -202,7 +206,6 @@ class ScanRecorder:
         if self._corrector is None:
             return
         if self._wanted is not _Wanted.RECORD:
-            self._corrector.rest()
             return
         next_s = max(frame.t_end_s, frame.t_start_s + self._exposure.frame_period_s)
         self._corrector.exposed(next_s - self._run.zero_s)

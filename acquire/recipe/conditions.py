@@ -58,6 +58,8 @@ class Condition:
         frames = int(match["frames"] or 1)
         if frames < 1:
             raise RecipeError(f"{text!r}: 'for {frames} frames' must be at least 1 frame.")
+        if not math.isfinite(float(match["value"])):
+            raise RecipeError(f"{text!r}: {match['value']} is too large for a number.")
         try:
             age = parse(match["age"], "s") if match["age"] else DEFAULT_MAX_AGE_S
         except UnitError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from acquire.instruments import AnyArray, Frame, StreamSpec
 
@@ -54,6 +54,14 @@ class Estimator(Protocol):
 
     def update(self, frame: Frame) -> Estimate | None:
         """Measure one frame; None if there is nothing to say yet."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """What an estimator may do beside: get ready in its own thread, however long that takes."""
+
+    def prepare(self) -> None:
+        """Return when frames will be measured without delay; called once, before the first one."""
 
 
 class EstimatorFactory(Protocol):

@@ -6,6 +6,7 @@ import json
 import pickle
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,17 @@ import xarray as xr
 from acquire import plugins
 from acquire.analysis import Analysis, AnalysisSettings, Lanes, SplitEstimator, analyse
 from acquire.analysis.frames import frames_of, read_block, spec_of
+from acquire.clock import VirtualClock
+from acquire.engine import Engine
+from acquire.engine.shifts import ShiftLog
 from acquire.errors import MeasureError, StoreError
 from acquire.instruments import Frame, StreamSpec
 from acquire.measure.particles import ParticleEstimator
-from acquire.store import Run, open_run, verify_run
+from acquire.recipe import Recipe
+from acquire.station import Station
+from acquire.store import Run, RunWriter, flags_of, open_run, verify_run
 from acquire.stream import Estimate, Quantity, Value
+from acquire.stream.shifting import AppliedShift
 
 PARTICLES = {"particles": {"from": "overview.haadf", "expected_diameter": "8 nm"}}
 BLOCK = 4 * 128 * 128 * 2
@@ -292,3 +299,46 @@ def test_the_particle_estimator_comes_in_halves_that_can_be_sent_away(run: Path)
     assert once is not None
     assert again is not None
     assert once.values == again.values
+
+
+def test_quantities_carry_the_prefix_as_in_a_run(run: Path) -> None:
+    entry = {**PARTICLES["particles"], "use": "particles", "prefix": "wide_"}
+    [analysis] = analyse([run], {**PARTICLES, "wide": entry})
+    plain, wide = _all(analysis), _all(analysis, "wide")
+    assert "mean_diameter" not in wide
+    assert (wide.wide_mean_diameter.values == plain.mean_diameter.values).all()
+    assert (wide.wide_count_sigma.values == plain.count_sigma.values).all()
+    assert AnalysisSettings.load(analysis.folder / "settings.yaml").estimate["wide"].prefix
+
+
+STEERED = """
+hotstage: 1
+name: kept in view
+record:
+  overview: {scan: {detectors: [haadf], size: 128, field_of_view: 80 nm, dwell_time: 10 µs}, every: 1 s}
+estimate:
+  drift: {from: overview.haadf, correct: scan_shift}
+steps:
+  - hold: {for: 12 s}
+"""
+
+
+def test_a_frame_that_was_shifted_in_its_middle_stays_so_in_the_stored_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during = ShiftLog.during
+
+    def torn(self: ShiftLog, start_s: float, end_s: float) -> AppliedShift:
+        told = during(self, start_s, end_s)
+        return replace(told, steady=not 5.5 < start_s < 6.5)
+
+    monkeypatch.setattr(ShiftLog, "during", torn)
+    station = Station.load("simulated")
+    with station.open(VirtualClock()) as opened, opened.clock.enrolled("test"):
+        Engine(opened).run(Recipe.parse(STEERED), RunWriter(tmp_path / "run"))
+    [analysis] = analyse([tmp_path / "run"])
+    live, again = _all(tmp_path / "run", "drift"), _all(analysis, "drift")
+    shifted = ["shifted" in flags for flags in flags_of(again.flags)]
+    assert sum(shifted) == 1
+    assert open_run(tmp_path / "run").images("overview").scan_shifted.values.tolist() == shifted
+    xr.testing.assert_identical(again, live)

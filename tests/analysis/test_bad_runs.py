@@ -14,6 +14,7 @@ import xarray as xr
 
 from acquire.analysis import Analysis, analyse
 from acquire.analysis.frames import Unreadable, frames_of, read_block, spec_of
+from acquire.analysis.measuring import Block, measure_block
 from acquire.errors import ConfigError, HotstageError, StoreError
 from acquire.instruments import Frame, StreamSpec
 from acquire.store import RunWriter, flags_of, open_run
@@ -40,6 +41,21 @@ def test_a_damaged_frame_is_flagged_and_the_rest_is_measured(
     assert facts["unreadable"] == [text]
     block = read_block(frames_of(open_run(run), "overview"), "overview", "haadf", 6, 9)
     assert [isinstance(frame, Unreadable) for frame in block] == [False, True, False]
+
+
+def test_a_block_under_way_ends_when_nobody_wants_it(run: Path) -> None:
+    began: list[int] = []
+
+    def measure(frame: Frame) -> int:
+        began.append(frame.index)
+        return frame.index
+
+    block = Block(run, "overview", "haadf", 0, 10, 0)
+    assert len(measure_block(block, measure, lambda: False)) == 10
+    began.clear()
+    with pytest.raises(HotstageError, match="interrupted"):
+        measure_block(block, measure, lambda: len(began) >= 3)
+    assert began == [0, 1, 2]
 
 
 def test_a_run_under_way_is_analysed_up_to_now(recorded: Path, tmp_path: Path) -> None:
@@ -112,6 +128,9 @@ def test_runs_that_are_none_or_named_twice_are_refused(run: Path, tmp_path: Path
         analyse([run, run / "run.zarr"])
     with pytest.raises(ConfigError, match="at least one"):
         analyse([])
+    [done] = analyse([run], name="done")
+    with pytest.raises(StoreError, match=r"itself an analysis.*name the run 'domes'"):
+        analyse([done.folder])
     with pytest.raises(StoreError, match="cannot be the name of an analysis"):
         analyse([run], name="../elsewhere")
     metadata = run / "run.zarr" / "zarr.json"

@@ -60,7 +60,7 @@ def test_every_arming_and_tuning_is_in_the_journal_as_it_really_was(
         "unit": "eV",
     }
     ramp = next(e for e in journal if e.text.startswith("begin step 1"))
-    assert ramp.details["settings"] == {"to": "100 °C", "rate": "10 °C/s"}
+    assert ramp.details["settings"] == {"to": "100 °C", "rate": "10 °C/s", "until": None}
 
 
 def _like(details: Any) -> Any:

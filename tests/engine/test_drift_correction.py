@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from acquire.engine.correcting import correction
 from acquire.engine.experiment import run_experiment
 from acquire.engine.live import LiveView
 from acquire.engine.shifts import ShiftLog
-from acquire.errors import InstrumentError, LimitError
+from acquire.errors import InstrumentError, LimitError, LinkError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
 from acquire.station import OpenStation, Station
@@ -400,3 +401,122 @@ def test_shifts_and_sums_are_in_the_stored_run(tmp_path: Path) -> None:
         float(images["haadf"].isel(time=slice(0, 4)).mean()), rel=0.02
     )
     assert float(sums.t_end[0]) == pytest.approx(float(images.t_end[3]))
+
+
+def test_a_shift_that_is_lost_with_the_link_is_told_and_counts_against_the_bound(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    real = bench.station.scan.shift
+
+    def flaky(dx_nm: float, dy_nm: float) -> None:
+        made.append((dx_nm, dy_nm))
+        real(dx_nm, dy_nm)
+        if len(made) == 3:
+            raise LinkError("the answer was lost.")
+
+    monkeypatch.setattr(bench.station.scan, "shift", flaky)
+    report, _ = scripted(
+        bench, small(steps="hold: {for: 60 s}"), lambda t_s: wanted(4.0 * t_s, 0.0, t_s)
+    )
+    assert report.outcome == "completed"
+    told = [text for text in bench.texts("warning") if "is not known" in text]
+    assert len(told) == 1
+    assert f"({made[2][0]:.2f}, 0.00) nm" in told[0]
+    assert len(made) > 10, "it goes on"
+    assert np.hypot(*np.sum(made, axis=0)) <= STEERING.max_shift_nm, "as if it had been made"
+
+
+def test_nothing_is_shifted_once_a_pause_has_cut_the_recording(bench: Any) -> None:
+    made: list[float] = []
+    bench.station.scan.shift = lambda dx_nm, dy_nm: made.append(bench.clock.now_s())
+    slow = small("20 s").replace("dwell_time: 1 µs", "dwell_time: 100 µs")
+    recipe = slow.replace("record:", "pause: {exposure: cut}\nrecord:")
+    wishing = Wishing(lambda t_s: wanted(10.0, 0.0, t_s))
+    measure = wishing.update
+
+    def late(frame: Frame) -> Estimate:
+        bench.clock.sleep(5.0)
+        return measure(frame)
+
+    wishing.update = late  # type: ignore[method-assign]
+
+    def operator() -> None:
+        bench.clock.sleep(8.0)
+        bench.engine.pause()
+        bench.clock.sleep(30.0)
+        bench.engine.resume()
+
+    with bench.clock.enrolled("test"):
+        bench.clock.spawn(operator, "operator")
+        report = bench.engine.run(
+            Recipe.parse(recipe), bench.sink, make=lambda recipe, _: {"drift": wishing}
+        )
+    assert report.outcome == "completed"
+    assert bench.sink.frames["overview"] >= 1
+    assert not [t_s for t_s in made if 8.0 < t_s < 38.0]
+
+
+def test_a_scan_that_hangs_in_a_shift_does_not_hold_up_the_recording(
+    wall_bench: Any, run_behind: Any, until: Any
+) -> None:
+    hanging, gate = threading.Event(), threading.Event()
+
+    def hang(dx_nm: float, dy_nm: float) -> None:
+        hanging.set()
+        gate.wait(20.0)
+
+    wall_bench.station.scan.shift = hang
+    wishing = Wishing(lambda t_s: wanted(10.0, 0.0, t_s))
+    run = run_behind(
+        wall_bench,
+        Recipe.parse(small(steps="hold: {for: 10 min}")),
+        make=lambda recipe, _: {"drift": wishing},
+    )
+    until(hanging.is_set)
+    before = wall_bench.sink.frames["overview"]
+    until(lambda: wall_bench.sink.frames["overview"] > before + 5)
+    assert any("at a shift for over a second" in text for text in wall_bench.texts("warning"))
+    gate.set()
+    wall_bench.engine.abort("seen")
+    assert run.end().outcome == "aborted"
+
+
+LINE = """
+hotstage: 1
+name: line
+record:
+  overview: {scan: {detectors: [haadf], size: 128, field_of_view: 160 nm, dwell_time: 4 µs}, every: 1 s}
+estimate:
+  drift: {from: overview.haadf, CORRECT}
+steps:
+  - ramp: {to: 150 °C, rate: 5 °C/s}
+  - hold: {for: 20 s}
+  - line_scan: {from: [10 nm, 80 nm], to: [150 nm, 80 nm], points: 8, spectra: {range: [400 eV, 600 eV], dispersion: 1 eV, dwell_time: 0.2 s}}
+"""
+
+
+def boundary_distances(correct: str, drift: str) -> np.ndarray:
+    """How far the points of a line scan lay from the nearest boundary, which does not move."""
+    sink = MemorySink()
+    text = STATION.replace("[holder]", f"drift = {drift}\n[holder]")
+    spectrometer = '[spectrometer]\ndriver = "simulated"\n'
+    station = Station.parse(text + spectrometer).open(VirtualClock())
+    with station, station.clock.enrolled("test"):
+        report = Engine(station).run(Recipe.parse(LINE.replace("CORRECT", correct)), sink)
+        assert report.outcome == "completed", report.cause
+        simulation = station.simulation
+        assert simulation is not None
+        found = [
+            simulation.truth("spectrometer", context.source_index)["distance_to_boundary_nm"]
+            for context in sink.contexts["line_scan"]
+        ]
+    return np.array(found)
+
+
+def test_a_line_scan_after_a_corrected_drift_lies_where_it_was_meant_to_lie() -> None:
+    meant = boundary_distances("correct: none", "false")
+    corrected = boundary_distances("correct: scan_shift", "true")
+    left = boundary_distances("correct: none", "true")
+    assert np.abs(corrected - meant).max() < 2.0
+    assert np.abs(left - meant).max() > 5.0, "else there was nothing to correct"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from acquire.engine import estimating, preparing
+from acquire.engine.context import RunContext
 from acquire.engine.memory import MemoryAccount
 from acquire.instruments import Frame
 from acquire.recipe import Recipe
@@ -176,3 +177,28 @@ def test_one_that_never_came_back_hides_nobody_who_leaks() -> None:
         with account.working("leaking"):
             used[0] += 200
     assert account.leaked_by("leaking") == 200
+
+
+def test_a_first_estimate_that_comes_while_a_step_ends_harms_nothing(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimates: dict[str, Estimate] = {}
+
+    class Values(dict[str, Value]):
+        """While these are looked at, another estimator says something for the first time."""
+
+        def items(self) -> Any:
+            estimates.setdefault("late", Estimate("late", "overview", 0, 0.0, {}))
+            return super().items()
+
+    estimates["early"] = Estimate("early", "overview", 0, 0.0, Values(count=Value(1.0, 0.1)))
+    real = RunContext.__post_init__
+
+    def begin(run: RunContext) -> None:
+        real(run)
+        run.estimates = estimates
+
+    monkeypatch.setattr(RunContext, "__post_init__", begin)
+    report = bench.run(Recipe.parse("hotstage: 1\nname: n\nsteps: [{mark: a}, {mark: b}]\n"))
+    assert report.outcome == "completed", report.cause
+    assert set(estimates) == {"early", "late"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from acquire.bench.particle_loop import closed_loop
-from acquire.engine.history import PastStep, left_of
+from acquire.engine.history import PastStep, left_of, steps_of
 from acquire.recipe import Regulate, regulate
 from acquire.store import RunWriter, open_run
 from acquire.stream import Row
@@ -219,3 +220,48 @@ def test_the_simulated_growth_is_held_for_ten_minutes() -> None:
     assert found.held, found
     assert found.frozen_s == 0
     assert 650 < found.lowest_celsius < found.highest_celsius < 850
+
+
+def test_an_estimator_that_never_says_anything_is_told(bench: Any, say: Any, steer: Any) -> None:
+    assert steer() == []
+    notes = bench.texts("regulation")
+    assert len(notes) == 3
+    assert notes[1] == "frozen at 700 °C: no estimate has come for 30 s"
+    assert notes[2].endswith("on 0 estimates, and frozen for 2 min 00 s of it")
+
+
+def test_a_temperature_that_is_not_known_freezes_it(bench: Any, say: Any, steer: Any) -> None:
+    say(lambda frame: _growth(0.1))
+    real = bench.station.holder.read
+
+    def blind() -> None:
+        bench.station.holder.read = lambda: replace(real(), measured_celsius=math.nan)
+
+    steer(STEER, {60.0: blind})
+    assert max(value for _, value in bench.column("setpoint")) < 701
+    assert any("the temperature during frame" in text for text in bench.texts("regulation"))
+
+
+def test_the_frame_that_a_pause_finishes_is_not_taken_for_a_stale_one(
+    bench: Any, say: Any, steer: Any
+) -> None:
+    say(lambda frame: _growth(0.09))
+    engine = bench.engine
+    rows = steer(STEER, {60.2: engine.pause, 360.0: engine.resume})
+    assert not [text for text in bench.texts("regulation") if text.startswith("frozen")]
+    assert max(float(row.values["latency"]) for row in rows) < 2.0
+
+
+def test_the_way_to_where_it_may_regulate_does_not_count_as_regulated(
+    bench: Any, say: Any, scripted: Any, tmp_path: Path
+) -> None:
+    say(lambda frame: _growth(0.1))
+    bench.sink = RunWriter(tmp_path / "run")
+    step = "{quantity: growth_rate, target: 0.1 nm/min, between: [525 °C, 750 °C], for: 10 min}"
+    bench.run(scripted(f"  - regulate: {step}\n"), {1030.0: bench.engine.abort})
+    (past,) = steps_of(open_run(tmp_path / "run"))
+    assert past.t_end_s - past.t_start_s == pytest.approx(1030, abs=1)
+    assert past.active_s == pytest.approx(30, abs=5), "it took 1000 s to get there"
+    rest = left_of(Regulate.model_validate(past.settings), past)
+    assert isinstance(rest, Regulate)
+    assert rest.for_ == pytest.approx(570, abs=5)

@@ -20,6 +20,7 @@ from acquire.engine.regulating import (
     relative_sigma,
     wanted_growth,
 )
+from acquire.errors import MeasureError
 from acquire.stream import Value
 
 TARGET = 0.1
@@ -172,10 +173,59 @@ def test_a_size_asks_for_the_growth_that_closes_its_gap() -> None:
 def test_a_rest_is_told_once_and_ends_after_some_good_estimates() -> None:
     freezer = Freezer()
     assert freezer.reason == "there is no estimate yet"
-    assert not freezer.bad("blank"), "it rests already"
+    assert [freezer.bad("silent"), freezer.bad("blank")] == [True, False], (
+        "the first reason is told"
+    )
     assert [freezer.good() for _ in range(THAW_AFTER + 2)] == [False, False, True, False, False]
     assert freezer.reason == ""
     assert [freezer.bad("blank"), freezer.bad("stale")] == [True, False]
     assert freezer.reason == "stale"
     told = [freezer.good(), freezer.bad("blank"), freezer.good(), freezer.good(), freezer.good()]
     assert told == [False, False, False, False, True]
+
+
+SLOW = Tuning(650.0, 850.0, 0.02)
+
+
+def _learned(growth: float, until_s: float) -> tuple[GrowthController, float]:
+    """A controller that has seen a growth for some time, and where the slow temperature is by then."""
+    controller, held = GrowthController(SLOW, 700.0), 700.0
+    for t_s in np.arange(0.0, until_s, 2.0):
+        asked = controller.setpoint(t_s, t_s + 0.5, held, Value(growth, 0.005), TARGET, TARGET)
+        held += max(-0.04, min(0.04, asked - held))
+    return controller, held
+
+
+@pytest.mark.parametrize("what", ["celsius", "growth", "wanted"])
+def test_what_is_not_finite_is_refused_and_heats_nothing(what: str) -> None:
+    controller, _ = _learned(0.1, 20.0)
+    given = {"celsius": 700.0, "growth": 0.1, "wanted": TARGET} | {what: math.nan}
+    with pytest.raises(MeasureError, match="must be finite"):
+        controller.setpoint(
+            20.0, 20.5, given["celsius"], Value(given["growth"], 0.005), given["wanted"], TARGET
+        )
+    after = controller.setpoint(22.0, 22.5, 700.0, Value(0.1, 0.005), TARGET, TARGET)
+    assert after == pytest.approx(700.0)
+
+
+def test_the_first_measurement_after_a_rest_leaves_the_temperature_where_it_is() -> None:
+    controller, held = _learned(0.05, 200.0)
+    assert held < 705, "it was on its way to much more"
+    controller.rest(held)
+    first = controller.setpoint(900.0, 900.5, held, Value(0.05, 0.005), TARGET, TARGET)
+    assert first == pytest.approx(held)
+    second = controller.setpoint(902.0, 902.5, held, Value(0.05, 0.005), TARGET, TARGET)
+    assert held < second < held + 5, "and it goes on from there"
+
+
+def test_a_frame_from_before_a_pause_that_comes_late_does_not_bring_its_time_back() -> None:
+    late, _ = _learned(0.09, 60.0)
+    prompt, _ = _learned(0.09, 60.0)
+    for controller in (late, prompt):
+        controller.skip(600.0)
+    late.setpoint(60.0, 662.0, 700.0, Value(0.09, 0.005), TARGET, TARGET)
+    found = [
+        controller.setpoint(662.0, 662.5, 700.0, Value(0.09, 0.005), TARGET, TARGET)
+        for controller in (late, prompt)
+    ]
+    assert found[0] == pytest.approx(found[1])

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from acquire.clock import VirtualClock
-from acquire.engine import preflight
+from acquire.engine import Engine, preflight
 from acquire.engine.experiment import run_experiment
 from acquire.engine.foreseeing import judge_regulation
 from acquire.engine.status import PlannedStep
 from acquire.errors import StoreError
 from acquire.recipe import Recipe, regulate
 from acquire.station import Station
-from acquire.store import open_run
+from acquire.store import CountingSink, open_run
 from acquire.stream import Row
 
 
@@ -200,3 +200,76 @@ def test_the_steered_example_is_expected_to_go_well(examples: Path) -> None:
     assert found.warnings == ()
     assert found.results == ("done", "met", "met", "met", "done", "done")
     assert found.worst_s > found.duration_s
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "when: {condition: drift_rate <= 0.1 nm/s, wait: 20 s, then: [{mark: still}]}",
+        "hold: {for: 20 s, until: ml_drift_rate <= 0.1 nm/s, else: abort}",
+    ],
+)
+def test_what_no_simulation_foresees_does_not_stop_a_run(short: Recipe, step: str) -> None:
+    prefix = ", use: drift, prefix: ml_" if "ml_" in step else ""
+    text = short.dump().replace("steps:", f"steps:\n- {step}", 1)
+    recipe = Recipe.parse(text + f"estimate: {{drift: {{from: overview.haadf{prefix}}}}}\n")
+    found = preflight(recipe, Station.load("simulated"))
+    assert found.good, found.problems
+    assert found.results[0] in ("unknown", "time_up")
+    assert "drift_rate, of which the simulation says nothing" in found.warnings[0]
+
+
+def test_what_it_does_foresee_still_stops_a_run_that_would_abort(short: Recipe) -> None:
+    step = "hold: {for: 20 s, until: count >= 5000, else: abort}"
+    text = _measurable(short).replace("steps:", f"steps:\n- {step}", 1)
+    recipe = Recipe.parse(text + "estimate: {particles: {from: overview.haadf}}\n")
+    found = preflight(recipe, Station.load("simulated"))
+    assert "the recipe says to abort then" in found.problems[0]
+
+
+def test_the_way_to_where_it_may_regulate_counts_at_worst(short: Recipe) -> None:
+    text = _measurable(short).replace("steps:", f"steps:\n- {REGULATED}", 1)
+    recipe = Recipe.parse(text + "estimate: {particles: {from: overview.haadf}}\n")
+    found = preflight(recipe, Station.load("simulated"))
+    assert found.worst_s > 1200 + 60 + 10
+
+
+def _measurable(short: Recipe) -> str:
+    """The short recipe with images that are fine enough for particles."""
+    text = short.dump().replace("size: 64", "size: 512")
+    return text.replace("dwell_time: 1e-05 s", "dwell_time: 1e-06 s")
+
+
+REGULATED = (
+    "when: {condition: count >= 1, wait: 10 s, then: [{mark: go}], else: [{regulate: {quantity: "
+    "growth_rate, target: 0.1 nm/min, between: [625 °C, 850 °C], for: 1 min}}]}"
+)
+
+
+SUMMED = """
+hotstage: 1
+name: summed
+record:
+  overview: {scan: {detectors: [haadf], size: 64, field_of_view: 160 nm, dwell_time: 4 µs}, every: 1 s}
+estimate: {drift: {from: overview.haadf, sum: 4, store_sum: true}}
+steps:
+  - hold: {for: 40 s}
+  - image: {scan: {detectors: [haadf], size: 64, field_of_view: 160 nm, dwell_time: 4 µs}}
+"""
+
+
+def test_sums_that_will_be_stored_are_counted_in_advance() -> None:
+    recipe = Recipe.parse(SUMMED)
+    expected = preflight(recipe, Station.load("simulated"))
+    sink = CountingSink()
+    with Station.load("simulated").open(VirtualClock()) as station:
+        report = Engine(station).run(recipe, sink)
+    assert report.frames["overview_sum"] >= 9
+    assert abs(expected.frames["overview_sum"] - report.frames["overview_sum"]) <= 1
+    assert expected.expected_bytes == pytest.approx(sink.expected_bytes, rel=0.1)
+
+
+def test_a_step_named_like_the_stored_sums_is_refused_in_advance() -> None:
+    recipe = Recipe.parse(SUMMED.replace("4 µs}}\n", "4 µs}, name: overview_sum}\n"))
+    found = preflight(recipe, Station.load("simulated"))
+    assert "'overview_sum', which is the name of another stream" in found.problems[0]

@@ -57,3 +57,35 @@ def test_the_same_recipe_and_seed_give_identical_runs(coarse: Recipe) -> None:
     assert len(first.estimates) == first.frames["overview"]
     assert [repr(e) for e in first.estimates] == [repr(e) for e in second.estimates]
     assert met["value"] == pytest.approx(true_nm, rel=0.05), "live size against truth"
+
+
+STEERED = """
+hotstage: 1
+name: steered and corrected
+record:
+  overview: {scan: {detectors: [haadf], size: 192, field_of_view: 160 nm, dwell_time: 4 µs}, every: 6 s}
+estimate:
+  drift: {from: overview.haadf, correct: scan_shift, max_shift: 1 µm}
+  particles: {from: overview.haadf, growth_window: 1 min}
+steps:
+  - ramp: {to: 760 °C, rate: 10 °C/s}
+  - hold: {for: 2 min}
+  - regulate: {quantity: growth_rate, target: 0.1 nm/min, between: [650 °C, 850 °C], for: 2 min}
+  - when: {condition: count >= 8, unknown: else, then: [{mark: many}], else: [{mark: few}]}
+"""
+
+
+def test_feedback_and_correction_are_repeated_exactly() -> None:
+    sinks = []
+    for _ in range(2):
+        sinks.append(_Fingerprints())
+        with Station.load("simulated").open(VirtualClock()) as station:
+            report = Engine(station).run(Recipe.parse(STEERED), sinks[-1])
+        assert report.outcome == "completed", report.cause
+    first, second = sinks
+    assert first.prints == second.prints
+    for name in ("table_rows", "estimates", "notes"):
+        assert repr(getattr(first, name)) == repr(getattr(second, name))
+    assert any(note.kind == "correction" for note in first.notes), "the field was moved"
+    setpoints = {row.values["setpoint"] for row in first.table_rows if row.table == "regulation"}
+    assert len(setpoints) > 5, "the temperature was steered"

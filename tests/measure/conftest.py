@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from acquire.instruments import Axis, ChannelSpec, StreamSpec
+from acquire.measure.particles import warm_up
 
 PIXEL_NM = 0.3125
 ESD_PER_RADIUS = 2 * 0.5 ** (1 / 3)
@@ -82,6 +83,12 @@ def make_scene(
     film = 1 + slope * np.linspace(-0.5, 0.5, size) + texture * rough / rough.std()
     ratio = np.exp(-0.6 * contrast_per_nm * height) if dark else 1 + contrast_per_nm * height
     return Scene(film * ratio, np.array(places).reshape(-1, 2), diameters, side)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """On a fresh machine an estimator skips frames while it still compiles; here none shall be."""
+    warm_up()
 
 
 @pytest.fixture

@@ -11,16 +11,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from acquire.errors import ConfigError, MeasureError
+from acquire.errors import ConfigError
 from acquire.instruments import Axis, ChannelSpec, Frame, StreamSpec
 from acquire.measure.particles import (
     LIVE_COLUMNS,
     LIVE_QUANTITIES,
     ParticleEstimator,
-    ShapeCalibration,
     with_segmenter,
 )
-from acquire.measure.particles import estimator as estimator_module
 from acquire.plugins import ESTIMATORS, find
 from acquire.recipe.conditions import Condition
 from acquire.stream import Estimate
@@ -250,36 +248,6 @@ def first_three(image: Any) -> Any:
     keep = np.argsort(size)[::-1][:3] + 1
     assert count >= 3
     return np.where(np.isin(labels, keep), labels, 0)
-
-
-def test_the_exponent_is_calibrated_on_the_first_frames_and_held(
-    scene: Scenes, spec: StreamSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(3)
-    made = scene(rng, diameter_nm=9.0, count=20, inset_nm=9.0)
-    images = [made.image(rng, 500.0) for _ in range(6)]
-    asked: list[int] = []
-
-    def calibrated(taken: list[Any], *_: object) -> ShapeCalibration:
-        asked.append(len(taken))
-        if len(asked) == 1:
-            raise MeasureError("too few")
-        return ShapeCalibration(0.44, 0.01, 0.3, 0.05, 60, 1.0)
-
-    # what calibrating finds is tested with it; it takes seconds
-    monkeypatch.setattr(estimator_module, "calibrate_shape", calibrated)
-    chosen = {"exponent": "calibrate", "calibrate_frames": 3}
-    estimator = ParticleEstimator("p", spec, "haadf", chosen)
-    with pytest.raises(ConfigError, match="calibrate"):
-        estimator.measurer()
-    flags = []
-    for frame in _frames(images):
-        estimate = estimator.update(frame)
-        assert estimate is not None
-        flags.append("calibrating" in estimate.flags)
-    assert asked == [3, 3]
-    assert flags == [True] * 4 + [False] * 2
-    assert (estimator.options.exponent, estimator.options.probe_sigma_nm) == (0.44, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,22 @@ def test_births_and_losses_are_told_with_their_times() -> None:
     assert not _of(events, EventKind.MERGE)
 
 
+def test_a_loss_beside_another_that_its_volume_does_not_explain_is_told_in_doubt() -> None:
+    places = np.array([[100.0, 100.0], [100.0, 109.0], [40.0, 160.0], [160.0, 40.0]])
+    sizes = np.array([8.0, 6.0, 7.0, 6.0])
+    tracker = Tracker(field_nm=(200.0, 200.0))
+    events: list[TrackEvent] = []
+    for k in range(30):
+        here = np.array([True, k < 12, True, k < 12])
+        told = tracker.update(
+            float(k), Sightings.of(places[here], sizes[here], 0 * sizes[here] + 0.05)
+        )
+        events += told.events
+    lost = {(e.y_nm, e.x_nm): e.confidence for e in _of(events, EventKind.DISAPPEARANCE)}
+    assert lost == {(100.0, 109.0): 0.5, (160.0, 40.0): 1.0}
+    assert not _of(events, EventKind.MERGE)
+
+
 @pytest.mark.parametrize("dose", [20.0, 200.0])
 def test_95_of_100_merges_are_told_and_hardly_any_other(dose: float) -> None:
     told = due = false = 0

@@ -48,7 +48,9 @@ def test_any_condition_survives_writing_and_reading(
     assert Condition.parse(str(condition)) == condition
 
 
-@pytest.mark.parametrize("text", ["", "big", "d >", "d >= nm", "d => 3", "d >= 3 nm for 0 frames"])
+@pytest.mark.parametrize(
+    "text", ["", "big", "d >", "d >= nm", "d => 3", "d >= 3 nm for 0 frames", "d >= 1e999"]
+)
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(RecipeError):
         Condition.parse(text)

@@ -21,6 +21,7 @@ from simulators.imaging import (
     Probe,
     Readout,
     ScanErrors,
+    Side,
     bench,
     domes_in,
     expected_counts,
@@ -135,8 +136,12 @@ def test_gain_and_offset_scale_counts_and_eight_bits_saturate() -> None:
     assert 0.05 < (images["haadf"] == 255).mean() < 0.9
 
 
-def test_a_frame_follows_from_its_key_alone(hot: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
-    view = View((0.0, 0.0), (300, 200), 0.3)
+@pytest.mark.parametrize("side", ["plan", "cross_section"])
+def test_a_frame_follows_from_its_key_alone(
+    hot: Specimen, monkeypatch: pytest.MonkeyPatch, side: Side
+) -> None:
+    view = View((0.0, -40.0), (300, 200), 0.3)
+    imaging = Imaging(side=side)
 
     def lines() -> Lines:
         rng = generator(1, "lines")
@@ -145,7 +150,7 @@ def test_a_frame_follows_from_its_key_alone(hot: Specimen, monkeypatch: pytest.M
         return real(view, errors, rng, **drift, drift_nm=lambda t: (3 * t, 5 * t))
 
     def draw() -> dict[str, bytes]:
-        images = render(hot, HOT_S, view, 50.0, _rngs(7), lines=lines())
+        images = render(hot, HOT_S, view, 50.0, _rngs(7), imaging=imaging, lines=lines())
         assert images is not None
         return {name: image.tobytes() for name, image in images.items()}
 
@@ -153,7 +158,7 @@ def test_a_frame_follows_from_its_key_alone(hot: Specimen, monkeypatch: pytest.M
     assert draw() == whole
     monkeypatch.setattr(frame, "_BAND_PIXELS", 200 * 17)
     assert draw() == whole, "bands must not show"
-    other = render(hot, HOT_S, view, 50.0, _rngs(8), lines=lines())
+    other = render(hot, HOT_S, view, 50.0, _rngs(8), imaging=imaging, lines=lines())
     assert other is not None
     assert other["abf"].tobytes() != whole["abf"]
 
@@ -254,6 +259,22 @@ def test_drift_within_a_frame_shears_what_is_seen() -> None:
     middle_x = (image.sum(axis=0) @ (np.arange(200) + 0.5)) * 0.25 / image.sum()
     # its lines are scanned 0.26 of the frame before the middle
     assert middle_x == pytest.approx(25.0 - drift * 0.4 * 0.26, abs=0.1)
+
+
+@pytest.mark.parametrize("side", ["plan", "cross_section"])
+@pytest.mark.parametrize("pixel", [0.05, 0.25])
+def test_a_grain_boundary_and_a_section_drift_as_a_whole(side: Side, pixel: float) -> None:
+    specimen = named("lstz_grain_boundary", 1)
+    assert specimen.grain_boundary is not None
+    at = specimen.grain_boundary.x_nm - 60 * pixel, -40 * pixel
+    imaging, seen = Imaging(side=side), []
+    for dx, dy in ((0, 0), (20, 30)):
+        view = View((at[0] - dx * pixel, at[1] - dy * pixel), (160, 120), pixel)
+        domes = domes_in(specimen, view, 0.0, side, 5.0)
+        seen.append(expected_counts(specimen, domes, view, 1e4, DETECTORS, imaging=imaging))
+    for before, after in ((seen[0][name], seen[1][name]) for name in DETECTORS):
+        assert before.std() > 5
+        assert after[30:, 20:] == pytest.approx(before[:-30, :-20], rel=1e-4)
 
 
 def test_jitter_moves_whole_lines_and_flyback_their_beginning() -> None:

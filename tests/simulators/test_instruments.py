@@ -453,6 +453,7 @@ def test_truth_forgets_the_oldest_and_says_so() -> None:
         ({"probe_size": "0 nm"}, ValueError, "probe_size"),
         ({"haadf_angles": ["70 mrad"]}, TypeError, "two angles"),
         ({"haadf_angles": "70 mrad"}, TypeError, "two angles"),
+        ({"haadf_angles": 70}, TypeError, "two angles"),
         ({"haadf_angles": ["10 mrad", "60 mrad"]}, ValueError, "mix bright and dark"),
         ({"haadf_angles": ["5 mrad", "15 mrad"]}, ValueError, "outside"),
         ({"abf_angles": ["17 mrad", "7.5 mrad"]}, ValueError, "rising"),
@@ -464,6 +465,8 @@ def test_truth_forgets_the_oldest_and_says_so() -> None:
         ({"detector_gain": 0}, ValueError, "detector_gain"),
         ({"bulge": "1 nm"}, ValueError, "bulge"),
         ({"focus": "auto"}, ValueError, "focus"),
+        ({"focus": "10 µm"}, ValueError, "-1000 nm to 1000 nm is allowed"),
+        ({"bulge": "5 nm/°C"}, ValueError, "-1 nm/°C to 1 nm/°C is allowed"),
     ],
 )
 def test_options_are_refused_with_advice(

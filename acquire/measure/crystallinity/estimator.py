@@ -30,6 +30,7 @@ from acquire.measure.particles.checks import (
     image_flags,
 )
 from acquire.measure.particles.pixels import block_means
+from acquire.measure.scale import pixel_size_of
 from acquire.stream.records import Estimate, Quantity, Value
 from acquire.units import Nanometres, Seconds, show
 
@@ -79,9 +80,9 @@ class CrystallinityEstimator:
     that ids last from frame to frame, on means over blocks of about 0.22 nm: fringes would be taken
     for a rough film. Particles that touch the border are in the table only.
 
-    A particle's crystal has stayed when it was seen in every look for ``stable_for`` and in at least
-    ``stable_looks`` looks; looks that miss it are forgiven as long as their detection power makes that
-    likelier than 1 %. The critical diameter is :func:`critical_diameter` of the looks so far.
+    A particle's crystal has stayed when it was seen for ``stable_for`` and in at least
+    ``stable_looks`` looks; looks that miss it are forgiven as long as their detection power makes them
+    likelier than a crystal that comes and goes. The critical diameter is :func:`critical_diameter` of the looks so far.
 
     Flags beside those of ``particles`` and :func:`measure_crystallinity`: ``stable_from_start`` (the
     first particle that is a stable crystal was one when it was first seen: its time is an upper
@@ -103,8 +104,7 @@ class CrystallinityEstimator:
         except ValidationError as error:
             raise ConfigError(explain(error, f"estimate.{name}", CrystallinityOptions)) from error
         of_particles = {k: v for k, v in options.items() if k in EstimatorOptions.model_fields}
-        # at the pixel size of the stream first: what is wrong with that, it says best
-        self.pixel_size_nm = ParticleEstimator(name, spec, channel, of_particles).pixel_size_nm
+        self.pixel_size_nm = pixel_size_of(name, spec, channel)
         self._block = _block(spec.channels[channel].shape, self.pixel_size_nm)
         coarse = _in_blocks(spec, channel, self._block)
         self._particles = ParticleEstimator(name, coarse, channel, of_particles)
@@ -134,6 +134,10 @@ class CrystallinityEstimator:
     def follower(self) -> Follower:
         """What was seen so far: looks for :func:`critical_diameter`, times of stable crystals."""
         return self._follower
+
+    def prepare(self) -> None:
+        """Wait until all is compiled, which takes up to a minute the first time on a machine."""
+        self._particles.prepare()
 
     def update(self, frame: Frame) -> Estimate | None:
         """Judge one frame; None if it lacks the channel."""

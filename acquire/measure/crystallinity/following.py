@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,14 @@ from acquire.stream.records import Value
 
 Array = NDArray[np.float64]
 
-_MISSES_TOO_UNLIKELY = 0.01
-"""Looks that missed a crystal end its streak when all of them together were less likely than this."""
+_COMES_AND_GOES = 0.5
+"""Share of the looks at which a crystal that has not stayed is there all the same."""
+_LONGEST_CREDIT = math.log(100.0)
+"""However long a crystal was seen, misses that are a hundred times likelier without it count as its end."""
+_REMEMBERED = 300
+"""Looks at a particle among which the first one of its crystal is sought."""
+_MOST_WATCHED = 1000
+"""Particles; beyond, the one that was not looked at for longest is forgotten."""
 _MOST_LOOKS = 6000
 _SURE_POWER = 0.9
 _REFIT_GROWTH = 1.05
@@ -22,17 +29,19 @@ _FEWEST_LOOKS = 20
 
 
 @dataclass
-class _Streak:
-    """Looks at one particle that all agree with a crystal."""
+class _Watched:
+    """What was seen of one particle, and its looks of late that agree with a crystal."""
 
-    begin_s: float
-    """First of them."""
-    before_s: float
-    """The last look before at which there was none; NaN where there was no look."""
-    last_s: float
-    looks: int = 1
-    missed: float = 1.0
-    """Chance of the looks in it that found nothing."""
+    seen: deque[tuple[float, bool, float]] = field(
+        default_factory=lambda: deque(maxlen=_REMEMBERED)
+    )
+    """Time, whether a crystal was found, and the power, of its newest looks."""
+    begin_s: float = math.nan
+    """First look that agrees; NaN where the last one does not."""
+    looks: int = 0
+    """Crystals found since then."""
+    score: float = 0.0
+    """Logarithm of how much likelier these looks are if the crystal has stayed than if it comes and goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,7 @@ class Follower:
     stable: dict[int, Stable] = field(default_factory=dict)
     critical: CriticalDiameter | None = None
     """The fit to the looks so far, renewed when they have grown by a twentieth."""
-    _streaks: dict[int, _Streak] = field(default_factory=dict)
-    _droplet_at_s: dict[int, float] = field(default_factory=dict)
+    _watched: dict[int, _Watched] = field(default_factory=dict)
     _looks: list[tuple[int, float, float, bool, float]] = field(default_factory=list)
     _added: int = 0
     _fit_at: float = _FEWEST_LOOKS
@@ -86,13 +94,15 @@ class Follower:
         self, t_s: float, ids: NDArray[np.int64], crystalline: NDArray[np.bool_], power: Array
     ) -> None:
         """Tell what one image said of the particles that could be judged; arrays (n,), times rising."""
-        for name, crystal, chance in zip(
-            ids.tolist(), crystalline.tolist(), power.tolist(), strict=True
-        ):
-            if crystal:
-                self._crystal(name, t_s)
-            else:
-                self._none(name, t_s, chance)
+        rows = zip(ids.tolist(), crystalline.tolist(), power.tolist(), strict=True)
+        for name, crystal, chance in rows:
+            if name in self.stable:
+                continue
+            watched = self._watched.setdefault(name, _Watched())
+            watched.seen.append((t_s, crystal, chance))
+            self._judge(name, watched)
+        while len(self._watched) > _MOST_WATCHED:
+            del self._watched[min(self._watched, key=lambda name: self._watched[name].seen[-1][0])]
 
     def size(
         self,
@@ -134,30 +144,43 @@ class Follower:
         first = min(self.stable.values(), key=lambda found: found.since_s)
         return Value(first.since_s, first.sigma_s), first.from_start
 
-    def _crystal(self, name: int, t_s: float) -> None:
-        streak = self._streaks.get(name)
-        if streak is None:
-            before_s = self._droplet_at_s.get(name, math.nan)
-            self._streaks[name] = streak = _Streak(t_s, before_s, t_s)
-        else:
-            streak.looks += 1
-            streak.last_s = t_s
-        lasted = streak.last_s - streak.begin_s >= self.stable_for_s
-        if name not in self.stable and lasted and streak.looks >= self.stable_looks:
-            self.stable[name] = _stable(streak)
-
-    def _none(self, name: int, t_s: float, power: float) -> None:
-        streak = self._streaks.get(name)
-        if streak is not None:
-            streak.missed *= 1.0 - power
-            if streak.missed >= _MISSES_TOO_UNLIKELY:
-                return
-            del self._streaks[name]
-        self._droplet_at_s[name] = t_s
+    def _judge(self, name: int, watched: _Watched) -> None:
+        t_s, crystal, power = watched.seen[-1]
+        score = max(watched.score, 0.0) + _evidence(crystal, power)
+        watched.score = min(score, _LONGEST_CREDIT)
+        if watched.score <= 0.0:
+            watched.begin_s, watched.looks = math.nan, 0
+            return
+        if math.isnan(watched.begin_s):
+            watched.begin_s = t_s
+        watched.looks += crystal
+        lasted = crystal and t_s - watched.begin_s >= self.stable_for_s
+        if lasted and watched.looks >= self.stable_looks:
+            self.stable[name] = _since(tuple(watched.seen))
+            del self._watched[name]
 
 
-def _stable(streak: _Streak) -> Stable:
-    if math.isnan(streak.before_s):
-        return Stable(streak.begin_s, math.nan, from_start=True)
-    gap_s = streak.begin_s - streak.before_s
-    return Stable(streak.before_s + 0.5 * gap_s, gap_s / math.sqrt(12.0), from_start=False)
+def _evidence(crystal: bool, power: float) -> float:
+    """What a look says for a crystal that has stayed, against one that comes and goes."""
+    if crystal:
+        return -math.log(_COMES_AND_GOES)
+    return math.log(max(1.0 - power, 1e-9) / (1.0 - _COMES_AND_GOES * power))
+
+
+def _since(seen: tuple[tuple[float, bool, float], ...]) -> Stable:
+    """When a crystal that has stayed appeared: after one of the looks without, by their likelihood."""
+    times, crystal, power = (np.array(column) for column in zip(*seen, strict=True))
+    evidence = np.array([_evidence(bool(c), p) for c, p in zip(crystal, power, strict=True)])
+    onward = np.cumsum(evidence[::-1])[::-1]
+    after = 1 + np.flatnonzero(~crystal[:-1])
+    # at such a look there was none, not merely none that was found
+    none = np.log((1.0 - _COMES_AND_GOES) / (1.0 - _COMES_AND_GOES * power[after - 1]))
+    weight = np.exp(np.concatenate([[onward[0]], onward[after] + none]) - onward.max())
+    share = weight / weight.sum()
+    if share[0] > 0.5:
+        return Stable(float(times[0]), math.nan, from_start=True)
+    middle, gap = 0.5 * (times[after - 1] + times[after]), times[after] - times[after - 1]
+    share = share[1:] / share[1:].sum()
+    mean = float(share @ middle)
+    variance = float(share @ (np.square(middle - mean) + np.square(gap) / 12.0))
+    return Stable(mean, math.sqrt(variance), from_start=False)

@@ -16,7 +16,7 @@ from acquire.measure.crystallinity.superlattice import (
     SuperlatticeOptions,
     measure_superlattice,
 )
-from acquire.measure.particles import ParticleEstimator
+from acquire.measure.scale import pixel_size_of
 from acquire.stream.records import Estimate, Quantity, Value
 from acquire.units import Nanometres, show
 
@@ -58,11 +58,7 @@ class SuperlatticeEstimator:
             chosen = SuperlatticeSettings.model_validate(dict(options))
         except ValidationError as error:
             raise ConfigError(explain(error, f"estimate.{name}", SuperlatticeSettings)) from error
-        # the one place that reads a stream's pixel size, with its refusals
-        loose = {"smallest_diameter": "1000 nm", "expected_diameter": "1000 nm"}
-        self.pixel_size_nm = ParticleEstimator(
-            name, spec, channel, {**loose, "largest_diameter": "1000 nm"}
-        ).pixel_size_nm
+        self.pixel_size_nm = pixel_size_of(name, spec, channel)
         coarsest = chosen.lattice * (1 - chosen.tolerance) / 2
         if self.pixel_size_nm > coarsest:
             raise ConfigError(

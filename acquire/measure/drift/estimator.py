@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acquire.config import explain
-from acquire.errors import ConfigError, MeasureError, UnitError
+from acquire.errors import ConfigError, MeasureError
 from acquire.instruments import ChannelSpec, Frame, StreamSpec
 from acquire.measure.drift.follow import Followed, Follower
 from acquire.measure.drift.prepared import prepare
 from acquire.measure.drift.summing import CorrectedSum
+from acquire.measure.scale import pixel_size_of
 from acquire.stream.records import Estimate, Quantity, Value
 from acquire.stream.shifting import AppliedShift, Steering, WantedShift
-from acquire.units import Nanometres, convert
+from acquire.units import Nanometres
 
 _BLANK_SHARE = 0.02
 """An image this much darker than the last one that was followed was taken with the beam off."""
@@ -89,7 +90,7 @@ class DriftEstimator:
         self.stream = spec.name
         self.channel = channel
         self.options = chosen
-        self.pixel_size_nm = _pixel_size_nm(name, spec, channel)
+        self.pixel_size_nm = pixel_size_of(name, spec, channel)
         self._spec = spec
         shape = spec.channels[channel].shape
         sides = [length * self.pixel_size_nm for length in shape]
@@ -252,27 +253,3 @@ class _Adding:
         self.total = total
         self.place = place
         self.first = first
-
-
-def _pixel_size_nm(name: str, spec: StreamSpec, channel: str) -> float:
-    shown = spec.channels.get(channel)
-    if shown is None or shown.dims != ("y", "x"):
-        raise ConfigError(
-            f"estimate.{name}: {spec.name}.{channel} is no image with dimensions (y, x). Choose a "
-            f"detector of {spec.name!r}: {', '.join(sorted(spec.channels)) or 'it has none'}."
-        )
-    try:
-        y_nm, x_nm = (
-            convert(shown.axes[dim].step, shown.axes[dim].unit, "nm") for dim in ("y", "x")
-        )
-    except (KeyError, UnitError) as error:
-        raise ConfigError(
-            f"estimate.{name}: the pixel size of {spec.name}.{channel} is unknown. The scan's "
-            "driver must give it; calibrate the scan."
-        ) from error
-    if not (math.isfinite(x_nm) and x_nm > 0) or not math.isclose(y_nm, x_nm, rel_tol=1e-3):
-        raise ConfigError(
-            f"estimate.{name}: pixels of {y_nm:g} × {x_nm:g} nm in {spec.name}.{channel}; "
-            "square pixels of a positive size are needed. Calibrate the scan."
-        )
-    return x_nm

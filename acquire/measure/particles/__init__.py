@@ -1,7 +1,7 @@
 """Particle sizes from detector images: pure functions, and a live estimator on top of them."""
 
 from acquire.measure.particles.background import Film, film_level, find_film
-from acquire.measure.particles.calibrate import ShapeCalibration, calibrate_shape
+from acquire.measure.particles.calibrate import ShapeCalibration, ShapePool, calibrate_shape
 from acquire.measure.particles.channels import ChannelScore, choose_channel, score_channels
 from acquire.measure.particles.detect import Detection, Known, detect
 from acquire.measure.particles.distributions import SizeDistribution, fit_lognormal, fit_lsw
@@ -33,6 +33,7 @@ __all__ = [
     "Segmenter",
     "Shape",
     "ShapeCalibration",
+    "ShapePool",
     "SizeDistribution",
     "Sizes",
     "SummaryContext",

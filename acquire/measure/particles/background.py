@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.compiled import compiled
+from acquire.measure.particles.arrays import in_order, middle
 from acquire.measure.particles.pixels import block_means, spread
 
 _CUT = 2.5
@@ -122,18 +123,33 @@ def _surface(coarse: NDArray[np.float32], free: NDArray[np.bool_]) -> NDArray[np
     rows, columns = coarse.shape
     normal = 1e-9 * np.eye(6)
     pull = np.zeros(6)
-    term = np.ones(6)
+    powers_y, powers_x = (0, 1, 0, 2, 1, 0), (0, 0, 1, 0, 1, 2)
+    at = (2.0 * np.arange(columns) + 1.0) / columns - 1.0
     for i in range(rows):
         y = (2.0 * i + 1.0) / rows - 1.0
+        # sums over a row of x^0 … x^4, and of the level times x^0 … x^2
+        n, x1, x2, x3, x4, c0, c1, c2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for j in range(columns):
             if not free[i, j]:
                 continue
-            x = (2.0 * j + 1.0) / columns - 1.0
-            term[1], term[2], term[3], term[4], term[5] = y, x, y * y, y * x, x * x
-            for a in range(6):
-                pull[a] += term[a] * coarse[i, j]
-                for b in range(a + 1):
-                    normal[a, b] += term[a] * term[b]
+            x, level = at[j], coarse[i, j]
+            square = x * x
+            n += 1.0
+            x1 += x
+            x2 += square
+            x3 += square * x
+            x4 += square * square
+            c0 += level
+            c1 += level * x
+            c2 += level * square
+        if n == 0.0:
+            continue
+        along_x, levels = (n, x1, x2, x3, x4), (c0, c1, c2)
+        for a in range(6):
+            pull[a] += y ** powers_y[a] * levels[powers_x[a]]
+            for b in range(a + 1):
+                power = powers_x[a] + powers_x[b]
+                normal[a, b] += y ** (powers_y[a] + powers_y[b]) * along_x[power]
     for a in range(6):
         for b in range(a):
             normal[b, a] = normal[a, b]
@@ -200,7 +216,7 @@ def _mode(rest: NDArray[np.float32], free: NDArray[np.bool_]) -> float:
     """Centre of the free film's own distribution: the midpoint of its shortest half."""
     values = rest.ravel()[free.ravel()]
     step = max(1, values.size // _SAMPLE)
-    ordered = np.sort(values[::step])
+    ordered = in_order(values[::step].copy())
     half = ordered.size // 2
     if half < 8:
         return float(ordered[half]) if ordered.size else 0.0
@@ -218,7 +234,7 @@ def _noise_below(rest: NDArray[np.float32]) -> float:
     step = max(1, flat.size // (2 * _SAMPLE)) | 1
     sample = flat[::step]
     below = sample[sample < 0]
-    return 1.4826 * float(np.median(-below)) if below.size else 0.0
+    return -1.4826 * middle(below)
 
 
 @compiled

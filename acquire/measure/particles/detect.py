@@ -26,9 +26,11 @@ from acquire.measure.particles.shapes import BlurredDome
 _GROW_SNR = 2.5
 _KNOWN_SNR = 3.2
 _CANDIDATE_SNR = 4.3
-_FALSE_SHARE = 0.0007
+FALSE_SHARE = 0.0007
 """Beside many particles, so many false ones per particle are allowed."""
 _SURE = 4
+_FAINT = 2.0
+"""Particles of up to so many times the threshold tell of more that lie below it."""
 _VALLEY = 0.25
 """A dip between two peaks of this share of the lower one is a neck."""
 
@@ -78,6 +80,8 @@ class Detection:
     """Highest filtered contrast over its noise at every known place."""
     candidates_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     """Places (n, 2) as (y, x) worth another look: too faint for one frame."""
+    start_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    """(n, 3) y, x and footprint radius known better than by a centroid, NaN where not; or empty."""
 
     def __len__(self) -> int:
         return len(self.peak)
@@ -174,16 +178,17 @@ def _lenient(
 ) -> float:
     """Seed threshold that lets pass a small share of the particles as false ones.
 
-    A film full of particles gives more of them than ``false_islands`` away by its faint ones: as in
+    A film full of faint particles gives more of them than ``false_islands`` away: as in
     the control of the false discovery rate (Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57:289).
-    ``peaks_snr`` falls.
+    Where all stand out clearly nothing is gained by it. ``peaks_snr`` falls.
     """
     threshold = strict
     for _ in range(4):
-        many = int(np.count_nonzero(peaks_snr > threshold)) - _SURE
+        faint = (peaks_snr > threshold) & (peaks_snr < _FAINT * threshold)
+        many = int(np.count_nonzero(faint)) - _SURE
         if many <= 0:
             break
-        threshold = min(strict, seed_threshold(rate, max(false_islands, _FALSE_SHARE * many)))
+        threshold = min(strict, seed_threshold(rate, max(false_islands, FALSE_SHARE * many)))
     return max(threshold, _CANDIDATE_SNR) if strict >= _CANDIDATE_SNR else strict
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from scipy.spatial import KDTree
 from acquire.config import explain
 from acquire.errors import ConfigError, MeasureError
 from acquire.instruments import AnyArray, Frame, StreamSpec
-from acquire.measure.particles.calibrate import calibrate_shape
+from acquire.measure.particles.calibrate import ShapePool
 from acquire.measure.particles.level import LevelWatch
-from acquire.measure.particles.live_options import EstimatorOptions, pixel_size_of
+from acquire.measure.particles.live_options import EstimatorOptions
 from acquire.measure.particles.live_quantities import LIVE_COLUMNS, LIVE_QUANTITIES
 from acquire.measure.particles.measure import (
     ParticleMeasurement,
@@ -28,7 +28,8 @@ from acquire.measure.particles.measure import (
 from acquire.measure.particles.places import PlaceMemory
 from acquire.measure.particles.prepare import Segmenter
 from acquire.measure.particles.summary import no_values
-from acquire.measure.particles.warm import warm_up
+from acquire.measure.particles.warm import begin_warm_up
+from acquire.measure.scale import pixel_size_of
 from acquire.measure.tracking import (
     EventKind,
     GrowthWindow,
@@ -45,6 +46,8 @@ _LEAST_SPAN = 0.25
 _STALE = 0.25
 """Share of the window after which a rate without new sizes is stale; after twice that it is none."""
 _SHOWS_SNR = 3.5
+_NO_CALIBRATION = {"blank", "saturated", "polarity"}
+"""Frames with these flags do not tell the shape of particles."""
 _NAN = Value(math.nan, math.nan)
 
 
@@ -85,7 +88,9 @@ class ParticleEstimator:
             )
         declared = spec.channels[channel]
         self._shape, self._type = tuple(declared.shape), np.dtype(declared.dtype)
-        self._calibrating: list[AnyArray] | None = [] if chosen.exponent == "calibrate" else None
+        self._calibrating: ShapePool | None = None
+        if chosen.exponent == "calibrate":
+            self._calibrating = ShapePool(self.pixel_size_nm, self.options)
         self._calibrate_frames = chosen.calibrate_frames
         footprint = 2.0 / self.options.diameter_per_radius
         height, width = (side * self.pixel_size_nm for side in self._shape)
@@ -99,13 +104,18 @@ class ParticleEstimator:
         self._doubt = dict.fromkeys(EventKind, 0.0)
         self._ended: dict[int, TrackEvent] = {}
         self._t_s = -math.inf
-        _ready()
+        self._warm = begin_warm_up(self._type)
+
+    def prepare(self) -> None:
+        """Wait until all is compiled, which takes up to a minute the first time on a machine."""
+        self._warm.wait()
 
     def update(self, frame: Frame) -> Estimate | None:
         """Measure one frame; None if it lacks the channel."""
         image = frame.data.get(self.channel)
         if image is None:
             return None
+        self.prepare()
         measured = _measure(
             image,
             self._shape,
@@ -117,8 +127,13 @@ class ParticleEstimator:
             self._places.trusted,
         )
         estimate = self.follow(frame, measured)
-        if self._calibrating is not None and "blank" not in measured.flags:
-            self._calibrate(image, measured)
+        if (
+            self._calibrating is not None
+            and measured.context is not None
+            and estimate is not None
+            and not _NO_CALIBRATION.intersection(estimate.flags)
+        ):
+            self._calibrate(self._calibrating, image)
         return estimate
 
     def measurer(self) -> Callable[[Frame], ParticleMeasurement | None]:
@@ -194,9 +209,13 @@ class ParticleEstimator:
                 taken_back = self._ended.pop(event.track)
                 self._counts[taken_back.kind] -= 1
                 self._doubt[taken_back.kind] -= _doubt(taken_back)
+                if taken_back.kind is EventKind.DISAPPEARANCE:
+                    self._doubt[EventKind.MERGE] -= _doubt(taken_back)
                 continue
             self._counts[event.kind] += 1
             self._doubt[event.kind] += _doubt(event)
+            if event.kind is EventKind.DISAPPEARANCE:
+                self._doubt[EventKind.MERGE] += _doubt(event)  # it may have been one
             if event.kind in (EventKind.MERGE, EventKind.DISAPPEARANCE):
                 self._ended[event.track] = event
         if any(event.kind is EventKind.FIELD_MOVED for event in tracked.events):
@@ -262,18 +281,16 @@ class ParticleEstimator:
             shows |= (apart <= gate) & (measured.known_snr[nearest] > _SHOWS_SNR)
         return found, len(expected), int(shows.sum())
 
-    def _calibrate(self, image: AnyArray, measured: ParticleMeasurement) -> None:
-        """Keep the image; once there are enough, calibrate on them and hold what comes out."""
-        if self._calibrating is None or measured.context is None:
-            return
-        self._calibrating.append(np.array(image))
-        if len(self._calibrating) < self._calibrate_frames:
+    def _calibrate(self, pool: ShapePool, image: AnyArray) -> None:
+        """Take the profiles; once there are enough, calibrate on them and hold what comes out."""
+        pool.add(image)
+        if len(pool) < self._calibrate_frames:
             return
         try:
-            found = calibrate_shape(self._calibrating, self.pixel_size_nm, self.options)
+            found = pool.calibrate()
         except MeasureError:
             # too few particles yet: the frames to come may show more
-            self._calibrating.pop(0)
+            pool.forget_oldest()
             return
         self.options = found.applied_to(self.options)
         self._calibrating = None
@@ -296,11 +313,6 @@ def with_segmenter(segmenter: Segmenter) -> type[ParticleEstimator]:
 def _doubt(event: TrackEvent) -> float:
     """Variance of a count that an event adds."""
     return event.confidence * (1 - event.confidence)
-
-
-@cache
-def _ready() -> None:
-    warm_up()
 
 
 def _untracked(rows: int) -> dict[str, AnyArray]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from acquire.measure.particles.arrays import negative_side_sigma
+from acquire.measure.particles.arrays import (
+    middle_rises,
+    negative_side_sigma,
+    noise_by_part,
+)
 from acquire.measure.particles.background import Film
-from acquire.measure.particles.pixels import multiply_by, spread
+from acquire.measure.particles.pixels import multiply_by
 from acquire.measure.particles.shapes import BlurredDome
 from acquire.measure.particles.smoothing import evenness, smooth, wide_mean
 
@@ -25,9 +31,11 @@ def seed_threshold(rate: float, false_islands: float) -> float:
     """Threshold, in σ, that maxima of noise of such a :func:`peak_rate` exceed ``false_islands`` times."""
     if rate <= 0.0:
         return np.inf
-    u = 5.0
+    u, before = 5.0, 0.0
     for _ in range(30):
-        u = float(np.sqrt(2.0 * np.log(max(rate * u / false_islands, 20.0))))
+        if abs(u - before) < 1e-12:
+            break
+        before, u = u, math.sqrt(2.0 * math.log(max(rate * u / false_islands, 20.0)))
     return u
 
 
@@ -40,13 +48,8 @@ def peak_rate(smoothed: NDArray[np.float32], sigma: float) -> float:
     if sigma == 0.0:
         return 0.0
     step = max(1, int((smoothed.size / _SAMPLE) ** 0.5))
-    here = smoothed[1::step, 1::step]
-    below = here < 0  # the film alone; a particle's flank is no noise
-    deviations = []
-    for other in (smoothed[:-1:step, 1::step], smoothed[1::step, :-1:step]):
-        rise = (here - other)[below]
-        deviations.append(1.4826 * float(np.median(np.abs(rise))) / sigma if rise.size else 0.0)
-    return float(smoothed.size * deviations[0] * deviations[1] / (2 * np.pi) ** 1.5)
+    down, across = (1.4826 * rise / sigma for rise in middle_rises(smoothed, step))
+    return float(smoothed.size * down * across / (2 * np.pi) ** 1.5)
 
 
 def best_filter(
@@ -57,10 +60,10 @@ def best_filter(
     top, left = max(0, (rows - _TRIAL) // 2), max(0, (columns - _TRIAL) // 2)
     part = np.ascontiguousarray(coarse[top : top + _TRIAL, left : left + _TRIAL])
     best, best_score = (0.5 * radius, False), 0.0
-    for share in _SMOOTHINGS:
-        scale = max(share * radius, 0.6)
-        surround = _SURROUND * scale
-        centre = [float(dome(np.zeros(1), np.array([radius]), s)[0]) for s in (scale, surround)]
+    scales = np.maximum(np.array(_SMOOTHINGS) * radius, 0.6)
+    blurs = np.stack([scales, _SURROUND * scales], axis=1)
+    heights = dome(np.zeros(blurs.shape), np.full(blurs.shape, radius), blurs).tolist()
+    for (scale, surround), centre in zip(blurs.tolist(), heights, strict=True):
         smoothed = smooth(part, scale)
         wide = wide_mean(part, surround)
         for band_pass, height in ((False, centre[0]), (True, centre[0] - centre[1])):
@@ -85,13 +88,11 @@ def even_noise(filtered: NDArray[np.float32], film: Film, factor: int) -> NDArra
     step = max(1, int((filtered.size / _SAMPLE) ** 0.5))
     level = np.log(np.maximum(film.nodes, film.floor))
     level -= level.mean()
-    sample = filtered[::step, ::step]
-    at = spread(level, film.cell_px / (factor * step), sample.shape).ravel()
-    sample = sample.ravel()
-    ends = np.quantile(at, [0.25, 0.5, 0.75])
-    part = np.searchsorted(ends, at)
-    middle = np.array([at[part == k].mean() if (part == k).any() else 0.0 for k in range(4)])
-    noise = np.array([negative_side_sigma(sample[part == k]) for k in range(4)])
+    sample = np.ascontiguousarray(filtered[::step, ::step])
+    at = np.ones_like(sample)
+    multiply_by(at, level, film.cell_px / (factor * step))
+    ends = np.quantile(at[::2, ::2], [0.25, 0.5, 0.75]).astype(np.float32)
+    middle, noise = noise_by_part(sample, at, ends)
     if np.ptp(middle) < 0.05 or noise.min() <= 0:
         return filtered
     power = float(np.clip(-np.polyfit(middle, np.log(noise), 1)[0], 0.0, 0.5))

@@ -16,7 +16,7 @@ from acquire.measure.particles.shapes import blur_row, dome_at
 _ROUNDS = 3
 _FIRST_GRID = np.geomspace(0.5, 2.0, 11)
 NEXT_GRID = np.geomspace(0.86, 1.16, 5)
-_NEAR = 0.02
+_NEAR = 0.05
 """A centre that moves by less than this many pixels is found."""
 
 
@@ -121,12 +121,13 @@ def _plain_fit(
 ) -> tuple[float, float, float]:
     """χ² (for unit variance of a film pixel), height and offset at a radius; no texture."""
     row, along = blur_row(blur / radius)
+    inverse = 1.0 / radius
     s0, s1, s2, t0, t1, t2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(n):
         weight = profile[k, 2] / noise[k]
         if weight == 0.0:
             continue
-        f = dome_at(values, profile[k, 1] / radius, row, along)
+        f = dome_at(values, profile[k, 1] * inverse, row, along)
         m = profile[k, 0]
         s0 += weight
         s1 += weight * f

@@ -14,6 +14,7 @@ from acquire.instruments import AnyArray
 from acquire.measure.particles.checks import UNMEASURABLE, check_image, image_flags
 from acquire.measure.particles.detect import Known
 from acquire.measure.particles.options import ParticleOptions
+from acquire.measure.particles.polarity import seems_inverted
 from acquire.measure.particles.prepare import Segmenter, check_scale, prepare
 from acquire.measure.particles.summary import SummaryContext, no_values, summarise
 from acquire.measure.particles.tables import empty_table, tabulate
@@ -24,8 +25,6 @@ __all__ = ["ParticleMeasurement", "ParticleOptions", "empty_table", "measure_par
 _KNOWN_REACH_NM = 2.0
 _TRUSTED_SHARE = 0.8
 """Where places are known from earlier frames, particles this much fainter are found."""
-_DIPS_PER_RISE = 2
-_FEWEST_DIPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,12 @@ def measure_particles(
     is there now is told as ``known_snr``, and where ``trusted`` (n,) a fainter particle is accepted.
     A ``segmenter`` says where particles are in hotstage's stead.
 
-    An image that cannot be measured (not finite, beam off, constant) gives NaN values and a flag;
+    An image that cannot be measured (not finite, beam off, constant, ``incomplete``: rows repeat or
+    are dark, as if the scan had not been recorded to its end) gives NaN values and a flag;
     an empty field gives count 0, NaN diameters and ``no_particles``. Flags that accompany numbers:
     ``saturated``, ``few_particles``, ``near_limit`` (many particles barely above the noise, or
-    below the smallest diameter: small ones are missed and the mean is too high), ``many_unfitted``,
+    below the smallest diameter: small ones are missed and the mean is too high), ``many_unfitted``, ``crowded`` (so many overlap
+    that others are hidden under them: the count is too low and the mean too high),
     ``polarity`` (the film has dips rather than rises: the polarity is probably wrong).
 
     Raises:
@@ -86,7 +87,7 @@ def measure_particles(
         known = Known(known_nm / pixel_size_nm, relied, _KNOWN_REACH_NM / pixel_size_nm)
     ready = prepare(image, pixel_size_nm, options, known, segmenter)
     found = ready.found
-    if found.dips > _DIPS_PER_RISE * found.rises and found.dips >= _FEWEST_DIPS:
+    if seems_inverted(image, pixel_size_nm, options, found):
         flags = (*flags, "polarity")
     sized = tabulate(ready, options, pixel_size_nm, given=segmenter is not None)
     near = int(np.count_nonzero(sized.table["snr"] < 1.25 * found.seed_snr))
@@ -121,5 +122,6 @@ def plain_image(image: NDArray[Any]) -> NDArray[Any]:
     if image.dtype.kind not in "uif":
         return image
     if image.dtype not in (np.uint8, np.uint16, np.float32):
-        image = image.astype(np.float32)
+        with np.errstate(over="ignore"):  # inf is then told as such
+            image = image.astype(np.float32)
     return np.ascontiguousarray(image)

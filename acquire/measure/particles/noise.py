@@ -7,7 +7,7 @@ crowded image would give.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from scipy import optimize
 
 from acquire.compiled import compiled
 
-_PAIRS = 12_000
-"""Pairs of pixels per direction and lag that are looked at, about."""
+_SAMPLED_ROWS = 32
+"""Rows in which pairs of pixels are looked at."""
 _LAGS = np.array([0, 1, 2, 3, 5, 8, 12, 18, 28, 48])
 _WIDTHS = np.array([0.8, 1.2, 1.8, 2.7, 4.0, 6.0, 9.0, 14.0, 21.0])
 _ANGLES = 16
@@ -29,6 +29,16 @@ class FilmNoise:
     white: float
     texture: NDArray[np.float64]
     """Covariance of two pixels at 0, 1, 2 … pixels from each other, without the white part."""
+    gaussians: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """(n, 2) variances and widths (px) of the Gaussians that the texture is the sum of."""
+
+    def power(self, wavenumber: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Power spectrum in px² at wavenumbers in rad/px."""
+        total = np.full(wavenumber.shape, self.white)
+        for variance, width in self.gaussians:
+            spread = np.exp(-0.5 * np.square(wavenumber * width))
+            total += variance * 2.0 * np.pi * width**2 * spread
+        return total
 
     def ring_texture(self, rings: int, width_px: float) -> NDArray[np.float64]:
         """Covariance (ring, ring) that the texture gives to averages over rings about one centre.
@@ -75,8 +85,7 @@ def film_noise(
     uncertainty is taken as none. ``reach`` is the largest distance of interest in pixels.
     """
     lags = _LAGS[max(reach, 4) >= _LAGS]
-    step = max(1, contrast.size // _PAIRS) | 1
-    total, pairs = _correlate(contrast, free, factor, lags, step)
+    total, pairs = _correlate(contrast, free, factor, lags, _SAMPLED_ROWS)
     correlation = total / np.maximum(pairs, 1.0)
     uncertainty = correlation[0] / np.sqrt(np.maximum(pairs, 1.0))
     if len(lags) < 4 or correlation[0] <= 0.0 or correlation[1] < 2.0 * uncertainty[1]:
@@ -91,7 +100,8 @@ def film_noise(
     share *= top / max(float(share.sum()), 1e-30)
     at = np.arange(int(4.0 * float(widths[share > 0].max(initial=1.0))) + 2)
     texture = np.exp(-0.5 * np.square(at[:, None] / widths)) @ share
-    return FilmNoise(max(float(correlation[0]) - top, 1e-30), texture)
+    gaussians = np.stack([share, widths], axis=1)[share > 0]
+    return FilmNoise(max(float(correlation[0]) - top, 1e-30), texture, gaussians)
 
 
 @compiled
@@ -100,32 +110,69 @@ def _correlate(
     free: NDArray[np.bool_],
     factor: int,
     lags: NDArray[np.int64],
-    step: int,
+    sampled: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of products and numbers of pairs, by lag, from every ``step``-th pixel along y and x."""
+    """Sums of products and numbers of pairs, by lag, of the pixels of ``sampled`` rows.
+
+    Each is paired with those to its right and below it.
+    """
     rows = min(contrast.shape[0], free.shape[0] * factor)
     columns = min(contrast.shape[1], free.shape[1] * factor)
-    total = np.zeros(lags.shape[0])
-    pairs = np.zeros(lags.shape[0])
-    mean, count = 0.0, 0
-    for at in range(0, rows * columns, step):
-        i, j = at // columns, at % columns
-        if free[i // factor, j // factor]:
-            mean += contrast[i, j]
-            count += 1
-    mean /= max(count, 1)
-    for at in range(0, rows * columns, step):
-        i, j = at // columns, at % columns
-        if not free[i // factor, j // factor]:
-            continue
-        here = contrast[i, j] - mean
-        for k in range(lags.shape[0]):
-            n = i + lags[k]
-            if n < rows and free[n // factor, j // factor]:
-                total[k] += here * (contrast[n, j] - mean)
-                pairs[k] += 1.0
-            n = j + lags[k]
-            if k > 0 and n < columns and free[i // factor, n // factor]:
-                total[k] += here * (contrast[i, n] - mean)
-                pairs[k] += 1.0
-    return total, pairs
+    count = lags.shape[0]
+    step = max(1, rows // sampled)
+    first = (rows - 1) % step // 2
+    here, there = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    seen, also = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    total, pixels = 0.0, 0.0
+    for i in range(first, rows, step):
+        _free_row(contrast[i], free[i // factor], factor, np.float32(0.0), here, seen)
+        for j in range(columns):
+            total += here[j]
+            pixels += seen[j]
+    mean = np.float32(total / max(pixels, 1.0))
+    products = np.zeros((count, columns), np.float32)
+    both = np.zeros((count, columns), np.float32)
+    for i in range(first, rows, step):
+        _free_row(contrast[i], free[i // factor], factor, mean, here, seen)
+        for k in range(count):
+            n = lags[k]
+            _multiply(here, here[n:], products[k])
+            _multiply(seen, seen[n:], both[k])
+            if n == 0 or i + n >= rows:
+                continue
+            _free_row(contrast[i + n], free[(i + n) // factor], factor, mean, there, also)
+            _multiply(here, there, products[k])
+            _multiply(seen, also, both[k])
+    sums, pairs = np.zeros(count), np.zeros(count)
+    for k in range(count):
+        for j in range(columns):
+            sums[k] += products[k, j]
+            pairs[k] += both[k, j]
+    return sums, pairs
+
+
+@compiled
+def _free_row(
+    row: NDArray[np.float32],
+    free: NDArray[np.bool_],
+    factor: int,
+    mean: np.float32,
+    above: NDArray[np.float32],
+    seen: NDArray[np.float32],
+) -> None:
+    """Fill ``above`` with what a row exceeds the mean by, and ``seen`` with 1; 0 where not free."""
+    for block in range(seen.shape[0] // factor):
+        value = np.float32(free[block])
+        for j in range(block * factor, (block + 1) * factor):
+            seen[j] = value
+    for j in range(seen.shape[0]):
+        above[j] = (row[j] - mean) * seen[j]
+
+
+@compiled
+def _multiply(
+    one: NDArray[np.float32], other: NDArray[np.float32], into: NDArray[np.float32]
+) -> None:
+    """Add the products, as far as ``other`` goes."""
+    for j in range(min(one.shape[0], other.shape[0])):
+        into[j] += one[j] * other[j]

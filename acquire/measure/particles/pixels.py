@@ -24,7 +24,7 @@ def pixel_statistics(image: NDArray[Any]) -> tuple[float, float, float, int, boo
         row = image[i]
         row_low = row[0]
         row_high = row[0]
-        row_sum = 0.0
+        row_sum = 0 * row[0]  # integers are added as integers, several at a time
         for j in range(columns):
             value = row[j]
             row_low = min(row_low, value)
@@ -92,6 +92,7 @@ def contrast_over(
     level = np.empty(columns, np.float32)
     width = (columns // factor) * factor
     line = np.zeros(width, np.float32)
+    sums = np.zeros(columns // factor, np.float32)
     scale = np.float32(1.0 / (factor * factor))
     dark = np.float32(dark_level)
     lowest = np.float32(floor)
@@ -118,11 +119,16 @@ def contrast_over(
                 line[j] += out[j]
         if i % factor == factor - 1:
             means = small[i // factor]
+            if factor == 2:
+                for j in range(means.shape[0]):
+                    means[j] = (line[2 * j] + line[2 * j + 1]) * scale
+                continue
+            sums[:] = 0.0
+            for k in range(factor):
+                for j in range(means.shape[0]):
+                    sums[j] += line[j * factor + k]
             for j in range(means.shape[0]):
-                total = np.float32(0.0)
-                for k in range(j * factor, (j + 1) * factor):
-                    total += line[k]
-                means[j] = total * scale
+                means[j] = sums[j] * scale
     return contrast, small
 
 

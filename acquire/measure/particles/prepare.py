@@ -14,6 +14,9 @@ from acquire.measure.particles.background import Film, find_film
 from acquire.measure.particles.detect import Detection, Known, coarseness, detect
 from acquire.measure.particles.options import ParticleOptions
 from acquire.measure.particles.pixels import contrast_over
+from acquire.measure.particles.textured import find_textured
+
+_SMALLEST_FIELDS = 3.0
 
 Segmenter = Callable[[NDArray[Any]], NDArray[Any]]
 """Finds particles its own way: takes an image (y, x) as recorded, gives labels (y, x) of integers, 0
@@ -42,10 +45,18 @@ def prepare(
     """Film, contrast and detection of a measurable image (y, x).
 
     Raises:
-        MeasureError: the pixel is too coarse for the smallest diameter, or the segmenter's answer
-            is no label image.
+        MeasureError: the pixel is too coarse for the smallest diameter, the field too small for it,
+            or the segmenter's answer is no label image.
     """
     check_scale(pixel_size_nm, options)
+    field_nm = min(image.shape) * pixel_size_nm
+    if field_nm < _SMALLEST_FIELDS * options.smallest_diameter_nm:
+        raise MeasureError(
+            f"a field of {field_nm:.3g} nm is too small for particles of "
+            f"{options.smallest_diameter_nm:g} nm: the film around them must be seen, at least "
+            f"{_SMALLEST_FIELDS:g} diameters across. Use a larger field of view, or check the pixel "
+            f"size ({pixel_size_nm:g} nm)."
+        )
     per_px = pixel_size_nm * options.diameter_per_radius
     largest_px = min(options.largest_diameter_nm / per_px, min(image.shape) / 4)
     film = find_film(
@@ -69,6 +80,8 @@ def prepare(
         known=known,
         given=_checked(segmenter(image), image.shape) if segmenter else None,
     )
+    if segmenter is None:
+        found = find_textured(coarse, found, options, pixel_size_nm)
     return Prepared(contrast, coarse, film, found)
 
 

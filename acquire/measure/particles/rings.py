@@ -40,14 +40,19 @@ def ring_sums(
     """
     rows, columns = contrast.shape
     rings = min(int(reach / width), MOST_RINGS)
-    sums[:, :rings] = 0.0
-    harmonics = sums.shape[0] > 3
-    pixels, values, distances = sums[0], sums[1], sums[2]
     limit = (rings * width) * (rings * width)
-    inverse = np.float32(1.0 / width)
+    inverse, outermost = np.float32(1.0 / width), np.uint32(rings - 1)
     top, bottom = max(0, int(y - reach)), min(rows, int(y + reach) + 1)
-    last = labels.shape[1] - 1
+    harmonics = sums.shape[0] > 3
     away = np.empty(int(2.0 * reach) + 3, np.float32)
+    ring = np.empty(int(2.0 * reach) + 3, np.uint32)
+    first, known = min(max(0, int(x - reach)) // factor, labels.shape[1] - 1) * factor, -1
+    theirs = np.empty(int(2.0 * reach) + 2 * factor + 3, np.uint32)
+    # neighbours often share a ring: two sets of sums, so that neither waits for the other. The last
+    # place of each takes what is left out.
+    sets = np.zeros((2, MOST_RINGS + 1, 9 if harmonics else 3), np.float32)
+    even, odd = sets[0], sets[1]
+    unit = np.float32(1.0)
     for i in range(top, bottom):
         dy = i + 0.5 - y
         room = limit - dy * dy
@@ -55,38 +60,94 @@ def ring_sums(
             continue
         half = np.sqrt(room)
         left = max(0, int(np.ceil(x - half - 0.5)))
-        right = min(columns, int(np.floor(x + half - 0.5)) + 1)
+        count = min(columns, int(np.floor(x + half - 0.5)) + 1) - left
+        if count <= 0:
+            continue
+        if i // factor != known:
+            known = i // factor
+            whose = labels[min(known, labels.shape[0] - 1), first // factor :]
+            _mark_others(whose, factor, name, theirs)
         square, start = np.float32(dy * dy), np.float32(left + 0.5 - x)
-        for k in range(right - left):
+        for k in range(count):
             dx = start + np.float32(k)
             away[k] = np.sqrt(square + dx * dx) * inverse
-        line, whose = contrast[i], labels[min(i // factor, labels.shape[0] - 1)]
-        first = left
-        while first < right:
-            block = first // factor
-            end = min((block + 1) * factor, right)
-            owner = whose[min(block, last)]
-            if owner == 0 or owner == name:
-                for j in range(first, end):
-                    if others.shape[0] and _inside(others, i + 0.5, j + 0.5):
-                        continue
-                    r = away[j - left]
-                    ring = min(np.uint32(r), np.uint32(rings - 1))
-                    value = line[j]
-                    pixels[ring] += 1.0
-                    values[ring] += value
-                    distances[ring] += r
-                    if harmonics:
-                        dx = start + np.float32(j - left)
-                        sums[3, ring] += value * dx
-                        sums[4, ring] += value * dy
-                        sums[5, ring] += dx
-                        sums[6, ring] += dy
-                        sums[7, ring] += dx * dx
-                        sums[8, ring] += dx * dy
-            first = end
-    distances[:rings] *= width
+            ring[k] = max(min(np.uint32(away[k]), outermost), theirs[left - first + k])
+        if others.shape[0]:
+            for k in range(count):
+                if _inside(others, i + 0.5, left + k + 0.5):
+                    ring[k] = MOST_RINGS
+        seen = contrast[i, left : left + count]
+        if harmonics:
+            _add_harmonics(even, ring, seen, away, start, np.float32(dy))
+            continue
+        for k in range(0, count - 1, 2):
+            a, b = ring[k], ring[k + 1]
+            even[a, 0] += unit
+            even[a, 1] += seen[k]
+            even[a, 2] += away[k]
+            odd[b, 0] += unit
+            odd[b, 1] += seen[k + 1]
+            odd[b, 2] += away[k + 1]
+        if count % 2:
+            a = ring[count - 1]
+            even[a, 0] += unit
+            even[a, 1] += seen[count - 1]
+            even[a, 2] += away[count - 1]
+    for k in range(rings):
+        for n in range(sets.shape[2]):
+            sums[n, k] = even[k, n] + odd[k, n]
+        sums[2, k] *= width
     return rings
+
+
+@compiled
+def _mark_others(
+    whose: NDArray[np.int32], factor: int, name: int, theirs: NDArray[np.uint32]
+) -> None:
+    """Set the place that takes what is left out where a pixel is another's, and 0 elsewhere."""
+    blocks = min(theirs.shape[0] // factor, whose.shape[0])
+    beyond = theirs[blocks * factor :]
+    if factor == 1:
+        for block in range(blocks):
+            owner = whose[block]
+            theirs[block] = np.uint32(MOST_RINGS if (owner != 0) & (owner != name) else 0)
+    elif factor == 2:
+        for block in range(blocks):
+            owner = whose[block]
+            place = np.uint32(MOST_RINGS if (owner != 0) & (owner != name) else 0)
+            theirs[2 * block] = place
+            theirs[2 * block + 1] = place
+    else:
+        for block in range(blocks):
+            owner = whose[block]
+            place = np.uint32(MOST_RINGS if (owner != 0) & (owner != name) else 0)
+            for j in range(block * factor, (block + 1) * factor):
+                theirs[j] = place
+    # an incomplete last block of the image counts to the one before it
+    beyond[:] = theirs[blocks * factor - 1]
+
+
+@compiled
+def _add_harmonics(
+    sums: NDArray[np.float32],
+    ring: NDArray[np.uint32],
+    seen: NDArray[np.float32],
+    away: NDArray[np.float32],
+    start: np.float32,
+    dy: np.float32,
+) -> None:
+    """Add a row of pixels to the nine sums of their rings."""
+    for k in range(seen.shape[0]):
+        at, value, dx = ring[k], seen[k], start + np.float32(k)
+        sums[at, 0] += np.float32(1.0)
+        sums[at, 1] += value
+        sums[at, 2] += away[k]
+        sums[at, 3] += value * dx
+        sums[at, 4] += value * dy
+        sums[at, 5] += dx
+        sums[at, 6] += dy
+        sums[at, 7] += dx * dx
+        sums[at, 8] += dx * dy
 
 
 @compiled

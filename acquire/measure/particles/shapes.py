@@ -30,6 +30,11 @@ _RADIUS_STEP = 0.01
 _RADIUS_MAX = 5.0
 _NODES = 240
 _BLUR_MIN, _BLUR_MAX, _BLUR_COUNT = 0.02, 1.5, 40
+_DAMPED = 8.7
+"""exp(-8.7²/2) is 4·10⁻¹⁷."""
+_PIECES = ((0.0, 0.5), (0.5, 1.0), (1.0, 3.0))
+"""Ranges of exponents inside which a dome changes smoothly: between them the solid is another."""
+_EXPONENT_STEP = 0.05
 
 
 class Shape(StrEnum):
@@ -91,14 +96,24 @@ def _cap_exponents() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _cap_spectrum(angle_deg: float, k: NDArray[np.float64]) -> NDArray[np.float64]:
     """K times the Hankel transform of a cap of unit radius and height, by quadrature."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    # ρ = sin φ takes the steep edge out of the integral
-    turn = 0.25 * np.pi * (nodes + 1.0)
-    rho, inside = np.sin(turn), np.square(np.cos(turn))
+    turn, weights, waves = _cap_waves()
     angle = math.radians(angle_deg)
+    inside = np.square(np.cos(turn))
     cap = np.sqrt(math.cos(angle) ** 2 + math.sin(angle) ** 2 * inside) - math.cos(angle)
-    cap *= weights * 0.25 * np.pi * np.cos(turn) * rho / (1.0 - math.cos(angle))
-    return np.asarray(k * (special.j0(k[:, None] * rho) @ cap), np.float64)
+    cap *= weights * np.cos(turn) * np.sin(turn) / (1.0 - math.cos(angle))
+    return np.asarray(k * np.einsum("kn,n->k", waves, cap), np.float64)
+
+
+@lru_cache(maxsize=1)
+def _cap_waves() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes φ and weights of a quadrature over 0 … π/2, and J0(k sin φ); for all angles the same.
+
+    ρ = sin φ takes the steep edge out of the integral.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    turn = 0.25 * np.pi * (nodes + 1.0)
+    waves = np.asarray(special.j0(_wave_numbers()[:, None] * np.sin(turn)), np.float64)
+    return turn, weights * 0.25 * np.pi, waves
 
 
 def _wave_numbers() -> NDArray[np.float64]:
@@ -110,6 +125,31 @@ def _waves() -> NDArray[np.float64]:
     """J0(k ρ) for every wave number and every ρ of the table; 11 MB, the same for all exponents."""
     radius = np.arange(0.0, _RADIUS_MAX, _RADIUS_STEP)
     return np.asarray(special.j0(_wave_numbers()[:, None] * radius), np.float64)
+
+
+@compiled
+def _transformed(
+    spectrum: NDArray[np.float64],
+    k: NDArray[np.float64],
+    waves: NDArray[np.float64],
+    blur: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Σ spectrum exp(-blur² k²/2) waves over k, as (blur, ρ), as far as the exponential is not 0.
+
+    Its own loop, and not a product by BLAS, whose last bits depend on the number of threads.
+    """
+    out = np.zeros((len(blur), waves.shape[1]))
+    for b in range(len(blur)):
+        row = out[b]
+        for i in range(len(k)):
+            damped = blur[b] * k[i]
+            if damped > _DAMPED:
+                break
+            share = spectrum[i] * np.exp(-0.5 * damped * damped)
+            wave = waves[i]
+            for r in range(len(row)):
+                row[r] += share * wave[r]
+    return out
 
 
 def half_height_radius(exponent: float) -> float:
@@ -151,12 +191,13 @@ class BlurredDome:
         return np.asarray(below * (1.0 - along) + above * along)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def blurred_dome(exponent: float) -> BlurredDome:
-    """The table for one exponent m ≥ 0.
+    """The table for one exponent m ≥ 0; 6 ms, and 0.1 s once.
 
     The Hankel transform of (1 - ρ²)^m is 2^m Γ(m+1) J_(m+1)(k) / k^(m+1) (Sonine's first finite
-    integral); the Gaussian multiplies it by exp(-s² k²/2).
+    integral); the Gaussian multiplies it by exp(-s² k²/2). Between 1/2 and 1 the solid is the
+    spherical cap of that :func:`cap_exponent`.
     """
     k = _wave_numbers()
     step = k[1] - k[0]
@@ -166,12 +207,30 @@ def blurred_dome(exponent: float) -> BlurredDome:
         spectrum = (
             2.0**exponent * special.gamma(exponent + 1) * special.jv(exponent + 1, k) / k**exponent
         )
-    blur = np.geomspace(_BLUR_MIN, _BLUR_MAX, _BLUR_COUNT)
-    damped = spectrum * step * np.exp(-0.5 * np.square(blur[:, None] * k))
-    # not by BLAS, whose last bits depend on its number of threads
-    values = np.einsum("bk,kr->br", damped, _waves())
+    values = _transformed(spectrum * step, k, _waves(), _blurs())
     values.setflags(write=False)
     return BlurredDome(exponent, values)
+
+
+def dome_between(exponent: float) -> BlurredDome:
+    """The same to 10⁻⁴ of the dome's height, in 0.3 ms once its neighbours on a grid are known.
+
+    A cubic through four tables; for a search, which looks at many exponents.
+    """
+    low, high = next((a, b) for a, b in _PIECES if exponent <= b or b == _PIECES[-1][1])
+    count = round((high - low) / _EXPONENT_STEP) + 1
+    first = min(max(int((exponent - low) / _EXPONENT_STEP) - 1, 0), count - 4)
+    nodes = [round(low + (first + i) * _EXPONENT_STEP, 6) for i in range(4)]
+    values = np.zeros_like(blurred_dome(nodes[0]).values)
+    for i, node in enumerate(nodes):
+        others = [other for j, other in enumerate(nodes) if j != i]
+        share = math.prod((exponent - other) / (node - other) for other in others)
+        values += share * blurred_dome(node).values
+    return BlurredDome(exponent, values)
+
+
+def _blurs() -> NDArray[np.float64]:
+    return np.asarray(np.geomspace(_BLUR_MIN, _BLUR_MAX, _BLUR_COUNT), np.float64)
 
 
 @compiled
@@ -186,8 +245,8 @@ def blur_row(blur_over_radius: float) -> tuple[int, float]:
 @compiled
 def dome_at(values: NDArray[np.float64], rho: float, row: int, along: float) -> float:
     """Height of the blurred dome at ρ = r/R; ``row`` and ``along`` come from :func:`blur_row`."""
-    across = min(rho, _RADIUS_MAX - 2 * _RADIUS_STEP) / _RADIUS_STEP
-    column = int(across)
+    across = min(rho, _RADIUS_MAX - 2 * _RADIUS_STEP) * (1.0 / _RADIUS_STEP)
+    column = np.uint32(across)
     across -= column
     below = values[row, column] * (1.0 - across) + values[row, column + 1] * across
     above = values[row + 1, column] * (1.0 - across) + values[row + 1, column + 1] * across

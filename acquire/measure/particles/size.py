@@ -7,16 +7,18 @@ probe are held, since fitting them per frame makes the mean diameter jump.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from acquire.measure.particles.centre import centre_domes, harmonic_covariance
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.fit import profile_domes
 from acquire.measure.particles.islands import free_film
-from acquire.measure.particles.noise import FilmNoise, film_noise
+from acquire.measure.particles.noise import FilmNoise, film_noise, ring_covariance
 from acquire.measure.particles.rings import MOST_RINGS
 from acquire.measure.particles.shapes import BlurredDome, half_height_radius
 from acquire.measure.particles.weigh import weigh_domes
@@ -26,6 +28,13 @@ PIXEL_VARIANCE = 1.0 / 12.0
 _NONLINEAR = 5.0
 """σ grows by this times its own share of the radius: measured on single domes at 20 e-/px."""
 _CLEAR_SIGNAL = 8.0
+_ROUGH = 0.5
+"""Texture's variance over the white one of a pixel from which it pulls centres."""
+_CENTRINGS = 2
+_FLAT = 0.75
+"""Height over that of the common steepness below which an unsure dome is looked at again,"""
+_UNSURE = 0.04
+"""and the relative σ of its radius from which it is unsure."""
 _NEAR_REACH = 1.25
 """For places alone less is enough."""
 _REACH = 1.5
@@ -66,6 +75,10 @@ class Profiles:
     """(n,) variance of a pixel of the film there."""
     texture: NDArray[np.float64]
     """(doubling, ring, ring) for widths of ½, 1, 2 … pixels; empty without texture."""
+    noise: FilmNoise = field(default_factory=lambda: FilmNoise(1.0, np.zeros(1)))
+    """That of the film, which they follow from."""
+    reach: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(n,) how far the rings go."""
 
 
 def fit_domes(
@@ -89,10 +102,15 @@ def fit_domes(
     of the free film of the same image; where a particle stands, shot noise follows the signal.
     """
     profiles = take_profiles(contrast, coarse, detection, dome, blur_px, brightness, shot)
-    blur = float(np.hypot(blur_px, np.sqrt(PIXEL_VARIANCE)))
-    how = (profiles.rings, profiles.count, profiles.width, profiles.white, profiles.texture)
-    steepness = common_steepness(profiles.fitted[:, 2], profiles.fitted[:, 3], profiles.white)
-    best = weigh_domes(profiles.fitted, *how, dome.values, blur, shot, steepness)
+    best = _weighed(profiles, dome, blur_px, shot)
+    flat = _too_flat(profiles, best)
+    if len(flat):
+        radius, height, offset = best[flat, 0], best[flat, 2], best[flat, 4]
+        steepness = common_steepness(profiles.fitted[:, 2], profiles.fitted[:, 3], profiles.white)
+        radius = np.sqrt(height * radius / steepness)
+        narrow = np.column_stack([radius, steepness * radius, offset])
+        _centre(profiles, flat, narrow, contrast, detection, dome, blur_px, shot)
+        best = _weighed(profiles, dome, blur_px, shot)
     # near the limit the fit is not linear, and its scatter exceeds what the information says
     share = np.minimum(best[:, 1] / np.maximum(best[:, 0], 1e-30), 1.0)
     best[:, 1] *= 1.0 + _NONLINEAR * share
@@ -108,6 +126,13 @@ def fit_domes(
         best[:, 6],
         overlapping(y, x, best[:, 0]),
     )
+
+
+def _too_flat(profiles: Profiles, best: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Uncertain particles much flatter than the others: fits that took in a bump beside a small dome."""
+    steepness = common_steepness(profiles.fitted[:, 2], profiles.fitted[:, 3], profiles.white)
+    flat = (best[:, 2] > 0) & (best[:, 2] < _FLAT * steepness * best[:, 0])
+    return np.nonzero(flat & (best[:, 1] > _UNSURE * best[:, 0]))[0]
 
 
 def take_profiles(
@@ -140,6 +165,10 @@ def take_profiles(
     )
     places, radius = first[:, :2] * factor, first[:, 2] * factor
     radius = np.clip(radius, 0.5 * start, 2.0 * start)
+    if len(detection.start_px):
+        better = np.isfinite(detection.start_px[:, 2])
+        places[better] = detection.start_px[better, :2]
+        radius[better] = detection.start_px[better, 2]
     reach = _REACH * radius + 3.0 * blur_px + 4.0
     fitted, rings, count, width = profile_domes(
         contrast,
@@ -160,10 +189,65 @@ def take_profiles(
     white = np.full(len(start), noise.white)
     if brightness is not None:
         white = white / np.maximum(brightness, 0.05)
-    return Profiles(fitted, rings, count, width, white, ring_textures(noise, width))
+    taken = Profiles(
+        fitted,
+        rings,
+        count,
+        width,
+        white,
+        ring_textures(noise, width),
+        noise,
+        reach,
+    )
+    if noise.texture[0] > _ROUGH * noise.white:
+        every = np.arange(len(fitted))
+        for _ in range(_CENTRINGS):
+            best = _weighed(taken, dome, blur_px, shot)
+            _centre(taken, every, best[:, [0, 2, 4]], contrast, detection, dome, blur_px, shot)
+    return taken
 
 
-def ring_textures(noise: FilmNoise, widths: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weighed(taken: Profiles, dome: BlurredDome, blur_px: float, shot: int) -> NDArray[np.float64]:
+    steepness = common_steepness(taken.fitted[:, 2], taken.fitted[:, 3], taken.white)
+    how = (taken.rings, taken.count, taken.width, taken.white, taken.texture)
+    blur = float(np.hypot(blur_px, np.sqrt(PIXEL_VARIANCE)))
+    return weigh_domes(taken.fitted, *how, dome.values, blur, shot, steepness)
+
+
+def _centre(
+    taken: Profiles,
+    which: NDArray[np.int64],
+    domes: NDArray[np.float64],
+    contrast: NDArray[np.float32],
+    detection: Detection,
+    dome: BlurredDome,
+    blur_px: float,
+    shot: int,
+) -> None:
+    """Centre some particles anew, in place, as ``domes`` (n, 3) of R, A, b."""
+    taken.fitted[which, 2:] = domes
+    centre_domes(
+        contrast,
+        detection.labels,
+        detection.factor,
+        which,
+        taken.fitted,
+        taken.rings,
+        taken.count,
+        taken.reach,
+        dome.values,
+        float(np.hypot(blur_px, np.sqrt(PIXEL_VARIANCE))),
+        shot,
+        taken.white,
+        ring_textures(taken.noise, taken.width, harmonic_covariance),
+    )
+
+
+def ring_textures(
+    noise: FilmNoise,
+    widths: NDArray[np.float64],
+    covariance: Callable[[NDArray[np.float64], int, float], NDArray[np.float64]] = ring_covariance,
+) -> NDArray[np.float64]:
     """Texture's covariance of rings of ½, 1, 2 … pixels, as far as such widths occur."""
     if not noise.texture.any():
         return np.zeros((0, 0, 0))
@@ -171,7 +255,7 @@ def ring_textures(noise: FilmNoise, widths: NDArray[np.float64]) -> NDArray[np.f
     present = {round(float(level)) for level in np.log2(np.unique(widths) / 0.5)}
     textures = np.zeros((levels, MOST_RINGS, MOST_RINGS))
     for level in present:
-        textures[level] = noise.ring_texture(MOST_RINGS, 0.5 * 2.0**level)
+        textures[level] = covariance(noise.texture, MOST_RINGS, 0.5 * 2.0**level)
     return textures
 
 

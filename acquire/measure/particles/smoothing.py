@@ -34,20 +34,22 @@ def smooth(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
         row = image[i]
         for j in range(columns):
             out[j] = half[0] * row[j]
-        for k in range(1, reach + 1):
+        inside = min(reach, i, rows - 1 - i)
+        k = 1
+        # two at a time, so that the sums are read and written half as often
+        while k < inside:
+            near, far = half[k], half[k + 1]
+            up, down, upper, lower = image[i - k], image[i + k], image[i - k - 1], image[i + k + 1]
+            for j in range(columns):
+                out[j] = out[j] + near * (up[j] + down[j]) + far * (upper[j] + lower[j])
+            k += 2
+        while k <= reach:
             weight = half[k]
-            if i - k >= 0 and i + k < rows:
-                up, down = image[i - k], image[i + k]
-                for j in range(columns):
-                    out[j] += weight * (up[j] + down[j])
-            elif i - k >= 0:
-                up = image[i - k]
-                for j in range(columns):
-                    out[j] += weight * up[j]
-            elif i + k < rows:
-                down = image[i + k]
-                for j in range(columns):
-                    out[j] += weight * down[j]
+            if i - k >= 0:
+                _add(out, weight, image[i - k])
+            if i + k < rows:
+                _add(out, weight, image[i + k])
+            k += 1
     smoothed = np.empty((rows, columns), np.float32)
     padded = np.zeros(columns + 2 * reach, np.float32)
     for i in range(rows):
@@ -56,15 +58,27 @@ def smooth(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
         out = smoothed[i]
         for j in range(columns):
             out[j] = half[0] * middle[j]
-        for k in range(1, reach + 1):
-            weight = half[k]
+        for k in range(1, reach, 2):
+            near, far = half[k], half[k + 1]
             left, right = padded[reach - k :], padded[reach + k :]
+            lefter, righter = padded[reach - k - 1 :], padded[reach + k + 1 :]
             for j in range(columns):
-                out[j] += weight * (left[j] + right[j])
+                out[j] = out[j] + near * (left[j] + right[j]) + far * (lefter[j] + righter[j])
+        if reach % 2:
+            weight = half[reach]
+            right = padded[2 * reach :]
+            for j in range(columns):
+                out[j] += weight * (padded[j] + right[j])
         scale = np.float32(1.0) / share_y[i]
         for j in range(columns):
             out[j] *= scale / share_x[j]
     return smoothed
+
+
+@compiled
+def _add(into: NDArray[np.float32], weight: np.float32, line: NDArray[np.float32]) -> None:
+    for j in range(into.shape[0]):
+        into[j] += weight * line[j]
 
 
 @compiled

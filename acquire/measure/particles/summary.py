@@ -16,24 +16,35 @@ from numpy.typing import NDArray
 from scipy import special
 
 from acquire.instruments import AnyArray
+from acquire.measure.particles.islands import own_share
 from acquire.stream.records import Quantity, Value
 
 NAN = Value(math.nan, math.nan)
 FEW = 5
+_SNR_POWER = 1.5
+_ODD = 2.5
+"""So many σ over what its size lets expect, a particle is no lucky one of many that were missed."""
+_RULE = 0.5
+"""Sum of squared distances, in ln d, from which the particles overrule the rule."""
+_CHANCE_SHARE = 0.5
+_MOST_MISSED = 0.15
+"""Share of particles missed, as their chances tell, from which small ones are too little known."""
 _MOST_LEFT_OUT = 0.25
 """Share of particles below the smallest diameter from which a mean of the others is too high."""
 
+_CROWD = 0.3
+"""Share of particles that overlap from which others are hidden by them in number."""
+
 _WRONG_IMAGE = ("saturated", "polarity")
-_FEW = (*_WRONG_IMAGE, "few_particles", "near_limit", "many_unfitted")
+_HIDDEN = (*_WRONG_IMAGE, "crowded", "many_unfitted")
+_FEW = (*_HIDDEN, "few_particles", "near_limit")
 """Near the detection limit the small particles are missed, which inflates a mean."""
 
 QUANTITIES = (
     Quantity("mean_diameter", "nm", "mean equivalent spherical diameter", _FEW),
     Quantity("median_diameter", "nm", "median equivalent spherical diameter", _FEW),
-    Quantity("count", "1", "particles whose centre lies in the image", _WRONG_IMAGE),
-    Quantity(
-        "areal_density", "1/µm²", "particles per area, corrected for the border", _WRONG_IMAGE
-    ),
+    Quantity("count", "1", "particles whose centre lies in the image", _HIDDEN),
+    Quantity("areal_density", "1/µm²", "particles per area, corrected for the border", _HIDDEN),
     Quantity("coverage", "1", "share of the image covered by particles", _WRONG_IMAGE),
 )
 
@@ -91,7 +102,8 @@ def summarise(
     table: Mapping[str, AnyArray], context: SummaryContext
 ) -> tuple[dict[str, Value], tuple[str, ...]]:
     """Values by quantity name, and flags ``no_particles``, ``few_particles``, ``near_limit`` (many
-    lie below the smallest diameter, and the mean is of the others), ``many_unfitted``.
+    lie below the smallest diameter, and the mean is of the others), ``many_unfitted``, ``crowded`` (many overlap, so that others are
+    hidden).
 
     Diameters are of particles that do not touch the border. The density weights each of these by
     the inverse of the area in which a particle of its size does not touch it (Miles-Lantuéjoul).
@@ -120,9 +132,13 @@ def summarise(
         return values, ("no_particles",)
     footprint = diameter * context.footprint_per_diameter
     area = context.height_nm * context.width_nm
-    covered = np.where(whole, np.pi / 4 * footprint**2, 0.0).sum()
+    disc = np.pi / 4 * footprint**2
+    touching = np.asarray(table.get("overlap", np.zeros(len(diameter)))) != 0
+    if touching.any():
+        y, x = (np.asarray(table[name], np.float64) for name in ("y_nm", "x_nm"))
+        disc *= own_share(y, x, 0.5 * footprint)
     # a cut particle covers about half of its circle
-    covered += 0.5 * np.where(border, np.pi / 4 * footprint**2, 0.0).sum()
+    covered = disc[whole].sum() + 0.5 * disc[border].sum()
     by_size = np.pi / 2 * footprint * context.footprint_per_diameter * sigma
     by_border = np.where(border, np.pi / 4 * footprint**2 * 0.3, 0.0)
     values["coverage"] = Value(
@@ -150,17 +166,25 @@ def summarise(
     weight /= weight.sum()
     mean = float((weight * sizes).sum())
     by_chance = (1.0 - np.where(fitted, chance, 1.0)) * np.square(weight * (sizes - mean))
-    mean_sigma = float(np.sqrt((np.square(weight * errors) + by_chance).sum()))
+    # the chances themselves are known to about half of what they change
+    by_rule = _CHANCE_SHARE * (mean - float(sizes.mean()))
+    by_sizing = float((np.square(weight * errors) + by_chance).sum())
+    by_member = _by_membership(table, context, mean) / n**2
+    mean_sigma = math.sqrt(by_sizing + by_rule**2 + by_member)
     values["mean_diameter"] = Value(mean, mean_sigma)
     spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
     values["median_diameter"] = Value(_median(sizes, weight), spread * mean_sigma)
     flags = []
-    if n < (1.0 - _MOST_LEFT_OUT) * np.count_nonzero(whole):
+    missed = float((1.0 / np.where(fitted, chance, 1.0) - 1.0).sum())
+    few_left = n < (1.0 - _MOST_LEFT_OUT) * np.count_nonzero(whole)
+    if few_left or missed > _MOST_MISSED * n:
         flags.append("near_limit")
     if n < FEW:
         flags.append("few_particles")
     if np.count_nonzero(~fitted) > 0.3 * n:
         flags.append("many_unfitted")
+    if np.count_nonzero(touching) > _CROWD * len(diameter):
+        flags.append("crowded")
     return values, tuple(flags)
 
 
@@ -169,15 +193,54 @@ def chance_to_find(
 ) -> NDArray[np.float64]:
     """Probability that a particle of such a diameter exceeds the threshold, at least 0.3.
 
-    The SNR that a diameter has on average is taken from the particles themselves, as a power 3/2
-    of the diameter (height grows as d, and so does the share of a small dome that the filter
-    keeps); about it the noise is normal with unit variance. Not lower than 0.3, so that one small
-    particle never stands for more than three.
+    The SNR that a diameter has on average is taken from the particles themselves: a power of the
+    diameter, near 3/2 (height grows as d, and so does the share of a small dome that the filter
+    keeps) but less where the filter sees a whole dome; about it lie the unit noise and the scatter
+    of the particles. Those near the threshold say little, since only the lucky ones were found.
+    Not lower than 0.3, so that one small particle never stands for more than three; and 1 for one that
+    stands out far more than its size lets expect: it is of another kind, or no particle.
     """
     if len(diameter_nm) < 3 or seed_snr <= 0:
         return np.ones(len(diameter_nm))
-    scale = float(np.median(snr / diameter_nm**1.5))
-    return np.asarray(np.maximum(special.ndtr(scale * diameter_nm**1.5 - seed_snr), 0.3))
+    expected, scatter = _usual_snr(diameter_nm, snr, seed_snr)
+    wide = np.hypot(1.0, scatter * expected)
+    chance = np.maximum(special.ndtr((expected - seed_snr) / wide), 0.3)
+    return np.where(snr - expected > _ODD * wide, 1.0, chance)
+
+
+def _usual_snr(
+    diameter_nm: NDArray[np.float64], snr: NDArray[np.float64], seed_snr: float
+) -> tuple[NDArray[np.float64], float]:
+    """SNR expected of each diameter, and the scatter of its logarithm beyond the noise."""
+    x, y = np.log(diameter_nm), np.log(snr)
+    expected = np.median(snr / diameter_nm**_SNR_POWER) * diameter_nm**_SNR_POWER
+    power = _SNR_POWER
+    for _ in range(2):
+        clear = expected > seed_snr + 1.0
+        if np.count_nonzero(clear) < FEW:
+            break
+        at, level = float(x[clear].mean()), float(np.median((y - power * x)[clear]))
+        away = x[clear] - at
+        # so many particles, spread so far, say more than the rule
+        known = (away * (y[clear] - y[clear].mean())).sum() + _SNR_POWER * _RULE
+        power = float(np.clip(known / ((away**2).sum() + _RULE), 1.0, 2.0))
+        level = float(np.median((y - power * x)[clear]))
+        expected = np.exp(level) * diameter_nm**power
+    rest = np.log(snr / expected)
+    own = (1.4826 * float(np.median(np.abs(rest)))) ** 2 - float(np.median(1.0 / expected)) ** 2
+    return np.asarray(expected), math.sqrt(min(max(own, 0.0), 0.09))
+
+
+def _by_membership(table: Mapping[str, AnyArray], context: SummaryContext, mean_nm: float) -> float:
+    """Variance of the sum of diameters, less the mean, by whether particles near the border are whole."""
+    x, y = np.asarray(table["x_nm"], np.float64), np.asarray(table["y_nm"], np.float64)
+    reach = np.minimum.reduce([x, y, context.width_nm - x, context.height_nm - y])
+    diameter = np.asarray(table["diameter_nm"], np.float64)
+    to_radius = 0.5 * context.footprint_per_diameter
+    # the centre along the border's normal is known about as well as the radius
+    sigma = math.sqrt(2.0) * to_radius * np.asarray(table["diameter_sigma_nm"], np.float64)
+    whole = special.ndtr((reach - to_radius * diameter) / np.maximum(sigma, 1e-9))
+    return float((whole * (1.0 - whole) * np.square(diameter - mean_nm)).sum())
 
 
 def _steadied(

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.instruments import AnyArray
+from acquire.measure.particles.border import fit_cut
 from acquire.measure.particles.detect import Detection
+from acquire.measure.particles.joint import untangle
 from acquire.measure.particles.options import ParticleOptions
 from acquire.measure.particles.prepare import Prepared
 from acquire.measure.particles.size import Sizes, cut_by_border, first_radius, fit_domes
@@ -47,9 +49,23 @@ def tabulate(
         brightness=ready.film.brightness(found.y_px, found.x_px),
         shot=options.shot,
     )
+    sizes = fit_cut(ready.coarse, contrast.shape, found, sizes, dome, probe_px, options.shot)
+    joint = np.zeros(len(found), np.bool_)
+    if not given:
+        told = untangle(
+            contrast,
+            ready.coarse,
+            found,
+            sizes,
+            dome,
+            probe_px,
+            largest_px=options.largest_diameter_nm / per_px,
+            shot=options.shot,
+        )
+        found, sizes, joint = told.found, told.sizes, told.joint
     by_mask = first_radius(found, dome, probe_px)
     cut = np.any(cut_by_border(found, contrast.shape), axis=0)
-    good = _good(sizes, by_mask, cut)
+    good = _good(sizes, np.where(joint, sizes.radius_px, by_mask), cut)
     reach = np.minimum.reduce(
         [sizes.y_px, sizes.x_px, contrast.shape[0] - sizes.y_px, contrast.shape[1] - sizes.x_px]
     )

@@ -16,7 +16,24 @@ from acquire.measure.particles.rings import MOST_RINGS
 from acquire.measure.particles.shapes import blur_row, dome_at
 
 _LAST_GRID = np.geomspace(0.7, 1.43, 7)
-_FINE_STEPS = np.array([0.03, 0.006])
+_Fit = tuple[
+    NDArray[np.float64],
+    float,
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    int,
+    bool,
+    float,
+    NDArray[np.float64],
+]
+"""Table of domes, blur, radii of the rings, whitened data and offset, the factor that whitens, rings,
+whether it is more than a diagonal, steepness, and room for a shape."""
+_CLEAR_RISE = 25.0
+"""χ² by which both neighbours on the grid must be worse for the rest of it not to be looked at."""
+_FINE_STEP = 0.01
+_FINE_ROUNDS = 4
 _BUMP_WIDTHS = np.geomspace(0.3, 1.1, 5)
 STEEPNESS_SPREAD = 0.3
 
@@ -47,61 +64,52 @@ def weigh_domes(
     count = len(rings)
     found = np.zeros((count, 8))
     noise = np.ones(MOST_RINGS)
+    factor = np.empty((MOST_RINGS, MOST_RINGS))
+    r, data, one = np.empty(MOST_RINGS), np.empty(MOST_RINGS), np.empty(MOST_RINGS)
+    shape, slope = np.empty(MOST_RINGS), np.empty(MOST_RINGS)
+    used = np.empty(MOST_RINGS, np.int64)
+    grid = _LAST_GRID if steepness > 0.0 else NEXT_GRID
+    chi2 = np.empty(len(grid))
     for p in range(count):
         radius, height, offset = fitted[p, 2], fitted[p, 3], fitted[p, 4]
         profile, n = profiles[p], rings[p]
         blurred = np.sqrt(blur * blur + widths[p] ** 2 / 12.0)
         shot_noise(values, blurred, radius, height, offset, shot, profile, n, noise)
-        used = np.nonzero(profile[:n, 2] > 0.0)[0]
-        m = len(used)
+        level = int(np.round(np.log2(widths[p] / 0.5)))
+        rough = texture.shape[0] > level
+        m = 0
+        for k in range(n):
+            if profile[k, 2] == 0.0:
+                continue
+            r[m], data[m], one[m], used[m] = profile[k, 1], profile[k, 0], 1.0, k
+            factor[m, m] = 0.0
+            if rough:
+                for b in range(m + 1):
+                    # texture is the film's own: where the image is brighter, so much stronger
+                    factor[b, m] = texture[level, k, used[b]] * noise[k] * noise[used[b]]
+            factor[m, m] += white[p] * noise[k] / profile[k, 2]
+            m += 1
         if m < 4:
             found[p] = (radius, np.inf, height, np.inf, offset, np.inf, 0.0, float(m))
             continue
-        r, mean = np.empty(m), np.empty((1, m))
-        factor = np.zeros((m, m))
-        level = int(np.round(np.log2(widths[p] / 0.5)))
-        rough = texture.shape[0] > level
-        for a in range(m):
-            k = used[a]
-            r[a], mean[0, a] = profile[k, 1], profile[k, 0]
-            if rough:
-                for b in range(a + 1):
-                    factor[b, a] = texture[level, k, used[b]]
-            factor[a, a] += white[p] * noise[k] / profile[k, 2]
         _cholesky(factor, m, rough)
-        one = np.ones(m)
         _whiten(factor, one, m, rough)
-        data = mean[0].copy()
         _whiten(factor, data, m, rough)
-        grid = _LAST_GRID if steepness > 0.0 else NEXT_GRID
-        chi2 = np.empty(len(grid))
-        for i in range(len(grid)):
-            chi2[i] = _full_fit(
-                values, blurred, radius * grid[i], r, data, one, factor, m, rough, steepness
-            )[0]
-        at = min(max(int(np.argmin(chi2)), 1), len(grid) - 2)
+        how = (values, blurred, r, data, one, factor, m, rough, steepness, shape)
+        at = _lowest(radius, grid, chi2, how)
         shift = vertex(chi2[at - 1], chi2[at], chi2[at + 1])
         radius = max(radius * grid[at] * (grid[1] / grid[0]) ** shift, 0.5)
-        for step in _FINE_STEPS:
-            c0 = _full_fit(
-                values, blurred, radius * (1 - step), r, data, one, factor, m, rough, steepness
-            )[0]
-            c1 = _full_fit(values, blurred, radius, r, data, one, factor, m, rough, steepness)[0]
-            c2 = _full_fit(
-                values, blurred, radius * (1 + step), r, data, one, factor, m, rough, steepness
-            )[0]
-            radius = max(radius * (1 + step * vertex(c0, c1, c2)), 0.5)
-        _, height, offset, plain = _full_fit(
-            values, blurred, radius, r, data, one, factor, m, rough, steepness
-        )
-        sigma_r, sigma_a = _sigmas(
-            values, blurred, radius, height, r, one, factor, m, rough, steepness
-        )
-        bump = np.inf
-        for share in _BUMP_WIDTHS:
-            shape = np.exp(-0.5 * np.square(r / (share * radius)))
-            _whiten(factor, shape, m, rough)
-            bump = min(bump, _line_fit(shape, data, one)[0])
+        for _ in range(_FINE_ROUNDS):
+            c0 = _full_fit(radius * (1.0 - _FINE_STEP), how)[0]
+            c1 = _full_fit(radius, how)[0]
+            c2 = _full_fit(radius * (1.0 + _FINE_STEP), how)[0]
+            shift = vertex(c0, c1, c2)
+            radius = max(radius * (1.0 + _FINE_STEP * shift), 0.5)
+            if abs(shift) < 1.0:
+                break
+        _, height, offset, plain = _full_fit(radius, how)
+        sigma_r, sigma_a = _sigmas(radius, height, slope, how)
+        bump = _bump(radius, how)
         found[p, 0], found[p, 1], found[p, 2], found[p, 3] = radius, sigma_r, height, sigma_a
         found[p, 4], found[p, 5] = offset, plain / max(m - 3, 1)
         found[p, 6], found[p, 7] = bump - plain, m
@@ -140,11 +148,11 @@ def _whiten(upper: NDArray[np.float64], vector: NDArray[np.float64], m: int, ful
 
 @compiled
 def _line_fit(
-    shape: NDArray[np.float64], data: NDArray[np.float64], one: NDArray[np.float64]
+    shape: NDArray[np.float64], data: NDArray[np.float64], one: NDArray[np.float64], m: int
 ) -> tuple[float, float, float]:
     """χ², height and offset of data = height · shape + offset · one, all of unit variance."""
     s0, s1, s2, t0, t1, t2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for k in range(len(one)):
+    for k in range(m):
         f, u, d = shape[k], one[k], data[k]
         s0 += u * u
         s1 += u * f
@@ -161,25 +169,33 @@ def _line_fit(
 
 
 @compiled
-def _full_fit(
-    values: NDArray[np.float64],
-    blur: float,
-    radius: float,
-    r: NDArray[np.float64],
-    data: NDArray[np.float64],
-    one: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    m: int,
-    rough: bool,
-    steepness: float,
-) -> tuple[float, float, float, float]:
+def _lowest(radius: float, grid: NDArray[np.float64], chi2: NDArray[np.float64], how: _Fit) -> int:
+    """Point of the grid, not at its ends, that fits best; ``chi2`` is filled there and beside it.
+
+    The middle is the first guess, and where it is clearly better than both points beside it the
+    others are not looked at.
+    """
+    at = len(grid) // 2
+    for i in range(at - 1, at + 2):
+        chi2[i] = _full_fit(radius * grid[i], how)[0]
+    if min(chi2[at - 1], chi2[at + 1]) > chi2[at] + _CLEAR_RISE:
+        return at
+    for i in range(len(grid)):
+        if abs(i - at) > 1:
+            chi2[i] = _full_fit(radius * grid[i], how)[0]
+    return min(max(int(np.argmin(chi2)), 1), len(grid) - 2)
+
+
+@compiled
+def _full_fit(radius: float, how: _Fit) -> tuple[float, float, float, float]:
     """χ² with the penalty, height, offset, and χ² without it."""
+    values, blur, r, data, one, factor, m, rough, steepness, shape = how
     row, along = blur_row(blur / radius)
-    shape = np.empty(m)
+    inverse = 1.0 / radius
     for k in range(m):
-        shape[k] = dome_at(values, r[k] / radius, row, along)
+        shape[k] = dome_at(values, r[k] * inverse, row, along)
     _whiten(factor, shape, m, rough)
-    chi2, height, offset = _line_fit(shape, data, one)
+    chi2, height, offset = _line_fit(shape, data, one, m)
     penalty = 0.0
     if steepness > 0.0:
         expected = steepness * radius
@@ -188,37 +204,55 @@ def _full_fit(
 
 
 @compiled
+def _bump(radius: float, how: _Fit) -> float:
+    """χ² of the Gaussian, of several widths, that fits best."""
+    _, _, r, data, one, factor, m, rough, _, shape = how
+    best, before = np.inf, np.inf
+    for i in range(len(_BUMP_WIDTHS)):
+        inverse = 1.0 / (_BUMP_WIDTHS[i] * radius)
+        for k in range(m):
+            away = r[k] * inverse
+            shape[k] = np.exp(-0.5 * away * away)
+        _whiten(factor, shape, m, rough)
+        chi2 = _line_fit(shape, data, one, m)[0]
+        best = min(best, chi2)
+        if chi2 > before + _CLEAR_RISE:
+            break
+        before = chi2
+    return best
+
+
+@compiled
 def _sigmas(
-    values: NDArray[np.float64],
-    blur: float,
-    radius: float,
-    height: float,
-    r: NDArray[np.float64],
-    one: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    m: int,
-    rough: bool,
-    steepness: float,
+    radius: float, height: float, slope: NDArray[np.float64], how: _Fit
 ) -> tuple[float, float]:
-    """σ of R and of A from the information matrix of (R, A, b)."""
+    """σ of R and of A from the information matrix of (R, A, b); ``slope`` is room to work in.
+
+    The shape at this radius is what :func:`_full_fit` left behind.
+    """
+    values, blur, r, _, one, factor, m, rough, steepness, shape = how
     step = 0.01
-    shape, slope = np.empty(m), np.empty(m)
-    row, along = blur_row(blur / radius)
     row_more, along_more = blur_row(blur / (radius * (1.0 + step)))
     row_less, along_less = blur_row(blur / (radius * (1.0 - step)))
     for k in range(m):
         rho = r[k] / radius
-        shape[k] = dome_at(values, rho, row, along)
         more = dome_at(values, rho / (1.0 + step), row_more, along_more)
         less = dome_at(values, rho / (1.0 - step), row_less, along_less)
         slope[k] = height * (more - less) / (2.0 * step * radius)
-    _whiten(factor, shape, m, rough)
     _whiten(factor, slope, m, rough)
-    s0 = max((one * one).sum(), 1e-30)
-    # what an offset explains is taken out of both
-    shape = shape - one * ((shape * one).sum() / s0)
-    slope = slope - one * ((slope * one).sum() / s0)
-    rr, aa, ra = (slope * slope).sum(), (shape * shape).sum(), (slope * shape).sum()
+    s0, s1, d1 = 0.0, 0.0, 0.0
+    for k in range(m):
+        s0 += one[k] * one[k]
+        s1 += shape[k] * one[k]
+        d1 += slope[k] * one[k]
+    s0 = max(s0, 1e-30)
+    rr, aa, ra = 0.0, 0.0, 0.0
+    for k in range(m):
+        # what an offset explains is taken out of both
+        up, out = shape[k] - one[k] * (s1 / s0), slope[k] - one[k] * (d1 / s0)
+        rr += out * out
+        aa += up * up
+        ra += out * up
     if steepness > 0.0:
         tall = max(height, 1e-6)
         stiff = 1.0 / STEEPNESS_SPREAD**2

@@ -20,6 +20,9 @@ FRAMES_BEFORE = 5
 """Frames that a size before a loss is averaged over."""
 _JUDGE_AFTER = 3
 """Frames unseen after which a merge is looked for: single misses are over by then."""
+_EITHER_WAY = 0.5
+"""Confidence that one which touched another has not gone into it, where volumes do not tell."""
+_PLACE_NM = 0.5
 
 
 def settle(
@@ -52,8 +55,17 @@ def settle(
         return gone, heirs, [*events, field_moved(t_s)]
     for i in died.tolist():
         when_s = float(population.last_s[i])
-        events.append(event_of(EventKind.DISAPPEARANCE, when_s, population, i))
+        sure = _EITHER_WAY if _touched(population, i, options) else 1.0
+        events.append(event_of(EventKind.DISAPPEARANCE, when_s, population, i, confidence=sure))
     return gone, heirs, events
+
+
+def _touched(population: Population, lost: int, options: TrackerOptions) -> bool:
+    """Whether a lost particle lay against one that is still seen."""
+    there = population.unseen < population.unseen[lost]
+    apart = np.hypot(*(population.places_nm[there] - population.places_nm[lost]).T)
+    both = population.size_nm[there] + population.size_nm[lost]
+    return bool((apart < 0.5 * options.footprint_per_diameter * both + _PLACE_NM).any())
 
 
 def _taken_over(population: Population, options: TrackerOptions) -> Bools:

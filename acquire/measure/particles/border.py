@@ -1,0 +1,87 @@
+"""Fits the particles that the image's border cuts anew: centre, radius and height at once.
+
+Rings see part of a circle there, and centre and radius trade against each other: found in turn they
+stop short, with the centre too far inside. A count of centres inside needs them unbiased.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acquire.measure.particles.arrays import negative_side_sigma
+from acquire.measure.particles.detect import Detection
+from acquire.measure.particles.shapes import BlurredDome
+from acquire.measure.particles.size import PIXEL_VARIANCE, Sizes, cut_by_border
+from acquire.measure.particles.surface import fit_beside, neighbours
+
+_FEWEST = 5
+_SPREAD = 0.15
+"""How far heights are taken to scatter about the common steepness, in their logarithm."""
+_FARTHEST = 1.0
+"""A centre that goes beyond the border by more than this share of its radius is not believed."""
+_GROWS = 2.5
+
+
+def fit_cut(
+    coarse: NDArray[np.float32],
+    shape: tuple[int, ...],
+    found: Detection,
+    sizes: Sizes,
+    dome: BlurredDome,
+    blur_px: float,
+    shot: int,
+) -> Sizes:
+    """Sizes with y, x, radius and height of what touches the border fitted to its blocks.
+
+    ``coarse`` holds the contrast's means over the detection's blocks, ``shape`` is the image's. The
+    height is held near the steepness of the whole particles, without five of which nothing changes.
+    """
+    touching = np.nonzero(cut_by_border(found, shape).any(axis=0) & (sizes.height > 0))[0]
+    steepness = _steepness(sizes, touching)
+    sigma = negative_side_sigma(coarse)
+    if not len(touching) or steepness == 0.0 or sigma == 0.0 or dome.exponent == 0.0:
+        return sizes
+    factor = found.factor
+    blur = float(np.sqrt(blur_px**2 + PIXEL_VARIANCE * factor**2)) / factor
+    lengths = np.stack([sizes.y_px, sizes.x_px, sizes.radius_px], axis=1) / factor
+    domes = np.column_stack([lengths, np.maximum(sizes.height, 1e-6)])
+    start = domes.copy()
+    alive = sizes.height > 0
+    steep = steepness * factor
+    for k in touching.tolist():
+        near = neighbours(domes, k, alive, blur)
+        domes[k, 2] = max(domes[k, 2], domes[k, 3] / steep)
+        fit_beside(coarse, domes, k, near, dome.values, blur, sigma**2, shot, steep, _SPREAD)
+    over = np.maximum(-domes[:, :2], domes[:, :2] - np.array(coarse.shape)).max(axis=1)
+    sound = np.isfinite(domes).all(axis=1) & (over < _FARTHEST * domes[:, 2])
+    ratio = domes[:, 2] / start[:, 2]
+    sound &= (ratio < _GROWS) & (ratio > 1.0 / _GROWS)
+    domes = np.where(sound[:, None], domes, start)
+    fitted = {
+        "y_px": domes[:, 0] * factor,
+        "x_px": domes[:, 1] * factor,
+        "radius_px": domes[:, 2] * factor,
+        "height": domes[:, 3],
+    }
+    moved = np.zeros(len(domes), np.bool_)
+    moved[touching] = True
+    changed = {name: np.where(moved, new, getattr(sizes, name)) for name, new in fitted.items()}
+    return replace(
+        sizes,
+        y_px=changed["y_px"],
+        x_px=changed["x_px"],
+        radius_px=changed["radius_px"],
+        height=changed["height"],
+    )
+
+
+def _steepness(sizes: Sizes, touching: NDArray[np.intp]) -> float:
+    whole = np.ones(len(sizes.height), np.bool_)
+    whole[touching] = False
+    whole &= (sizes.height > 0) & (sizes.radius_sigma_px < 0.1 * sizes.radius_px)
+    if np.count_nonzero(whole) < _FEWEST:
+        return 0.0
+    return float(np.median(sizes.height[whole] / sizes.radius_px[whole]))
