@@ -47,7 +47,8 @@ def _keep_apart() -> None:
     numba looks at the module of a function alone: it would go on with the old code of what that
     function calls from another module.
     """
-    if numba.config.CACHE_DIR:
+    config: Any = numba.config  # made up at run time, which its types do not know
+    if config.CACHE_DIR:
         return  # somebody chose a place
     sources = Path(__file__).resolve().parent.parent
     root = Path(platformdirs.user_cache_dir("hotstage")) / "compiled"
@@ -60,7 +61,7 @@ def _keep_apart() -> None:
         cache.touch()
     except OSError:
         return  # numba finds another place
-    numba.config.CACHE_DIR = str(cache)
+    config.CACHE_DIR = str(cache)
     with suppress(OSError):
         others = sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in others[:-_KEPT]:

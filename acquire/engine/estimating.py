@@ -151,7 +151,7 @@ class EstimatorTask:
             self._run.fail(error)
 
     def _prepare(self) -> None:
-        estimator = self._estimator
+        estimator: object = self._estimator
         if not isinstance(estimator, Prepares):
             return
         try:
