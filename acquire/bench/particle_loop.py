@@ -28,8 +28,10 @@ SETTLING_S = 480.0
 """Time that the controller has before it is judged."""
 JUDGED_S = 600.0
 NEAR = 0.2
-WINDOW_S = 60.0
-"""Over which growth is averaged, by the estimator and by the judge."""
+WINDOW_S = 45.0
+"""Over which the estimator averages growth: longer ones lag more than they gain in noise."""
+JUDGE_S = 60.0
+"""Over which the judge averages it."""
 
 _RECIPE = """
 hotstage: 1
@@ -88,7 +90,7 @@ def closed_loop(
     seed: int,
     *,
     target_nm_per_min: float = TARGET_NM_PER_MIN,
-    every_s: float = 2.0,
+    every_s: float = 1.0,
     images: bool = True,
 ) -> LoopResult:
     """Steer the growth of a simulated specimen in virtual time, and judge it by the truth.
@@ -180,7 +182,7 @@ class _Witness(CountingSink):
 
 
 def _mean_before(t_s: NDArray[np.float64], values: NDArray[np.float64], end_s: float) -> float:
-    return float(np.nanmean(values[(t_s > end_s - WINDOW_S) & (t_s <= end_s)]))
+    return float(np.nanmean(values[(t_s > end_s - JUDGE_S) & (t_s <= end_s)]))
 
 
 def _perfect(simulation: Simulation) -> EstimatorMaker:

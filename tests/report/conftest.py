@@ -103,9 +103,7 @@ def write_experiment(
 
 def abandon(writer: RunWriter) -> None:
     """Stop the writer's threads and files without the end that a close writes."""
-    writer._stop.set()
-    for thread in writer._threads:
-        thread.join()
+    writer._upkeep.stop()
     assert writer._pool is not None
     writer._pool.close()
     writer._publisher.close()
