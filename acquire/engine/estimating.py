@@ -16,7 +16,7 @@ from acquire.engine.memory import MemoryAccount
 from acquire.errors import ConfigError, RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
-from acquire.stream import Estimate, Estimator, Mailbox, Prepares, Quantity
+from acquire.stream import Estimate, Estimator, Mailbox, Quantity
 from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.units import show_bytes
 
@@ -142,23 +142,12 @@ class EstimatorTask:
 
     def _loop(self) -> None:
         try:
-            self._prepare()
             while not self._closing.is_set() and self.on:
                 frame = self._mailbox.take()
                 if frame is not None:
                     self._measure(frame)
         except Exception as error:  # noqa: BLE001  what cannot be written must end the run safely
             self._run.fail(error)
-
-    def _prepare(self) -> None:
-        estimator: object = self._estimator
-        if not isinstance(estimator, Prepares):
-            return
-        try:
-            estimator.prepare()
-        except Exception as error:
-            logger.exception("estimator %s failed", self._name)
-            self._disable(f"could not be prepared: {type(error).__name__}: {error}")
 
     def _measure(self, frame: Frame) -> None:
         estimator = self._estimator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -17,9 +18,11 @@ from acquire.engine.scanning import ScanRecorder
 from acquire.errors import RecipeError
 from acquire.instruments import Frame, ScanExposure, StreamSpec
 from acquire.recipe import Recipe
-from acquire.stream import Estimator
+from acquire.stream import Estimator, Prepares
 from acquire.stream.shifting import Steering, Steers, Sums
 
+LOOK_WALL_S = 0.1
+"""Wall time between looks for an abort while estimators get ready."""
 EstimatorMaker = Callable[[Recipe, Mapping[str, StreamSpec]], dict[str, Estimator]]
 
 
@@ -50,6 +53,7 @@ def make_recorders(
     memory = MemoryAccount(LEAK_BYTES)
     listeners: dict[str, list[EstimatorTask]] = {name: [] for name in specs}
     made = make(recipe, specs)
+    _await_ready(run, made)
     correctors = _correctors(run, made, exposures)
     for name, estimator in made.items():
         stream = recipe.estimate[name].stream
@@ -64,6 +68,21 @@ def make_recorders(
         offer = _offer_to(listeners[name])
         recorder = FrameRecorder(run, monitor, disk, "images", name, spec, offer)
         scans.append(ScanRecorder(run, recorder, exposures[name], correctors.get(name)))
+
+
+def _await_ready(run: RunContext, estimators: Mapping[str, Estimator]) -> None:
+    """Wait until all can measure without delay, or something ends the run.
+
+    Before anything is heated: a condition that is judged for the first time when the compiler is
+    done may have been met long ago.
+    """
+    for name, estimator in estimators.items():
+        if not isinstance(estimator, Prepares):
+            continue
+        waiting = threading.Thread(target=estimator.prepare, name=f"prepare-{name}", daemon=True)
+        waiting.start()
+        while waiting.is_alive() and not run.ending:
+            waiting.join(LOOK_WALL_S)
 
 
 def _offer_to(tasks: list[EstimatorTask]) -> Callable[[Frame], None]:

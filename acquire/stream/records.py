@@ -58,10 +58,13 @@ class Estimator(Protocol):
 
 @runtime_checkable
 class Prepares(Protocol):
-    """What an estimator may do beside: get ready in its own thread, however long that takes."""
+    """What an estimator may do beside: get ready before a run, however long that takes."""
 
     def prepare(self) -> None:
-        """Return when frames will be measured without delay; called once, before the first one."""
+        """Return when frames will be measured without delay; a run begins only then.
+
+        What goes wrong here is said by the first frame.
+        """
 
 
 class EstimatorFactory(Protocol):

@@ -202,3 +202,46 @@ def test_a_first_estimate_that_comes_while_a_step_ends_harms_nothing(
     report = bench.run(Recipe.parse("hotstage: 1\nname: n\nsteps: [{mark: a}, {mark: b}]\n"))
     assert report.outcome == "completed", report.cause
     assert set(estimates) == {"early", "late"}
+
+
+class _Preparing(Estimating):
+    """Gets ready when it is let go."""
+
+    def __init__(self, begun: threading.Event, let_go: threading.Event) -> None:
+        super().__init__(lambda frame: None)
+        self._begun, self._let_go = begun, let_go
+
+    def prepare(self) -> None:
+        self._begun.set()
+        self._let_go.wait(60)
+
+
+def test_nothing_is_heated_and_nothing_recorded_before_estimators_are_ready(
+    wall_bench: Any, watched: Recipe, let_go: threading.Event, run_behind: Any, until: Any
+) -> None:
+    begun = threading.Event()
+    made = _Preparing(begun, let_go)
+    brief = Recipe.parse(watched.dump().replace("to: 500 °C", "to: 100 °C"))
+    run = run_behind(wall_bench, brief, make=lambda recipe, specs: {"particles": made})
+    assert begun.wait(10)
+    seen = len(wall_bench.readings)
+    until(lambda: len(wall_bench.readings) > seen + 3)
+    assert wall_bench.states() == ["off"]
+    assert not wall_bench.engine.status.frames.get("overview")
+    let_go.set()
+    report = run.end()
+    assert report.outcome == "completed", report.cause
+    assert "ramping" in wall_bench.states()
+
+
+def test_an_abort_does_not_wait_until_estimators_are_ready(
+    wall_bench: Any, watched: Recipe, let_go: threading.Event, run_behind: Any
+) -> None:
+    begun = threading.Event()
+    made = _Preparing(begun, let_go)
+    run = run_behind(wall_bench, watched, make=lambda recipe, specs: {"particles": made})
+    assert begun.wait(10)
+    wall_bench.engine.abort("enough")
+    report = run.end(5.0)
+    assert (report.outcome, report.cause) == ("aborted", "enough")
+    assert not let_go.is_set()
