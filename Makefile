@@ -3,8 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RECIPE := examples/recipes/first_light.yaml
-# more words for pytest: make test ARGS="tests/store -k recover"
+# more words for pytest: make test ARGS="tests/store -k recover"; ARGS="-n 0" runs them one by one
 ARGS ?=
+# a worker takes up to 1.5 GB
+WORKERS := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test check format lint types contracts lock-in-step gui lock clean setup setup-dev
 .DEFAULT_GOAL := help
@@ -20,7 +22,9 @@ demo: setup ## install everything, run an experiment on simulators, show and plo
 	$(BIN)/hotstage plot "$$run"
 
 test: setup-dev ## install everything and pass all tests
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(ARGS)
+	@# once, which takes up to a minute, and not in every worker at the same time
+	$(BIN)/python -c "from acquire.measure.particles import warm_up; warm_up()"
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: format lint types contracts lock-in-step ## formatting, lint, types, import contracts, lock
 

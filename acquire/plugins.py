@@ -14,6 +14,7 @@ ESTIMATORS = "hotstage.estimators"
 STATIONS = "hotstage.stations"
 WINDOWS = "hotstage.windows"
 BENCHES = "hotstage.benches"
+WIRES = "hotstage.wires"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,39 @@ class HeatingChip:
         self._safe_state = SafeState()
         self._fault = ""
         self._defect: Defect | None = None
+        self._wired: Callable[[float], None] | None = None
+
+    def wire(self, changed: Callable[[float], None]) -> None:
+        """Take the heater from the controller for a source-meter, which from now on plans the temperature.
+
+        Args:
+            changed: called with the time whenever a defect comes or is mended.
+
+        Raises:
+            InstrumentError: it is wired already.
+        """
+        with self._lock:
+            if self._wired is not None:
+                raise InstrumentError(
+                    "the chip is wired to a source-meter already. Give the station one far end for its heater."
+                )
+            self._wired = changed
+            self._mode = "off"
+            self._fault = ""
+
+    def unwire(self) -> None:
+        """Give the heater back to the controller; idempotent."""
+        with self._lock:
+            self._wired = None
+
+    @property
+    def defect(self) -> Defect | None:
+        """What is broken."""
+        return self._defect
+
+    def burn(self) -> None:
+        """The heater is open from now on: it was too hot. The caller has planned the temperature."""
+        self._defect = "open_heater"
 
     def ramp(self, t_s: float, target_celsius: float, rate_celsius_per_s: float) -> None:
         """Move the setpoint linearly, from where it is, to a target.
@@ -82,7 +116,7 @@ class HeatingChip:
         """Switch off at once, or cool first, as armed; a cooling that runs is not begun anew."""
         with self._lock:
             state = self._state(t_s)
-            if state in (HolderState.OFF, HolderState.TRIPPED):
+            if self._wired is not None or state in (HolderState.OFF, HolderState.TRIPPED):
                 return
             rate, end = self._safe_state.cool_rate_celsius_per_s, self._safe_state.cool_to_celsius
             setpoint = self._setpoint(t_s)
@@ -104,12 +138,17 @@ class HeatingChip:
         """Break the chip: ``open_heater`` trips at once, ``lost_sense`` only makes readings NaN."""
         with self._lock:
             self._defect = defect
-            if defect == "open_heater":
+            if self._wired is None and defect == "open_heater":
                 self._fault = "the heater's circuit is open."
                 self._switch_off(t_s, "tripped")
+        if self._wired is not None:
+            self._wired(t_s)
 
     def mend(self) -> None:
-        """Undo :meth:`fail`; a latched fault stays latched."""
+        """Undo :meth:`fail`; a latched fault stays latched.
+
+        A wired heater that had burnt feels its source again when that next changes.
+        """
         with self._lock:
             self._defect = None
 
@@ -159,6 +198,10 @@ class HeatingChip:
     # ------------------------------------------------------------------ under the lock
 
     def _refuse(self, t_s: float) -> None:
+        if self._wired is not None:
+            raise InstrumentError(
+                "command refused: the heater is wired to a source-meter. Command that instead."
+            )
         if self._fault:
             raise FaultError(
                 f"the heater is off and stays off: {self._fault} Find the cause, then clear the fault."

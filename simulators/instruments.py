@@ -176,6 +176,11 @@ class ExsolutionSimulation:
         return dict(self._instruments)
 
     @property
+    def world(self) -> World:
+        """What is behind the instruments, for the far ends of wires."""
+        return self._world
+
+    @property
     def chip(self) -> HeatingChip:
         """The heating chip, to break it in tests (:meth:`~simulators.chip.HeatingChip.fail`)."""
         return self._world.chip

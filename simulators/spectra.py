@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
+from scipy import fft
 
 from simulators import edges
 from simulators.noise import generator
@@ -212,4 +212,7 @@ def _response(step: float) -> Array:
 
 def _convolve(signal: Array, kernel: Array, origin: int) -> Array:
     """Convolution as long as the signal; ``origin`` is the kernel's index of zero displacement."""
-    return np.asarray(fftconvolve(signal, kernel)[origin : origin + len(signal)])
+    # scipy.signal has this too, but imports half of scipy with it, in every process that simulates
+    length = fft.next_fast_len(len(signal) + len(kernel) - 1, real=True)
+    both = fft.rfft(signal, length) * fft.rfft(kernel, length)
+    return np.asarray(fft.irfft(both, length)[origin : origin + len(signal)])

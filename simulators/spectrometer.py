@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,9 @@ _CHANNELS = Limit("channels", 64, 4096, "", _DRIVER)
 _DWELL = Limit("dwell_time", 1e-4, 100.0, "s", _DRIVER)
 _LOW_LOSS_DWELL = Limit("low_loss_dwell_time", 1e-6, 1.0, "s", _DRIVER)
 _OFFSET_STEP_EV = 0.05
+_CORE_FROM_EV, _CORE_ONLY_EV = 40.0, 300.0
+"""Below and above, a band of any energies follows the low-loss and the core-loss model for certain."""
+_BANDS_KEPT = 4
 
 
 class SimulatedSpectrometer:
@@ -71,6 +76,8 @@ class SimulatedSpectrometer:
         self._exposure = SpectrumExposure(0.5)
         self._setting = SpectrometerSetting(400.0, 0.1)
         self._models: tuple[CoreLoss, LowLoss] | None = None
+        self._lock = threading.Lock()
+        self._bands: dict[Band, tuple[CoreLoss, LowLoss]] = {}
 
     def describe(self) -> Description:
         """Identity, limits and camera."""
@@ -145,11 +152,7 @@ class SimulatedSpectrometer:
         self, exposure: SpectrumExposure, low_s: float, index: int, start_s: float, end_s: float
     ) -> Frame:
         world, middle_s, setting = self._world, (start_s + end_s) / 2, self._setting
-        parked = world.column.parked()
-        x, y = world.to_specimen(*parked, middle_s)
-        distance = world.specimen.film.boundary_distance_nm(x, y)
-        height = world.specimen.dome_height_nm(x, y, middle_s)
-        point = _point(world, x, y, distance, height, middle_s)
+        met = _meet(world, middle_s)
         shift_ev = self._shift.at(middle_s, index)
         per_s = world.column.electrons_per_s()
         data: dict[str, NDArray[Any]] = {}
@@ -160,31 +163,96 @@ class SimulatedSpectrometer:
                 data[name] = empty((setting.channels,), np.int32)
                 continue
             model = self._models[0] if name == "core_loss" else self._models[1]
-            mean = model.mean(point, per_s * dwell_s, shift_ev)
+            mean = model.mean(met.point, per_s * dwell_s, shift_ev)
             data[name] = detect(mean, generator(world.seed, f"{SPECTROMETER} {name}", index))
-        electrons = per_s * (exposure.dwell_time_s + low_s)
-        world.truth[SPECTROMETER].add(
-            SpectrumFacts(
-                index=index,
-                t_s=middle_s,
-                position_nm=parked,
-                boundary_distance_nm=distance,
-                ti3_fraction=point.ti3_fraction,
-                thickness_nm=point.thickness_nm,
-                nickel_height_nm=height,
-                shift_ev=shift_ev,
-                celsius=world.sample_celsius(middle_s),
-                drift_nm=world.drift.at(middle_s),
-                dose_electrons=electrons,
-                dose_e_per_nm2=world.electrons_per_nm2(electrons),
-                blanked=per_s == 0,
-            )
-        )
+        self._remember(index, middle_s, met, per_s * (exposure.dwell_time_s + low_s), shift_ev)
         change_s = start_s + low_s
         spans = {"core_loss": (change_s, end_s)}
         if setting.dual:
             spans["low_loss"] = (start_s, change_s)
         return Frame(SPECTROMETER, index, data, start_s, end_s, FrameMeta(spans=spans))
+
+    def disperse(
+        self, band: Band, start_s: float, end_s: float, index: int, correction_ev: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Mean electrons per channel of an exposure of the parked probe in any band, zero loss included.
+
+        For far ends whose camera shows a band of their own. It is remembered as exposure ``index``.
+
+        Args:
+            band: the channels.
+            start_s: of the exposure.
+            end_s: of the exposure.
+            index: counts the exposures of that camera.
+            correction_ev: what the axis was moved by, to bring the zero-loss peak home.
+        """
+        world, middle_s = self._world, (start_s + end_s) / 2
+        met, per_s = _meet(world, middle_s), world.column.electrons_per_s()
+        shift_ev = self._shift.at(middle_s, index) + correction_ev
+        electrons = per_s * (end_s - start_s)
+        self._remember(index, middle_s, met, electrons, shift_ev)
+        if world.draft:
+            return np.zeros(band.channels)
+        core, low = (model.mean(met.point, electrons, shift_ev) for model in self._models_of(band))
+        energy = band.offset_ev + band.dispersion_ev * np.arange(band.channels)
+        # where the falling low loss meets the background of the core losses, one goes over into the other
+        stays_low = np.flatnonzero(
+            (energy < _CORE_FROM_EV) | ((low >= core) & (energy < _CORE_ONLY_EV))
+        )
+        first = int(stays_low[-1]) + 1 if stays_low.size else 0
+        return np.concatenate([low[:first], core[first:]])
+
+    def zero_loss_ev(self, t_s: float) -> float:
+        """Where the zero-loss peak is at a time, without its jitter."""
+        return self._shift.slow_at(t_s)
+
+    def _models_of(self, band: Band) -> tuple[CoreLoss, LowLoss]:
+        with self._lock:
+            if band not in self._bands:
+                while len(self._bands) >= _BANDS_KEPT:
+                    del self._bands[next(iter(self._bands))]
+                self._bands[band] = (CoreLoss(band), LowLoss(band))
+            return self._bands[band]
+
+    def _remember(
+        self, index: int, middle_s: float, met: _Met, electrons: float, shift_ev: float
+    ) -> None:
+        world = self._world
+        world.truth[SPECTROMETER].add(
+            SpectrumFacts(
+                index=index,
+                t_s=middle_s,
+                position_nm=met.parked,
+                boundary_distance_nm=met.boundary_distance_nm,
+                ti3_fraction=met.point.ti3_fraction,
+                thickness_nm=met.point.thickness_nm,
+                nickel_height_nm=met.nickel_height_nm,
+                shift_ev=shift_ev,
+                celsius=world.sample_celsius(middle_s),
+                drift_nm=world.drift.at(middle_s),
+                dose_electrons=electrons,
+                dose_e_per_nm2=world.electrons_per_nm2(electrons),
+                blanked=electrons == 0,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What the parked probe meets at a time."""
+
+    parked: tuple[float, float]
+    boundary_distance_nm: float
+    nickel_height_nm: float
+    point: Point
+
+
+def _meet(world: World, t_s: float) -> _Met:
+    parked = world.column.parked()
+    x, y = world.to_specimen(*parked, t_s)
+    distance = world.specimen.film.boundary_distance_nm(x, y)
+    height = world.specimen.dome_height_nm(x, y, t_s)
+    return _Met(parked, distance, height, _point(world, x, y, distance, height, t_s))
 
 
 def _point(

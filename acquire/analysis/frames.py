@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,26 +74,26 @@ def rows_of_block(data: xr.Dataset, channel: str, nbytes: int, blocks: int) -> i
 
 
 def read_block(
-    data: xr.Dataset, stream: str, channel: str, first: int, stop: int
+    data: xr.Dataset, stream: str, channels: Sequence[str], first: int, stop: int
 ) -> list[Frame | Unreadable]:
-    """Rows ``first`` to ``stop`` of one channel as frames; damaged ones say why, the rest is read."""
+    """Rows ``first`` to ``stop`` of some channels as frames; damaged ones say why, the rest is read."""
     try:
-        arrays = list(np.asarray(data[channel][first:stop].values))
+        blocks = {name: np.asarray(data[name][first:stop].values) for name in channels}
         return [
-            _frame(data, stream, row, {channel: array})
-            for row, array in zip(range(first, stop), arrays, strict=True)
+            _frame(data, stream, row, {name: block[row - first] for name, block in blocks.items()})
+            for row in range(first, stop)
         ]
     except StoreError:
-        return [_one(data, stream, channel, row) for row in range(first, stop)]
+        return [_one(data, stream, channels, row) for row in range(first, stop)]
 
 
-def _one(data: xr.Dataset, stream: str, channel: str, row: int) -> Frame | Unreadable:
+def _one(data: xr.Dataset, stream: str, channels: Sequence[str], row: int) -> Frame | Unreadable:
     head = _frame(data, stream, row, {})
     try:
-        array = np.asarray(data[channel][row : row + 1].values)[0]
+        arrays = {name: np.asarray(data[name][row : row + 1].values)[0] for name in channels}
     except StoreError as error:
         return Unreadable(head, str(error))
-    return _frame(data, stream, row, {channel: array})
+    return _frame(data, stream, row, arrays)
 
 
 def _frame(data: xr.Dataset, stream: str, row: int, arrays: Mapping[str, np.ndarray]) -> Frame:

@@ -10,7 +10,7 @@ import platform
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,7 +31,8 @@ from acquire.store import JOURNAL_NAME, ZARR_NAME, Run, RunWriter
 from acquire.store.documents import plain
 from acquire.store.files import write_whole
 from acquire.store.layout import CHECKSUMS_NAME, METADATA_NAME
-from acquire.stream import Estimate, Estimator, Note, RunReport, Value
+from acquire.stream import DetectorChoice, Estimate, Estimator, Note, RunReport, Value
+from acquire.stream.choosing import Chooses, detectors_of
 from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.stream.shifting import AppliedShift, Steers
 
@@ -103,6 +104,7 @@ class Job:
             name: settings.make(name, spec_of(frames_of(run, entry.stream), entry.stream))
             for name, entry in settings.estimate.items()
         }
+        _hold_inherited(run, made)
         return cls(run, settings, folder, as_live, block_bytes, made)
 
     @property
@@ -190,22 +192,26 @@ class Job:
         self, name: str, estimator: Estimator, lanes: Lanes, stop: threading.Event
     ) -> Iterator[Measured]:
         """Every frame in order, measured by itself, or whole where the estimator does not split."""
-        entry = self.settings.estimate[name]
-        data = frames_of(self.run, entry.stream)
+        stream = self.settings.estimate[name].stream
+        data = frames_of(self.run, stream)
         rows = data.sizes["time"]
-        each = rows_of_block(data, entry.channel, self.block_bytes, _SHARE * lanes.workers)
-        measure = None if self.as_live else _measurer(estimator)
         version_ns = (self.run.zarr_path / METADATA_NAME).stat().st_mtime_ns
+        channels, first = (self.settings.estimate[name].channel,), 0
+        if isinstance(estimator, Chooses):
+            seen = detectors_of(spec_of(data, stream))
+            # one by one, so that what is measured in parallel does not depend on the size of blocks
+            while estimator.choice is None and first < rows:
+                block = Block(self.run.path, stream, seen, first, first + 1, version_ns)
+                yield from measure_block(block, whole)
+                first += 1
+            if estimator.choice is None:
+                return
+            channels = (estimator.choice.detector,)
+        each = rows_of_block(data, channels[0], self.block_bytes, _SHARE * lanes.workers)
+        measure = None if self.as_live else _measurer(estimator)
         blocks = (
-            Block(
-                self.run.path,
-                entry.stream,
-                entry.channel,
-                first,
-                min(rows, first + each),
-                version_ns,
-            )
-            for first in range(0, rows, each)
+            Block(self.run.path, stream, channels, start, min(rows, start + each), version_ns)
+            for start in range(first, rows, each)
         )
         if measure is not None:
             # an event reaches no other process
@@ -236,6 +242,15 @@ class Job:
                 f"estimator {name!r} failed on frame {head.index} of {head.stream!r} in "
                 f"{self.run.path}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _hold_inherited(run: Run, estimators: Mapping[str, Estimator]) -> None:
+    """Where an earlier segment chose the detector, that choice stands, as it did while recording."""
+    for name, estimator in estimators.items():
+        if isinstance(estimator, Chooses) and name in run.estimators:
+            choice = DetectorChoice.from_attributes(run.estimates(name).attrs, "")
+            if choice is not None and choice.segment:
+                estimator.hold(choice)
 
 
 def _measurer(estimator: Estimator) -> Callable[[Frame], Any] | None:

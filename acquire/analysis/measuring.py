@@ -20,11 +20,11 @@ from acquire.store import open_run
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some consecutive frames of one channel of a run."""
+    """Some consecutive frames of one channel, or more, of a run."""
 
     run: Path
     stream: str
-    channel: str
+    channels: tuple[str, ...]
     first: int
     """Rows, not frame numbers, as ``stop``."""
     stop: int
@@ -40,7 +40,7 @@ class Measured:
     """The frame without its data."""
     result: Any
     crc32: int
-    """Of the channel's pixels."""
+    """Of the pixels that were looked at, channel after channel."""
     why: str = ""
     """Why it could not be read, if it could not."""
 
@@ -54,13 +54,15 @@ def measure_block(
     """
     found: list[Measured] = []
     data = _opened(block.run, block.stream, block.version_ns)
-    for frame in read_block(data, block.stream, block.channel, block.first, block.stop):
+    for frame in read_block(data, block.stream, block.channels, block.first, block.stop):
         if stopped is not None and stopped():
             raise HotstageError(f"the analysis of {block.run} was interrupted.")
         if isinstance(frame, Unreadable):
             found.append(Measured(frame.head, None, 0, frame.why))
             continue
-        crc = zlib.crc32(np.ascontiguousarray(frame.data[block.channel]).data)
+        crc = 0
+        for name in block.channels:
+            crc = zlib.crc32(np.ascontiguousarray(frame.data[name]).data, crc)
         try:
             result = measure(frame)
         except HotstageError:

@@ -20,6 +20,7 @@ from acquire.recipe.reading import Lines, read_text, read_yaml
 from acquire.recipe.schema import Name
 from acquire.store import Run
 from acquire.stream import Estimator
+from acquire.stream.choosing import make_estimator
 
 _SECTION = "estimate"
 
@@ -128,12 +129,12 @@ class AnalysisSettings:
     def make(self, name: str, spec: StreamSpec) -> Estimator:
         """A new estimator for frames of a stream; raises ConfigError with file, line and mend."""
         entry = self.estimate[name]
-        factory = plugins.find(plugins.ESTIMATORS, plugin_of(name, entry))
+        plugin = plugin_of(name, entry)
+        factory = plugins.find(plugins.ESTIMATORS, plugin)
         try:
-            made: Estimator = factory(name, spec, entry.channel, entry.options)
+            return make_estimator(plugin, factory, name, spec, entry.channel, entry.options)
         except ConfigError as error:
             raise ConfigError(f"{self._where(name, str(error))}{error}") from error
-        return made
 
     def _where(self, name: str, text: str) -> str:
         """File and line of the option that a message names, or of its estimator."""

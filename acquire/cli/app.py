@@ -14,6 +14,7 @@ import typer
 from acquire._version import __version__
 from acquire.cli.benching import bench
 from acquire.cli.console import say, say_error
+from acquire.cli.keys import keys_app
 from acquire.errors import HotstageError, UnitError
 from acquire.units import parse
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench)
+app.add_typer(keys_app)
 
 StationOption = Annotated[
     str,
@@ -356,6 +358,19 @@ def serve(
     from acquire.cli.serving import serve_station
 
     return serve_station(station, listen)
+
+
+@app.command()
+def simulate(
+    station: Annotated[str, typer.Argument(help="A station with wires: its name or file.")],
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the simulation.", show_default=False)
+    ] = None,
+) -> int:
+    """Run only the far ends of a station's wires, for any client that speaks them. Ctrl-C ends it."""
+    from acquire.cli.serving import simulate_station
+
+    return simulate_station(station, seed)
 
 
 @app.command()

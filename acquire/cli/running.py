@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.live import Live
@@ -101,25 +101,16 @@ def _need_operator(steps: Iterable[Step], how: How) -> None:
 
 
 def with_seed(station: Station, seed: int | None) -> Station:
-    """The station with another seed for its simulation."""
-    if seed is None:
-        return station
-    simulation = station.file.simulation
-    if simulation is None:
-        raise ConfigError(
-            f"--seed {seed}: station {station.name!r} is not simulated. Leave the option out."
-        )
-    file = station.file.model_copy(
-        update={"simulation": simulation.model_copy(update={"seed": seed})}
-    )
-    return replace(station, file=file)
+    """The station with another seed for its simulation, if one is given."""
+    return station if seed is None else station.with_seed(seed)
 
 
 @contextmanager
 def _opened(station: Station, *, virtual: bool) -> Iterator[OpenStation]:
-    if virtual and not station.simulated:
+    if virtual and not station.in_process:
         raise ConfigError(
-            f"--virtual: station {station.name!r} is real, and so is its time. Leave the option out."
+            f"--virtual: the drivers of station {station.name!r} talk to devices, whose time is real. "
+            "Leave the option out."
         )
     with station.open(VirtualClock()) if virtual else connect(station) as opened:
         yield opened

@@ -16,14 +16,34 @@ from acquire.engine.client import start_host
 from acquire.engine.experiment import check_folder
 from acquire.engine.host import EngineHost
 from acquire.errors import ConfigError
+from acquire.farends import FarEnds
 from acquire.recipe import Recipe
-from acquire.remote import connect, serve
+from acquire.remote import connect, serve, simulate, supervise
 from acquire.station import Station
 
 
 def serve_station(name: str, listen: str | None) -> int:
     """Serve a station's instruments until a signal."""
-    serve(Station.load(name), listen=listen)
+    station = Station.load(name)
+    if station.in_process:
+        serve(station, listen=listen)
+    else:
+        supervise(station, listen=listen)
+    return 0
+
+
+def simulate_station(name: str, seed: int | None) -> int:
+    """Run the far ends of a station alone until a signal, so that anyone's client can talk to them."""
+    station = Station.load(name)
+
+    def announce(far_ends: FarEnds) -> None:
+        rate = "" if station.make_clock().rate == 1 else f", {station.make_clock().rate:g} × faster"
+        say(f"The far ends of station {station.name} listen{rate}. Ctrl-C ends them.")
+        for reference, address in far_ends.addresses.items():
+            say(f"  @{reference} = {address}")
+        sys.stdout.flush()
+
+    simulate(station if seed is None else station.with_seed(seed), announce=announce)
     return 0
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from acquire.engine.dose import probe_current_pa
-from acquire.engine.estimating import known_quantities
+from acquire.engine.estimating import check_estimators, known_quantities
 from acquire.engine.regulation import check_regulate
 from acquire.errors import HotstageError, LimitError, RecipeError
 from acquire.instruments import RampRequest, ScanExposure
@@ -58,7 +58,7 @@ def _checks(recipe: Recipe, station: OpenStation) -> Iterator[Callable[[], None]
                 f"record.{name}", lambda: check_exposure(exposure, station)
             )
     yield lambda: _dose_known(recipe, station)
-    yield lambda: _estimators_known(recipe)
+    yield lambda: check_estimators(recipe)
     for step in recipe.distinct_steps():
         yield lambda step=step: check_step(step, recipe, station)  # type: ignore[misc]
 
@@ -72,10 +72,6 @@ def _dose_known(recipe: Recipe, station: OpenStation) -> None:
             f"{station.station.name!r} does not tell its probe current. Leave the limit out, and "
             "count yourself."
         )
-
-
-def _estimators_known(recipe: Recipe) -> None:
-    known_quantities(recipe)
 
 
 def _named(key: str, check: Callable[[], None]) -> None:

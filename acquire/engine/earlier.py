@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from acquire.stream import Continues, RunHeader
+from acquire.stream import Continues, DetectorChoice, RunHeader
 
 DRIFT = 1e-4
 """A computer's clock gains or loses less than this, as a fraction, when nothing corrects it."""
@@ -34,6 +35,8 @@ class Earlier:
     run_time_s: float = 0.0
     disk_bytes: int = 0
     before: Before | None = None
+    choices: Mapping[str, DetectorChoice] = field(default_factory=dict)
+    """Detectors that estimators have chosen, by the estimator's name."""
 
     def continues(self, epoch_unix_s: float, rate: float, known_s: float) -> Continues | None:
         """What the new segment's header says of the one before; None if there is none.

@@ -17,6 +17,7 @@ from acquire.errors import ConfigError, RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
 from acquire.stream import Estimate, Estimator, Mailbox, Quantity
+from acquire.stream.choosing import check_choosing, chooses, make_estimator
 from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.units import show_bytes
 
@@ -55,13 +56,31 @@ def known_quantities(recipe: Recipe) -> dict[str, Quantity]:
     return found
 
 
+def check_estimators(recipe: Recipe) -> None:
+    """Raise RecipeError or PluginError if an estimator is unknown, or not to be used as asked."""
+    known_quantities(recipe)
+    for name, settings in recipe.estimate.items():
+        scan = recipe.record[settings.stream].scan
+        if scan is None or not chooses(settings.channel, scan.detectors):
+            continue
+        plugin = settings.use or name
+        try:
+            check_choosing(plugin, plugins.find(plugins.ESTIMATORS, plugin))
+        except ConfigError as error:
+            raise RecipeError(f"estimate.{name}.from = {settings.source!r}: {error}") from error
+
+
 def make_estimators(recipe: Recipe, specs: Mapping[str, StreamSpec]) -> dict[str, Estimator]:
     """The recipe's estimators, ready; raises RecipeError naming the entry that cannot be used."""
     made: dict[str, Estimator] = {}
     for name, settings in recipe.estimate.items():
-        factory = plugins.find(plugins.ESTIMATORS, settings.use or name)
+        plugin = settings.use or name
+        factory = plugins.find(plugins.ESTIMATORS, plugin)
+        spec = specs[settings.stream]
         try:
-            made[name] = factory(name, specs[settings.stream], settings.channel, settings.options)
+            made[name] = make_estimator(
+                plugin, factory, name, spec, settings.channel, settings.options
+            )
         except ConfigError as error:
             raise RecipeError(f"estimate.{name}: {error}") from error
     return made
@@ -93,6 +112,7 @@ class EstimatorTask:
         self._hang_wall_s = hang_wall_s
         self._mailbox: Mailbox[Frame] = Mailbox(run.clock)
         self._closing = run.clock.signal()
+        self._choice_told = False
         self._lock = threading.Lock()
         self._busy: tuple[int, float] | None = None
         """Frame at hand, and the wall time at which it was begun."""
@@ -182,5 +202,12 @@ class EstimatorTask:
             if self._estimator is None:
                 return
             self._run.sink.append_estimate(estimate)
+        if estimate.choice is not None and not self._choice_told:
+            self._choice_told = True
+            self._run.note(
+                "estimator",
+                f"{self._name} looks at {estimate.choice} from frame {frame.index} on",
+                estimate.choice.attributes,
+            )
         self._run.live.put_estimate(estimate)
         self._on_estimate(Judged(estimate, frame.t_start_s))

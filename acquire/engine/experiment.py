@@ -20,7 +20,6 @@ from acquire.engine.rehearsal import Preflight, preflight
 from acquire.errors import HotstageError, RecipeError, RunAborted, StoreError
 from acquire.instruments import Simulation
 from acquire.recipe import Plan, Recipe
-from acquire.report import plot_run, summarise, to_markdown
 from acquire.station import OpenStation
 from acquire.store import Run, RunWriter, open_run
 from acquire.store.after import consolidate_within
@@ -149,6 +148,9 @@ def _leave_overviews(engine: Engine, folder: Path) -> None:
 
 def write_pages(run: Run) -> tuple[Path, Path]:
     """Write summary and picture into a run's folder; returns their paths."""
+    # not before it is needed: it loads matplotlib, for which no start of a run has to wait
+    from acquire.report import plot_run, summarise, to_markdown
+
     text, picture = run.path / SUMMARY_NAME, run.path / PICTURE_NAME
     text.write_text(to_markdown(summarise(run)), encoding="utf-8")
     plot_run(run, picture)

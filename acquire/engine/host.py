@@ -15,7 +15,7 @@ from acquire.engine.status import HOST_OBJECT_ID, EngineState, EngineStatus, Liv
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray
 from acquire.recipe import Recipe
-from acquire.remote import HardDaemon, WithBlobs
+from acquire.remote import HardDaemon, WithBlobs, server_tls
 from acquire.remote.wire import pack, pack_arrays
 from acquire.station import OpenStation
 
@@ -37,6 +37,8 @@ METHODS = (
     "heater_off",
     "clear_fault",
 )
+OBSERVERS = ("status", "plan", "image", "spectrum", "series")
+"""What who may only look is served."""
 END_S = 30.0
 """Wall seconds that a host which is told to end waits for its run to be safe and stored."""
 
@@ -197,18 +199,21 @@ def _with_arrays(
 
 
 class EngineHost:
-    """Serves one engine on a loopback port until it is closed.
+    """Serves one engine until it is closed.
 
     Args:
         station: open; the host closes it at its own end.
-        listen: ``HOST:PORT`` on this machine; port 0 takes a free one.
+        listen: ``HOST:PORT`` on this machine, or ``tls://HOST:PORT`` with the identity that the
+            station file names; port 0 takes a free one.
     """
 
     def __init__(self, station: OpenStation, listen: str = "127.0.0.1:0") -> None:
         self.station = station
         self.service = HostService(Engine(station, "hotstage host"))
-        self._daemon = HardDaemon(listen, name="engine-host")
-        self._daemon.register(HOST_OBJECT_ID, self.service, METHODS)
+        self._daemon = HardDaemon(
+            listen, name="engine-host", tls=server_tls(station.station, listen)
+        )
+        self._daemon.register(HOST_OBJECT_ID, self.service, METHODS, OBSERVERS)
         self._daemon.start()
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from acquire.engine.earlier import Before, Earlier
 from acquire.engine.history import end_s
 from acquire.store import Run
+from acquire.stream import DetectorChoice
 
 
 def earlier_of(runs: Sequence[Run], steps_done: int, *, rest: bool, new_recipe: bool) -> Earlier:
@@ -35,7 +36,19 @@ def earlier_of(runs: Sequence[Run], steps_done: int, *, rest: bool, new_recipe: 
             rest=rest,
             new_recipe=new_recipe,
         ),
+        choices=_choices(runs),
     )
+
+
+def _choices(runs: Sequence[Run]) -> dict[str, DetectorChoice]:
+    """The newest choice of every estimator: sizes from different detectors are not to be compared."""
+    found: dict[str, DetectorChoice] = {}
+    for run in runs:
+        for name in run.estimators:
+            choice = DetectorChoice.from_attributes(run.estimates(name).attrs, run.path.name)
+            if choice is not None:
+                found[name] = choice
+    return found
 
 
 def _unrecorded_dose(run: Run) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import psutil
 
@@ -14,7 +16,13 @@ LEAK_BYTES = 512 * 2**20
 
 def resident_bytes() -> int:
     """Memory that this process has in use."""
-    return int(psutil.Process().memory_info().rss)
+    return int(_process(os.getpid()).memory_info().rss)
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> psutil.Process:
+    # it reads when the process was created, which takes longer than what is asked of it twice a frame
+    return psutil.Process(pid)
 
 
 class MemoryAccount:

@@ -19,6 +19,7 @@ from acquire.errors import RecipeError
 from acquire.instruments import Frame, ScanExposure, StreamSpec
 from acquire.recipe import Recipe
 from acquire.stream import Estimator, Prepares
+from acquire.stream.choosing import Chooses
 from acquire.stream.shifting import Steering, Steers, Sums
 
 LOOK_WALL_S = 0.1
@@ -53,6 +54,10 @@ def make_recorders(
     memory = MemoryAccount(LEAK_BYTES)
     listeners: dict[str, list[EstimatorTask]] = {name: [] for name in specs}
     made = make(recipe, specs)
+    for name, choice in run.earlier.choices.items():
+        estimator = made.get(name)
+        if isinstance(estimator, Chooses):
+            estimator.hold(choice)
     _await_ready(run, made)
     correctors = _correctors(run, made, exposures)
     for name, estimator in made.items():

@@ -100,7 +100,7 @@ def preflight(
     Raises:
         HotstageError: the station or an estimator cannot be made at all.
     """
-    twin = station if station.simulated else _twin(station)
+    twin = station if station.in_process else _twin(station)
     with twin.open(VirtualClock(), draft=True) as opened:
         found = [str(problem) for problem in problems(recipe, opened)]
         if found:
@@ -175,7 +175,7 @@ def _rehearse(
             *_feedback(engine.carried_out, steps, sink),
             *speed_warnings,
         ),
-        twin=not station.simulated,
+        twin=not station.in_process,
         needed_bytes_per_s=needed,
         disk_bytes_per_s=speed,
     )
@@ -294,7 +294,7 @@ def _refused(recipe: Recipe, station: Station, folder: Path | None, found: list[
         free_bytes(folder or Path.cwd()),
         tuple(found),
         (),
-        twin=not station.simulated,
+        twin=not station.in_process,
     )
 
 
@@ -327,10 +327,10 @@ def _feedback(
 
 
 def _twin(station: Station) -> Station:
-    """The station with simulated instruments in every role that the default simulator has."""
-    settings = SimulationSettings()
+    """The station with simulated instruments of this process in every role that the simulator has."""
+    settings = station.file.simulation or SimulationSettings()
     known = plugins.find(plugins.SIMULATORS, settings.simulator)(
-        VirtualClock(), seed=settings.seed, draft=True
+        VirtualClock(), seed=settings.seed, draft=True, **settings.options
     ).instruments
     simulated = InstrumentSettings(driver=SIMULATED)
     file = station.file
@@ -340,6 +340,7 @@ def _twin(station: Station) -> Station:
         file=file.model_copy(
             update={
                 "simulation": settings,
+                "wires": {},
                 "holder": file.holder.model_copy(update={"driver": SIMULATED, "options": {}}),
                 "scan": simulated,
                 "spectrometer": simulated if has_spectrometer else None,

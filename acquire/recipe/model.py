@@ -27,6 +27,7 @@ from acquire.recipe.schema import (
 )
 from acquire.recipe.step import Step
 from acquire.recipe.steps import AnyStep, Plan, Repeat, When
+from acquire.stream.choosing import AUTO, chooses
 
 STEPS_AT_MOST = 100_000
 """A plan with more is taken for a mistake, in a recipe and in a script."""
@@ -64,10 +65,12 @@ class Recipe(Strict):
                     f"estimate.{name}.from = {settings.source!r}: no scan called "
                     f"{settings.stream!r} is recorded; recorded are: {', '.join(scans) or 'none'}"
                 )
-            if settings.channel not in entry.scan.detectors:
+            detectors = entry.scan.detectors
+            if settings.channel not in detectors and not chooses(settings.channel, detectors):
                 raise ValueError(
                     f"estimate.{name}.from = {settings.source!r}: record.{settings.stream} has no "
-                    f"detector {settings.channel!r}, only {', '.join(entry.scan.detectors)}"
+                    f"detector {settings.channel!r}, only {', '.join(detectors)}; or write "
+                    f"{settings.stream}.{AUTO} for the one that shows most"
                 )
         total = _count(self.steps)
         if total > STEPS_AT_MOST:

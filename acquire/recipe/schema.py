@@ -223,7 +223,7 @@ class EstimateSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
     source: str = Field(alias="from", pattern=r"^\w+\.\w+$")
-    """``stream.detector``."""
+    """``stream.detector``, or ``stream.auto`` for the one that shows most."""
     use: str | None = Field(default=None, pattern=r"^\w+$")
     """The estimator's name, where the entry is called differently; for two of the same kind."""
     prefix: str = Field(default="", pattern=r"^([A-Za-z]\w*)?$")
@@ -236,7 +236,7 @@ class EstimateSettings(BaseModel):
 
     @property
     def channel(self) -> str:
-        """The detector that it looks at."""
+        """The detector that it looks at, or ``auto`` where it chooses one."""
         return self.source.split(".")[1]
 
     @property

@@ -2,20 +2,30 @@
 
 from acquire.remote.client import Link
 from acquire.remote.daemon import HardDaemon, WithBlobs
+from acquire.remote.keeper import LeaseKeeper
 from acquire.remote.launch import attach, connect, emergency_off
-from acquire.remote.lease import Lease, LeaseKeeper
+from acquire.remote.lease import Lease
 from acquire.remote.serve import serve
 from acquire.remote.server import InstrumentServer
+from acquire.remote.supervisor import simulate, supervise
+from acquire.remote.tls import AllowList, Identity, Role, ServerTls, server_tls
 
 __all__ = [
+    "AllowList",
     "HardDaemon",
+    "Identity",
     "InstrumentServer",
     "Lease",
     "LeaseKeeper",
     "Link",
+    "Role",
+    "ServerTls",
     "WithBlobs",
     "attach",
     "connect",
     "emergency_off",
     "serve",
+    "server_tls",
+    "simulate",
+    "supervise",
 ]

@@ -1,4 +1,4 @@
-"""The process that :func:`acquire.remote.connect` starts: serves the station that comes on standard input."""
+"""The processes behind :func:`acquire.remote.connect`; the station comes on standard input."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import logging
 import sys
 
 from acquire.errors import HotstageError
-from acquire.remote.serve import LINGER_S, Owner, serve
+from acquire.remote.child import Owner
+from acquire.remote.serve import LINGER_S, serve
+from acquire.remote.supervisor import Supervisor, simulate
 
 
 def main() -> int:
-    """Serve for the program at the other end of standard input; 1 with a message if that fails."""
+    """Do one of them for the program at the other end of standard input; 1 with a message if it fails."""
     parser = argparse.ArgumentParser(prog="python -m acquire.remote", description=__doc__)
-    parser.add_argument("--owned", action="store_true", required=True)
+    parser.add_argument("role", choices=("serve", "supervise", "simulate"))
     parser.add_argument("--linger", type=float, default=LINGER_S, metavar="SECONDS")
+    parser.add_argument("--listen", default=None, metavar="HOST:PORT")
+    parser.add_argument("--beats", action="store_true", help="signs of life on standard output")
     options = parser.parse_args()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -23,7 +27,19 @@ def main() -> int:
     try:
         station = owner.station()
         owner.watch()
-        serve(station, owner=owner, linger_s=options.linger)
+        if options.role == "simulate":
+            simulate(station, owner, options.linger)
+        elif options.role == "supervise":
+            Supervisor(station, owner=owner, linger_s=options.linger, listen=options.listen).run()
+        else:
+            serve(
+                station,
+                listen=options.listen,
+                owner=owner,
+                linger_s=options.linger,
+                addresses=owner.addresses,
+                beats=options.beats,
+            )
     except HotstageError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -46,3 +46,8 @@ def needs_control(kind: str, name: str, arguments: list[Any]) -> bool:
     if kind == "scan" and name == "blank":
         return arguments != [True]
     return name in LEASED[kind]
+
+
+def only_reads(kind: str, name: str) -> bool:
+    """Whether it changes nothing at all, so that an observer may do it."""
+    return name in FREE[kind] and name != "make_safe"

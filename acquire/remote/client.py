@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import time
 import weakref
@@ -18,12 +19,14 @@ from acquire.remote.messages import (
     Bytes,
     MalformedMessage,
     Message,
+    Where,
     decode,
     encode,
     parse_address,
     receive,
     send,
 )
+from acquire.remote.tls import Identity, own_identity
 from acquire.remote.wire import pack, unpack_error
 
 logger = logging.getLogger(__name__)
@@ -41,11 +44,13 @@ class Link:
     then unknown, so nothing is repeated. The next call connects anew.
 
     Args:
-        address: ``HOST:PORT`` on this machine.
+        address: ``HOST:PORT`` on this machine, or ``tls://HOST:PORT``.
         timeout_s: wall seconds in which a call must be answered, unless it says otherwise.
+        mend: what a person can do when nothing answers.
+        identity: what it shows to a server of TLS; default the user's own.
 
     Raises:
-        ConfigError: not a loopback address. Nothing is connected yet.
+        ConfigError: beyond loopback without TLS, or no identity. Nothing is connected yet.
     """
 
     def __init__(
@@ -55,12 +60,18 @@ class Link:
         timeout_s: float = 5.0,
         *,
         mend: str = "Is it running? Start it with `hotstage serve STATION`.",
+        identity: Identity | None = None,
     ) -> None:
         self.address = address
         self.object_id = object_id
         self._where = parse_address(address)
+        self._context = (identity or own_identity()).client_context() if self._where.tls else None
         self._timeout_s = timeout_s
         self._mend = mend
+        if self._where.tls:
+            self._mend += (
+                " If it is, is our certificate valid and allowed there (`hotstage keys list`)?"
+            )
         self._local = threading.local()
         self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -131,7 +142,7 @@ class Link:
         except (OSError, LinkError) as error:
             self.drop()
             raise LinkError(
-                f"the server at {self.address} was lost during {method!r} ({error}); "
+                f"the server at {self.address} was lost during {method!r} ({_cause(error)}); "
                 f"what it did is not known. {self._mend}"
             ) from error
         except BaseException:
@@ -150,7 +161,7 @@ class Link:
             raise LinkError(f"the link to {self.address} was closed here.")
         by = min(deadline, time.monotonic() + CONNECT_S)
         try:
-            connection = _Connection(self._where, self.object_id, by)
+            connection = _Connection(self._where, self.object_id, by, self._context)
         except (OSError, LinkError) as error:
             raise LinkError(
                 f"no server answers at {self.address} ({_cause(error)}). {self._mend}"
@@ -164,8 +175,13 @@ class Link:
 class _Connection:
     """One connection of one thread."""
 
-    def __init__(self, where: tuple[str, int], object_id: str, deadline: float) -> None:
-        sock = socket.create_connection(where, timeout=max(0.001, deadline - time.monotonic()))
+    def __init__(
+        self, where: Where, object_id: str, deadline: float, context: ssl.SSLContext | None
+    ) -> None:
+        left_s = max(0.001, deadline - time.monotonic())
+        sock = socket.create_connection((where.host, where.port), timeout=left_s)
+        if context is not None:
+            sock = _secure(sock, where.host, context, deadline)
         # threads end without saying so: their connection must then close by itself
         self.close = weakref.finalize(self, _close, sock)
         self._sock = sock
@@ -187,8 +203,13 @@ class _Connection:
             return False
         try:
             self._sock.settimeout(0)
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.recv(
+                    1
+                )  # it knows no peeking; a byte that is owed would be lost, and we too
+            else:
+                self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
             return False
@@ -217,6 +238,17 @@ class _Connection:
         return reply
 
 
+def _secure(
+    sock: socket.socket, host: str, context: ssl.SSLContext, deadline: float
+) -> ssl.SSLSocket:
+    sock.settimeout(max(0.001, deadline - time.monotonic()))
+    try:
+        return context.wrap_socket(sock, server_hostname=host)
+    except BaseException:
+        sock.close()
+        raise
+
+
 def _close(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_RDWR)
@@ -230,4 +262,8 @@ def _cause(error: BaseException) -> str:
         return "connection refused"
     if isinstance(error, TimeoutError):
         return "nothing answered in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"it is not who it should be: {error}"
+    if isinstance(error, ssl.SSLError):
+        return f"refused in the TLS handshake: {error}"
     return str(error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
-import os
 import socket
 import threading
 import time
@@ -19,11 +18,13 @@ from typing import Any
 
 from Pyro5 import protocol
 
-from acquire.errors import ConfigError, HotstageError, LinkError
+from acquire.errors import ConfigError, HotstageError, LeaseError, LinkError
+from acquire.remote.listening import ACCEPT_S, listen_on
 from acquire.remote.messages import (
     MAX_REQUEST_BYTES,
     Buffer,
     MalformedMessage,
+    Where,
     decode,
     encode,
     groups,
@@ -31,6 +32,7 @@ from acquire.remote.messages import (
     receive,
     send,
 )
+from acquire.remote.tls import Door, Peer, Role, ServerTls
 from acquire.remote.wire import pack, pack_error, unpack_arguments
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,6 @@ MAX_PENDING = 32
 MAX_CONNECTIONS = 64
 _CONNECT = frozenset({protocol.MSG_CONNECT})
 _INVOKE = frozenset({protocol.MSG_INVOKE})
-_ACCEPT_S = 0.25
 _here = threading.local()
 
 
@@ -52,6 +53,10 @@ class WithBlobs:
     blobs: list[Buffer]
 
 
+LOCAL = Peer("this machine", Role.OPERATOR)
+"""Who connects over loopback without TLS: another program of whoever is logged in here."""
+
+
 @dataclass(eq=False)
 class _Peer:
     number: int
@@ -61,6 +66,7 @@ class _Peer:
     established: bool = False
     busy: bool = False
     calls: int = 0
+    who: Peer = LOCAL
 
     def cut(self) -> None:
         """End the connection; its thread notices and cleans up."""
@@ -75,6 +81,12 @@ def current_connection() -> int:
     return int(getattr(_here, "connection", 0))
 
 
+def current_peer() -> Peer:
+    """Who makes the call that this thread serves, and what it may do."""
+    found: Peer = getattr(_here, "who", LOCAL)
+    return found
+
+
 class HardDaemon:
     """Serves listed methods of registered objects on a loopback port, from threads of its own.
 
@@ -83,11 +95,13 @@ class HardDaemon:
     (one that never called anything first), and if none is idle, the one whose call lasts longest.
 
     Args:
-        listen: ``HOST:PORT`` on this machine; port 0 takes a free one.
+        listen: ``HOST:PORT`` on this machine, or ``tls://HOST:PORT``; port 0 takes a free one.
         on_disconnect: told the number of every connection that has ended.
+        tls: who this server is and whom it lets in; needed for an address of TLS, where a client
+            without a certificate that is allowed gets no further than the handshake.
 
     Raises:
-        ConfigError: not a loopback address.
+        ConfigError: beyond loopback without TLS, or TLS without an identity.
         LinkError: the port cannot be had.
     """
 
@@ -97,21 +111,35 @@ class HardDaemon:
         *,
         name: str = "hotstage",
         on_disconnect: Callable[[int], None] | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
+        where = parse_address(listen)
+        if where.tls and tls is None:
+            raise ConfigError(
+                f"address {listen!r} refused: TLS needs an identity and a list of those allowed "
+                "(server.identity and server.allowed in the station file; see `hotstage keys --help`)."
+            )
+        self._door = Door(tls) if where.tls and tls is not None else None
         self._name = name
         self._on_disconnect = on_disconnect
-        self._objects: dict[str, dict[str, tuple[object, Callable[..., Any]]]] = {}
+        self._objects: dict[str, dict[str, _Served]] = {}
         self._peers: dict[_Peer, threading.Thread] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._closing = threading.Event()
-        self._listener = _listen(*parse_address(listen))
+        self._listener = listen_on(where.host, where.port)
         host, port = self._listener.getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = str(Where(where.host if where.tls else host, port, where.tls))
         self._thread = threading.Thread(target=self._accept, name=f"{name}-accept", daemon=True)
 
-    def register(self, object_id: str, target: object, methods: Iterable[str]) -> None:
-        """Serve exactly these methods of ``target`` under ``object_id``.
+    def register(
+        self,
+        object_id: str,
+        target: object,
+        methods: Iterable[str],
+        observers: Iterable[str] = (),
+    ) -> None:
+        """Serve exactly these methods of ``target`` under ``object_id``; ``observers`` may call only theirs.
 
         Arguments are checked against the methods' annotations. A method returns a plain value or
         dataclass, or :class:`WithBlobs`.
@@ -119,14 +147,15 @@ class HardDaemon:
         Raises:
             ConfigError: one of them is not a public method.
         """
-        served: dict[str, tuple[object, Callable[..., Any]]] = {}
+        served: dict[str, _Served] = {}
+        free = frozenset(observers)
         for method in methods:
             function = inspect.getattr_static(type(target), method, None)
             if method.startswith("_") or not inspect.isfunction(function):
                 raise ConfigError(
                     f"{type(target).__name__}.{method} cannot be served: only public methods can."
                 )
-            served[method] = (target, function)
+            served[method] = _Served(target, function, method in free)
         self._objects[object_id] = served
 
     def start(self) -> None:
@@ -145,7 +174,7 @@ class HardDaemon:
         try:
             self._listener.shutdown(socket.SHUT_RDWR)
         except OSError:  # some systems do not wake an accept in this way; it wakes by itself soon
-            logger.debug("the listener will notice in %g s", _ACCEPT_S)
+            logger.debug("the listener will notice in %g s", ACCEPT_S)
         if self._thread.is_alive():
             self._thread.join(2.0)
         self._listener.close()
@@ -218,9 +247,13 @@ class HardDaemon:
     # ---------------------------------------------------------------------- conversation
 
     def _serve(self, peer: _Peer) -> None:
-        _here.connection = peer.number
+        _here.connection, _here.who = peer.number, LOCAL
         greeted = False
         try:
+            if self._door is not None:
+                # in its own thread, and not for long: silent peers hold up nobody else
+                peer.sock, peer.who = self._door.secure(peer.sock, HANDSHAKE_S)
+                _here.who = peer.who
             if self._handshake(peer):
                 greeted = True
                 while not self._closing.is_set():
@@ -264,6 +297,8 @@ class HardDaemon:
         message = receive(peer.sock, _INVOKE, MAX_REQUEST_BYTES, None)
         if message.blobs is not None:
             raise MalformedMessage("a request with annotations")
+        if self._door is not None:
+            self._door.look_again(peer.sock)
         peer.busy, peer.active = True, time.monotonic()
         peer.calls += 1
         try:
@@ -316,8 +351,21 @@ class HardDaemon:
             raise LinkError(f"{object_id!r} here serves no method {method!r}.")
         if keywords or not isinstance(arguments, list):
             raise LinkError(f"{method} takes positional arguments only.")
-        target, function = served[method]
-        return function(target, *unpack_arguments(function, arguments))
+        found, who = served[method], current_peer()
+        if who.role is not Role.OPERATOR and not found.for_observers:
+            logger.warning("%s (%s) asked for %s and was refused", *who.words, method)
+            raise LeaseError(
+                f"{method} refused: {who.name} may look, not command. An operator's certificate is "
+                "needed (`hotstage keys issue NAME --role operator`)."
+            )
+        return found.function(found.target, *unpack_arguments(found.function, arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    target: object
+    function: Callable[..., Any]
+    for_observers: bool
 
 
 def _field(plain: Any, key: str) -> str:
@@ -325,23 +373,3 @@ def _field(plain: Any, key: str) -> str:
     if not isinstance(value, str):
         raise LinkError(f"a handshake must say its {key!r}.")
     return value
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if os.name == "nt":  # elsewhere the port could be shared with, and stolen by, another program
-        listener.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", -5), 1)
-    else:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise LinkError(
-            f"cannot listen on {host}:{port}: {error.strerror}. "
-            "Is another server running there? Stop it, or choose another port."
-        ) from error
-    listener.settimeout(_ACCEPT_S)
-    return listener

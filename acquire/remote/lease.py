@@ -10,15 +10,24 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from acquire.errors import EmergencyOff, HotstageError, LeaseError, LinkError
-from acquire.remote.client import Link
+from acquire.errors import EmergencyOff, LeaseError
 
 logger = logging.getLogger(__name__)
 
 TTL_S = 2.0
-BEAT_S = 0.5
+UNNAMED = "an unnamed program"
 _NEVER = "nobody has taken control yet"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Somebody who has asked for control, and the token that would be theirs."""
+
+    token: str
+    name: str
+    connection: int
 
 
 class Lease:
@@ -39,6 +48,7 @@ class Lease:
         self._deadline = 0.0
         self._ended = _NEVER
         self._refusal: type[LeaseError] = LeaseError
+        self._wish: _Wish | None = None
         self._closing = self._safing = False
         self._watcher = threading.Thread(target=self._watch, name="lease-watch", daemon=True)
         self._watcher.start()
@@ -68,21 +78,74 @@ class Lease:
                 raise LeaseError("control refused: the instrument server is being closed.")
             if self._token:
                 raise LeaseError(
-                    f"control refused: {self._commander} has it. Ask there to give it back, or end "
+                    f"control refused: {self._commander} has it. Ask there to hand it over, or end "
                     f"that program; it lapses {self.ttl_s:g} s after its last sign of life."
                 )
-            self._token = secrets.token_hex(16)
-            self._commander, self._connection = commander or "an unnamed program", connection
-            self._deadline = time.monotonic() + self.ttl_s
-            self._changed.notify_all()
+            self._give(_Wish(secrets.token_hex(16), commander or UNNAMED, connection))
+            logger.info("%s has control", self._commander)
             return self._token
 
-    def beat(self, token: str, connection: int) -> None:
-        """Keep control alive; from now on the end of this connection ends it. Raises LeaseError."""
+    def request(self, commander: str, connection: int) -> str:
+        """Ask who has control to hand it over; returns what the token will be if they do.
+
+        A later request replaces an earlier one. Raises LeaseError if nobody has control: take it.
+        """
+        with self._changed:
+            if not self._token:
+                raise LeaseError("nobody has control; take it.")
+            self._wish = _Wish(secrets.token_hex(16), commander or UNNAMED, connection)
+            logger.info("%s asks %s for control", self._wish.name, self._commander)
+            return self._wish.token
+
+    def granted(self, token: str) -> bool:
+        """Whether what was asked for is in force; LeaseError when it cannot come true any more."""
+        with self._changed:
+            if self._token and token == self._token:
+                return True
+            if self._wish is not None and token == self._wish.token and self._token:
+                return False
+            raise LeaseError("control was not handed over. Ask again, or take it if it is free.")
+
+    def hand_over(self, token: str) -> str:
+        """Give control to who asked last, without making safe in between; returns their name.
+
+        From now on it lapses like any other: a new commander who is gone leaves all safe.
+
+        Raises:
+            LeaseError: it is not yours to give, or nobody asks.
+        """
+        with self._changed:
+            self._require(token)
+            if self._wish is None:
+                raise LeaseError("control cannot be handed over: nobody asks for it.")
+            before, heir = self._commander, self._wish
+            self._ended, self._refusal = f"{before} handed control to {heir.name}", LeaseError
+            self._give(heir)
+        logger.warning("%s handed control over to %s", before, heir.name)
+        return heir.name
+
+    @property
+    def asked_by(self) -> str:
+        """Who asks for control; empty if nobody does."""
+        with self._changed:
+            return "" if self._wish is None else self._wish.name
+
+    def _give(self, to: _Wish) -> None:
+        self._token, self._commander, self._connection = to.token, to.name, to.connection
+        self._deadline = time.monotonic() + self.ttl_s
+        self._wish = None
+        self._changed.notify_all()
+
+    def beat(self, token: str, connection: int) -> str:
+        """Keep control alive; from now on the end of this connection ends it.
+
+        Returns who asks for control; empty if nobody does. Raises LeaseError.
+        """
         with self._changed:
             self._require(token)
             self._connection = connection
             self._deadline = time.monotonic() + self.ttl_s
+            return "" if self._wish is None else self._wish.name
 
     def require(self, token: str) -> None:
         """Raise LeaseError unless ``token`` is that of the present commander."""
@@ -120,7 +183,10 @@ class Lease:
         )
 
     def disconnected(self, connection: int) -> None:
-        """End control if the connection that ended is the one that keeps it alive."""
+        """End control if the connection that ended is the one that keeps it alive; or a request for it."""
+        with self._changed:
+            if self._wish is not None and self._wish.connection == connection:
+                self._wish = None
         self._end(
             lambda commander: f"{commander} is gone (its connection ended)",
             lambda: self._connection == connection,
@@ -150,6 +216,7 @@ class Lease:
             ended = self._ended
             self._token = self._commander = ""
             self._connection = 0
+            self._wish = None
             self._safing = True
             self._changed.notify_all()
         logger.warning("%s", ended)
@@ -171,126 +238,3 @@ class Lease:
                     self._changed.wait(left_s)
                     continue
             self._end(lambda commander: self._silence(), lambda: time.monotonic() > self._deadline)
-
-
-class LeaseKeeper:
-    """The commander's side: takes control, keeps it alive from a thread of its own, tells when it is lost.
-
-    Control that was lost is never taken again by itself: whoever commands must first read what the
-    instruments do now. Implements :class:`acquire.station.Control`.
-    """
-
-    def __init__(self, address: str, object_id: str, *, beat_s: float = BEAT_S) -> None:
-        self._address = address
-        self._object_id = object_id
-        self._beat_s = beat_s
-        self._lock = threading.Lock()
-        self._problem = "control was not taken"
-        self._token = ""
-        self._last_beat = 0.0
-        self._ttl_s = TTL_S
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @property
-    def token(self) -> str:
-        """What commands carry; empty before control was taken."""
-        return self._token
-
-    def take(self, commander: str) -> None:
-        """Take control and keep it alive; raises LeaseError, LinkError."""
-        if self._thread is not None:
-            if not self.problem():
-                return
-            self.release()
-        outcome: list[HotstageError] = []
-        decided = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._keep,
-            args=(commander, self._stop, decided, outcome),
-            name="lease-keeper",
-            daemon=True,
-        )
-        self._thread.start()
-        decided.wait()
-        if outcome:
-            self._thread = None
-            raise outcome[0]
-        if problem := self.problem():
-            raise LeaseError(f"control was asked for, but {problem}.")
-
-    def release(self) -> None:
-        """Give control back, whereupon the server makes everything safe; idempotent."""
-        self._stop.set()
-        thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(5.0)
-
-    def problem(self) -> str:
-        """Empty while control is held, else what is wrong."""
-        with self._lock:
-            if self._problem:
-                return self._problem
-            silent_s = time.monotonic() - self._last_beat
-            if silent_s > self._ttl_s:
-                return (
-                    f"control is lost: this program could not tell the server at {self._address} "
-                    f"that it lives for {silent_s:.1f} s"
-                )
-            return ""
-
-    def _keep(
-        self,
-        commander: str,
-        stop: threading.Event,
-        decided: threading.Event,
-        outcome: list[HotstageError],
-    ) -> None:
-        link = Link(self._address, self._object_id, timeout_s=TTL_S)
-        try:
-            asked = time.monotonic()
-            granted = link.call("lease_acquire", commander, timeout_s=2 * TTL_S)
-            with self._lock:
-                self._token, self._ttl_s = str(granted["token"]), float(granted["ttl_s"])
-                self._problem, self._last_beat = "", asked
-            decided.set()
-            self._beat_on(link, stop)
-            if stop.is_set():
-                self._give_back(link)
-        except HotstageError as error:
-            outcome.append(error)
-            self._lost(f"control was not given: {error}")
-        finally:
-            decided.set()
-            link.close()
-
-    def _beat_on(self, link: Link, stop: threading.Event) -> None:
-        while not stop.wait(self._beat_s):
-            asked = time.monotonic()
-            try:
-                link.call("lease_beat", self._token)
-            except LinkError as error:
-                # the server saw this connection end or will see silence: only a beat that arrives
-                # within the time to live can still save it
-                if time.monotonic() - self._last_beat > self._ttl_s:
-                    self._lost(f"control is lost: {error}")
-                    return
-            except HotstageError as error:
-                self._lost(f"control is lost: {error}")
-                return
-            else:
-                with self._lock:
-                    self._last_beat = asked
-
-    def _give_back(self, link: Link) -> None:
-        try:
-            link.call("lease_release", self._token)
-        except HotstageError as error:
-            logger.warning("control could not be given back and will lapse: %s", error)
-        self._lost("control was given back")
-
-    def _lost(self, problem: str) -> None:
-        logger.info("%s", problem)
-        with self._lock:
-            self._problem = problem

@@ -7,11 +7,12 @@ judged before a byte of the payload is looked at, so a foreign payload never rea
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -28,11 +29,15 @@ GROUP_BYTES = 32 << 20
 """Blobs beyond this follow in further messages of the same reply."""
 MESSAGE_S = 10.0
 """A message that has begun must be complete within this time."""
+TIMEOUT_SLACK_S = 0.1
+"""A peer that sends byte by byte can exceed a deadline by so much."""
 MSGPACK_ID = 4
 _MAGIC = 0x4DC5
 _HEADER = struct.Struct("!4sHBBHHII16sHH")
 _ACCEPTED_FLAGS = protocol.FLAGS_EXCEPTION | protocol.FLAGS_CORR_ID
 _JOIN_BYTES = 1 << 16
+_GATHER = 512
+"""Pieces in one call; systems allow 1024."""
 
 Buffer = bytes | bytearray | memoryview
 Bytes = NDArray[np.uint8]
@@ -54,24 +59,41 @@ class Message:
     """All annotation bytes one after the other, without their headers."""
 
 
-def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` on this machine.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TLS_PREFIX = "tls://"
+
+
+class Where(NamedTuple):
+    """Where a daemon listens."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{TLS_PREFIX if self.tls else ''}{host}:{self.port}"
+
+
+def parse_address(address: str) -> Where:
+    """``HOST:PORT`` on this machine, or ``tls://HOST:PORT`` anywhere.
 
     Raises:
-        ConfigError: not an address, or beyond loopback.
+        ConfigError: not an address, or beyond loopback without TLS.
     """
-    host, _, port = address.rpartition(":")
+    tls = address.startswith(TLS_PREFIX)
+    host, _, port = address.removeprefix(TLS_PREFIX).rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ConfigError(
             f"address {address!r} refused: write HOST:PORT, for example 127.0.0.1:7746."
         )
-    if host not in ("127.0.0.1", "localhost", "::1"):
+    if host not in LOOPBACK and not tls:
         raise ConfigError(
             f"address {address!r} refused: host {host!r} is beyond this machine, which needs mutual "
-            "TLS and is not available yet; use 127.0.0.1."
+            f"TLS; write {TLS_PREFIX}{host}:{port} and see `hotstage keys --help`, or use 127.0.0.1."
         )
-    return ("127.0.0.1" if host == "localhost" else host), int(port)
+    return Where("127.0.0.1" if host == "localhost" and not tls else host, int(port), tls)
 
 
 def encode(value: Any) -> bytes:
@@ -169,8 +191,12 @@ def _receive_blobs(sock: socket.socket, size: int, by: float) -> Bytes:
 
 
 def _fill(sock: socket.socket, view: memoryview, by: float) -> None:
+    again = 0.0
     while len(view):
-        sock.settimeout(_left(by))
+        # setting it is a call of the system, and TLS gives no more than 16 KiB at a time
+        if (now := time.monotonic()) >= again:
+            sock.settimeout(_left(by))
+            again = now + TIMEOUT_SLACK_S
         got = sock.recv_into(view)
         if got == 0:
             raise ConnectionResetError("the connection was closed in the middle of a message")
@@ -202,8 +228,8 @@ def send(
         LinkError: larger than ``MAX_MESSAGE_BYTES``; nothing was sent.
         OSError, TimeoutError: the connection is lost.
     """
-    chunks = list(_chunks(blobs))
-    annotated = sum(8 + len(chunk) for chunk in chunks)
+    annotations = list(_annotations(blobs))
+    annotated = sum(8 + size for size, _ in annotations)
     if len(payload) + annotated > MAX_MESSAGE_BYTES:
         raise LinkError(
             f"a message of {len(payload) + annotated} bytes was not sent: "
@@ -223,10 +249,42 @@ def send(
         _MAGIC,
     )
     pieces: list[Buffer] = [header]
-    for number, chunk in enumerate(chunks):
-        pieces += (b"B%03X" % number + len(chunk).to_bytes(4, "big"), chunk)
+    for number, (size, parts) in enumerate(annotations):
+        pieces.append(b"B%03X" % number + size.to_bytes(4, "big"))
+        pieces += parts
     pieces.append(payload)
-    _send_pieces(sock, pieces, time.monotonic() + within_s)
+    by = time.monotonic() + within_s
+    if isinstance(sock, ssl.SSLSocket) or not hasattr(sock, "sendmsg"):
+        _send_pieces(sock, pieces, by)
+    else:
+        _send_gathered(sock, pieces, by)
+
+
+def _annotations(blobs: Sequence[Buffer]) -> Iterator[tuple[int, list[memoryview]]]:
+    """Blobs cut and put together so that each annotation is as large as it may be: size and parts."""
+    size, parts = 0, list[memoryview]()
+    for chunk in _chunks(blobs):
+        if parts and size + len(chunk) > CHUNK_BYTES:
+            yield size, parts
+            size, parts = 0, []
+        size += len(chunk)
+        parts.append(chunk)
+    if parts:
+        yield size, parts
+
+
+def _send_gathered(sock: socket.socket, pieces: Sequence[Buffer], by: float) -> None:
+    """All pieces in as few calls of the system as possible."""
+    left = [memoryview(piece) for piece in pieces if len(piece)]
+    first = 0
+    while first < len(left):
+        sock.settimeout(_left(by))
+        sent = sock.sendmsg(left[first : first + _GATHER])
+        while first < len(left) and sent >= len(left[first]):
+            sent -= len(left[first])
+            first += 1
+        if sent:
+            left[first] = left[first][sent:]
 
 
 def _send_pieces(sock: socket.socket, pieces: Sequence[Buffer], by: float) -> None:

@@ -4,75 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from acquire.errors import ConfigError
+from acquire.remote.child import Owner
 from acquire.remote.server import InstrumentServer
+from acquire.remote.tls import server_tls
 from acquire.station import Station
 
 logger = logging.getLogger(__name__)
 
 LINGER_S = 10.0
+BEAT_S = 0.25
+"""Wall seconds from one sign of life to the next, to a supervisor that asked for them."""
 _POLL_S = 0.1
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGBREAK", "SIGHUP")
-
-
-class Owner:
-    """The program that started this one, at the other end of standard input.
-
-    The pipe breaks when that program ends, however it ends; a line ``quit`` is an orderly end.
-    """
-
-    def __init__(self, fd: int = 0) -> None:
-        self._fd = fd
-        self._rest = b""
-        self.gone = threading.Event()
-        self.quit = threading.Event()
-
-    def station(self) -> Station:
-        """The station that it asks to be served, from the first line; raises ConfigError."""
-        try:
-            given = json.loads(self._line())
-            text, source = given["text"], given["source"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"no station came on standard input ({type(error).__name__}: {error}); "
-                "start servers with `hotstage serve STATION`."
-            ) from error
-        return Station.parse(str(text), str(source))
-
-    def watch(self) -> None:
-        """Begin to notice its end."""
-        threading.Thread(target=self._watch, name="owner-watch", daemon=True).start()
-
-    def _watch(self) -> None:
-        while line := self._line():
-            if line.strip() == b"quit":
-                self.quit.set()
-                return
-        self.gone.set()
-
-    def _line(self) -> bytes:
-        # os.read, because a thread inside a buffered stdin breaks the interpreter's exit
-        while b"\n" not in self._rest:
-            try:
-                chunk = os.read(self._fd, 65536)
-            except OSError:
-                chunk = b""
-            if not chunk:
-                return b""
-            self._rest += chunk
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line + b"\n"
 
 
 def serve(
@@ -83,6 +36,8 @@ def serve(
     owner: Owner | None = None,
     linger_s: float = LINGER_S,
     stop: threading.Event | None = None,
+    addresses: Mapping[str, str] | None = None,
+    beats: bool = False,
 ) -> None:
     """Open a station in this process and serve it until a signal, the owner or ``stop`` ends it.
 
@@ -98,16 +53,20 @@ def serve(
             are still connected or the holder is still cooling in its safe state.
         linger_s: wall seconds.
         stop: set to end it.
+        addresses: where the far ends of the station's wires listen; default: in this process, too.
+        beats: signs of life on standard output, after the first line.
 
     Raises:
         HotstageError: the station cannot be opened, or the port cannot be had.
     """
     ending = stop if stop is not None else threading.Event()
-    with _signals(ending), station.open() as opened:
-        server = InstrumentServer(opened, listen)
+    with signals(ending), station.open(addresses=addresses) as opened:
+        server = InstrumentServer(opened, listen, tls=server_tls(station, listen))
         try:
             server.start()
             _announce(server, station, opened.clock.rate, ready)
+            if beats:
+                threading.Thread(target=_beat, name="beats", daemon=True).start()
             _wait(server, ending, owner, linger_s)
         finally:
             server.close()
@@ -134,6 +93,17 @@ def _wait(
             return
 
 
+def _beat() -> None:
+    """Say for ever that this process lives: what stops it, or its interpreter, stops this, too."""
+    while True:
+        time.sleep(BEAT_S)
+        try:
+            sys.stdout.write('{"alive": true}\n')
+            sys.stdout.flush()
+        except (OSError, ValueError):  # nobody listens any more
+            return
+
+
 def _announce(
     server: InstrumentServer, station: Station, clock_rate: float, ready: Path | None
 ) -> None:
@@ -148,7 +118,7 @@ def _announce(
 
 
 @contextmanager
-def _signals(ending: threading.Event) -> Iterator[None]:
+def signals(ending: threading.Event) -> Iterator[None]:
     """Let the signals that ask a program to end set ``ending`` (in the main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield

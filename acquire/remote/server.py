@@ -23,9 +23,10 @@ from acquire.instruments import (
     Spectrometer,
 )
 from acquire.remote.acquisition import Acquisition, Newest
-from acquire.remote.catalogue import kind_of, method_of, needs_control
-from acquire.remote.daemon import HardDaemon, WithBlobs, current_connection
+from acquire.remote.catalogue import kind_of, method_of, needs_control, only_reads
+from acquire.remote.daemon import LOCAL, HardDaemon, WithBlobs, current_connection, current_peer
 from acquire.remote.lease import TTL_S, Lease
+from acquire.remote.tls import Role, ServerTls
 from acquire.remote.wire import pack, pack_frames, unpack_arguments
 from acquire.station import OpenStation
 
@@ -42,11 +43,24 @@ METHODS = (
     "lease_acquire",
     "lease_beat",
     "lease_release",
+    "lease_request",
+    "lease_granted",
+    "lease_hand_over",
     "emergency_off",
     "truth",
     "simulation_facts",
     "simulation_expected",
 )
+OBSERVERS = (
+    "about",
+    "now_s",
+    "invoke",
+    "frames_latest",
+    "truth",
+    "simulation_facts",
+    "simulation_expected",
+)
+"""What who may only look is served; ``invoke`` looks closer by itself."""
 SAFE_WAIT_S = 1.0
 """An instrument that hangs while it is made safe is not waited for longer than this."""
 
@@ -58,14 +72,21 @@ class InstrumentServer:
 
     Args:
         station: open in this process, on a clock that follows the wall.
-        listen: ``HOST:PORT`` on this machine; default as the station says.
+        listen: ``HOST:PORT`` on this machine, or ``tls://HOST:PORT``; default as the station says.
+        ttl_s: wall seconds without a sign of life after which control lapses.
+        tls: who the server is and whom it lets in, for an address of TLS.
 
     Raises:
         HotstageError: a virtual clock, or no such port.
     """
 
     def __init__(
-        self, station: OpenStation, listen: str | None = None, *, ttl_s: float = TTL_S
+        self,
+        station: OpenStation,
+        listen: str | None = None,
+        *,
+        ttl_s: float = TTL_S,
+        tls: ServerTls | None = None,
     ) -> None:
         if not np.isfinite(station.clock.rate):
             raise HotstageError("an instrument server needs a clock that follows the wall.")
@@ -81,11 +102,12 @@ class InstrumentServer:
                 listen or station.station.file.server.listen,
                 name="instruments",
                 on_disconnect=self._lease.disconnected,
+                tls=tls,
             )
         except HotstageError:
             self._lease.close()
             raise
-        self._daemon.register(OBJECT_ID, self, METHODS)
+        self._daemon.register(OBJECT_ID, self, METHODS, OBSERVERS)
 
     @property
     def address(self) -> str:
@@ -142,6 +164,8 @@ class InstrumentServer:
             "epoch_unix_s": self._station.clock.epoch_unix_s,
             "roles": sorted(self._instruments),
             "commander": self._lease.commander,
+            "asked_by": self._lease.asked_by,
+            "tells_truth": self._station.simulation is not None,
             "ttl_s": self._lease.ttl_s,
             "pid": os.getpid(),
         }
@@ -178,6 +202,11 @@ class InstrumentServer:
             )
         kind = kind_of(role)
         values = unpack_arguments(method_of(kind, method), arguments)
+        if current_peer().role is not Role.OPERATOR and not only_reads(kind, method):
+            raise LeaseError(
+                f"{role}.{method} refused: {current_peer().name} may look, not command. "
+                "An operator's certificate is needed."
+            )
         if not needs_control(kind, method, values):
             return self._do(role, instrument, method, values)
         self._lease.require(token)
@@ -254,16 +283,34 @@ class InstrumentServer:
         The safe state is off at once until this commander arms another: what the last one armed
         (a cooling of hours) is not what this one knows of.
         """
-        token = self._lease.acquire(commander, current_connection())
+        token = self._lease.acquire(_full_name(commander), current_connection())
+        self._forget_safe_state()
+        return {"token": token, "ttl_s": self._lease.ttl_s}
+
+    def lease_request(self, commander: str) -> dict[str, Any]:
+        """Ask who has control to hand it over; the connection of this call keeps the wish alive."""
+        token = self._lease.request(_full_name(commander), current_connection())
+        return {"token": token, "ttl_s": self._lease.ttl_s}
+
+    def lease_granted(self, token: str) -> bool:
+        """Whether control that was asked for was handed over."""
+        return self._lease.granted(token)
+
+    def lease_hand_over(self, token: str) -> str:
+        """Give control to who asked for it; nothing is made safe, and the safe state is off at once."""
+        heir = self._lease.hand_over(token)
+        self._forget_safe_state()
+        return heir
+
+    def _forget_safe_state(self) -> None:
         try:
             self._station.holder.arm_safe_state(SafeState())
         except HotstageError:
             logger.exception("the safe state of the last commander stays armed")
-        return {"token": token, "ttl_s": self._lease.ttl_s}
 
-    def lease_beat(self, token: str) -> None:
-        """A sign of life of the commander."""
-        self._lease.beat(token, current_connection())
+    def lease_beat(self, token: str) -> str:
+        """A sign of life of the commander; tells who asks for control."""
+        return self._lease.beat(token, current_connection())
 
     def lease_release(self, token: str) -> None:
         """Give control back; everything is made safe."""
@@ -340,3 +387,9 @@ class InstrumentServer:
                 instrument.disarm()
             except HotstageError:
                 logger.exception("%s could not be disarmed", role)
+
+
+def _full_name(commander: str) -> str:
+    """What a commander calls itself, and the name on its certificate if it showed one."""
+    who = current_peer()
+    return commander if who is LOCAL else f"{commander} ({who.name})"

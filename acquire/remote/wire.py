@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -27,6 +27,8 @@ _ALIGN = 64
 _DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SU]\d{1,6})")
 _BUILTIN_ERRORS: dict[str, type[Exception]] = {"KeyError": KeyError}
 _PLAIN = (bool, int, float, str, bytes)
+_FRAME_FIELDS = {field.name for field in fields(Frame)}
+_META_FIELDS = {field.name for field in fields(FrameMeta)}
 
 
 # --------------------------------------------------------------------------- plain values
@@ -243,13 +245,8 @@ def unpack_arrays(table: Any, buffer: Bytes) -> dict[str, AnyArray]:
     """The arrays of :func:`pack_arrays` as read-only views of ``buffer``."""
     found: dict[str, AnyArray] = {}
     for row in _exactly(table, list, list):
-        name, text, shape, offset = unpack(tuple[str, str, tuple[int, ...], int], row)
-        if not _DTYPE.fullmatch(text) or min((*shape, offset)) < 0:
-            raise LinkError(f"array {name!r} came with dtype {text!r}, shape {shape}.")
-        try:
-            dtype = np.dtype(text)
-        except TypeError as error:
-            raise LinkError(f"array {name!r} came with dtype {text!r}.") from error
+        name, text, shape, offset = _row(row)
+        dtype = _dtype(text)
         size = math.prod(shape) * dtype.itemsize
         if offset + size > buffer.nbytes:
             raise LinkError(
@@ -261,6 +258,26 @@ def unpack_arrays(table: Any, buffer: Bytes) -> dict[str, AnyArray]:
     return found
 
 
+def _row(row: Any) -> tuple[str, str, list[int], int]:
+    """A line of a table of arrays; by hand, because every frame has some, and ``unpack`` takes its time."""
+    if type(row) is list and len(row) == 4:
+        name, text, shape, offset = row
+        if type(name) is str and type(text) is str and type(shape) is list:
+            if all(type(n) is int and n >= 0 for n in (*shape, offset)):
+                return name, text, shape, offset
+    raise LinkError(f"{_short(row)} came where an array's name, dtype, shape and place should be.")
+
+
+@lru_cache(maxsize=64)
+def _dtype(text: str) -> np.dtype[Any]:
+    if not _DTYPE.fullmatch(text):
+        raise LinkError(f"an array came with dtype {text!r}.")
+    try:
+        return np.dtype(text)
+    except TypeError as error:
+        raise LinkError(f"an array came with dtype {text!r}.") from error
+
+
 def pack_frame(frame: Frame, start: int = 0) -> tuple[dict[str, Any], list[Buffer]]:
     """A frame as a plain head and the blobs of its data."""
     table, blobs = pack_arrays(frame.data, start)
@@ -269,7 +286,7 @@ def pack_frame(frame: Frame, start: int = 0) -> tuple[dict[str, Any], list[Buffe
         "index": int(frame.index),
         "t_start_s": float(frame.t_start_s),
         "t_end_s": float(frame.t_end_s),
-        "meta": pack(frame.meta),
+        "meta": _pack_meta(frame.meta),
         "data": table,
     }
     return head, blobs
@@ -278,24 +295,61 @@ def pack_frame(frame: Frame, start: int = 0) -> tuple[dict[str, Any], list[Buffe
 def unpack_frame(head: Any, buffer: Bytes) -> Frame:
     """The frame again; its data are read-only views of ``buffer``."""
     given = _exactly(head, dict, Frame)
-    if set(given) != {field.name for field in fields(Frame)}:
+    if given.keys() != _FRAME_FIELDS:
         raise LinkError(f"a frame came with missing or unknown fields: {sorted(given, key=str)}.")
     return Frame(
-        stream=unpack(str, given["stream"]),
-        index=unpack(int, given["index"]),
+        stream=_exactly(given["stream"], str, str),
+        index=_exactly(given["index"], int, int),
         data=unpack_arrays(given["data"], buffer),
-        t_start_s=unpack(float, given["t_start_s"]),
-        t_end_s=unpack(float, given["t_end_s"]),
-        meta=unpack(FrameMeta, given["meta"]),
+        t_start_s=_number(given["t_start_s"]),
+        t_end_s=_number(given["t_end_s"]),
+        meta=_unpack_meta(given["meta"]),
     )
+
+
+# What follows does for a frame's head what pack and unpack do for everything, without looking up
+# types: they would take longer than a small frame is under way.
+
+
+def _pack_meta(meta: FrameMeta) -> dict[str, Any]:
+    return {
+        "scalars": {_key(name): float(value) for name, value in meta.scalars.items()},
+        "spans": {_key(n): [float(start), float(end)] for n, (start, end) in meta.spans.items()},
+    }
+
+
+def _unpack_meta(plain: Any) -> FrameMeta:
+    given = _exactly(plain, dict, FrameMeta)
+    if given.keys() != _META_FIELDS:
+        raise LinkError(f"a FrameMeta came with missing or unknown fields: {_short(given)}.")
+    scalars = _exactly(given["scalars"], dict, dict)
+    spans = _exactly(given["spans"], dict, dict)
+    for name in (*scalars, *spans):
+        _exactly(name, str, str)
+    return FrameMeta(
+        {name: _number(value) for name, value in scalars.items()},
+        {name: _span(value) for name, value in spans.items()},
+    )
+
+
+def _span(plain: Any) -> tuple[float, float]:
+    if type(plain) is not list or len(plain) != 2:
+        raise LinkError(f"{_short(plain)} came where a time span was expected.")
+    return _number(plain[0]), _number(plain[1])
+
+
+def _number(plain: Any) -> float:
+    return plain if type(plain) is float else float(_exactly(plain, int, float))
 
 
 def pack_frames(frames: Sequence[Frame]) -> tuple[list[Any], list[Buffer]]:
     """Several frames in one reply."""
     heads: list[Any] = []
     blobs: list[Buffer] = []
+    start = 0
     for frame in frames:
-        head, own = pack_frame(frame, sum(len(blob) for blob in blobs))
+        head, own = pack_frame(frame, start)
         heads.append(head)
         blobs += own
+        start += sum(map(len, own))
     return heads, blobs

@@ -55,13 +55,15 @@ def first_and_last(run: Run) -> list[Picture]:
         stream = max(lengths, key=lambda name: lengths[name])
     rows = [0] if lengths[stream] == 1 else [0, lengths[stream] - 1]
     estimator = found[0] if found is not None else ""
-    return [_picture(run, stream, row, estimator) for row in rows]
+    chosen = "" if found is None else str(found[1].attrs.get("detector", ""))
+    return [_picture(run, stream, row, estimator, chosen) for row in rows]
 
 
-def _picture(run: Run, stream: str, row: int, estimator: str) -> Picture:
+def _picture(run: Run, stream: str, row: int, estimator: str, chosen: str) -> Picture:
+    """An image of the detector that the estimator has chosen, if it did, else of the usual one."""
     images = run.images(stream)
     detectors = _detectors(run, stream)
-    detector = PREFERRED if PREFERRED in detectors else detectors[0]
+    detector = next((name for name in (chosen, PREFERRED) if name in detectors), detectors[0])
     data = images[detector][row]
     steps = [_step_nm(images[dim]) for dim in data.dims]
     calibrated = all(step > 0 for step in steps)

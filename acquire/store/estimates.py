@@ -70,7 +70,8 @@ class EstimateStream:
         for name, value in estimate.values.items():
             cells[name] = value.value
             cells[f"{name}_sigma"] = value.sigma
-        self.estimates.append(cells, stream=estimate.stream)
+        choice = estimate.choice.attributes if estimate.choice is not None else {}
+        self.estimates.append(cells, stream=estimate.stream, **choice)
 
     def _append_table(self, estimate: Estimate) -> None:
         if not estimate.table:

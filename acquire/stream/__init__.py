@@ -1,5 +1,6 @@
 """Records, streams and the ways they travel inside one process."""
 
+from acquire.stream.choice import DetectorChoice
 from acquire.stream.mailbox import Mailbox
 from acquire.stream.records import (
     Estimate,
@@ -15,6 +16,7 @@ from acquire.stream.sink import Continues, FrameBlock, FrameContext, RunHeader, 
 
 __all__ = [
     "Continues",
+    "DetectorChoice",
     "Estimate",
     "Estimator",
     "EstimatorFactory",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from acquire.instruments import AnyArray, Frame, StreamSpec
+from acquire.stream.choice import DetectorChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Estimate:
     """Reasons to distrust it, as short words: ``few_particles``, ``saturated``, …"""
     table: Mapping[str, AnyArray] = field(default_factory=dict)
     """One row per object (particle): equally long 1-D columns, names with units."""
+    choice: DetectorChoice | None = None
+    """Which detector it is from, where the estimator has chosen that itself."""
 
 
 class Estimator(Protocol):

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 TICK_S = 1 / 64
 _KEEP_EVERY = 16  # steps between checkpoints that are kept for good
 _RECENT_STEPS = 24
-_RECENT_ANSWERS = 8
+_RECENT_ANSWERS = 32  # growth is asked for over ten seconds, and each answer so twice
 
 _GROWTH = 0.1  # relative change of volume in a step, before what is given off is set against it
 _WALK_NM = 0.4

@@ -65,7 +65,7 @@ def test_frames_come_back_as_they_were_recorded(run: Path) -> None:
     assert (channel.dtype, channel.shape, channel.dims) == ("uint16", (128, 128), ("y", "x"))
     assert channel.axes["x"].step == pytest.approx(80 / 128)
     assert (channel.axes["x"].unit, channel.unit) == ("nm", "counts")
-    frames = [f for f in read_block(data, "overview", "haadf", 2, 5) if isinstance(f, Frame)]
+    frames = [f for f in read_block(data, "overview", ("haadf",), 2, 5) if isinstance(f, Frame)]
     assert [frame.index for frame in frames] == [2, 3, 4]
     for frame in frames:
         stored = open_run(run).images("overview").isel(time=frame.index)
@@ -291,7 +291,7 @@ def test_the_particle_estimator_comes_in_halves_that_can_be_sent_away(run: Path)
     spec = spec_of(data, "overview")
     estimator = AnalysisSettings.of(PARTICLES).make("particles", spec)
     assert isinstance(estimator, SplitEstimator)
-    [frame] = read_block(data, "overview", "haadf", 0, 1)
+    [frame] = read_block(data, "overview", ("haadf",), 0, 1)
     assert isinstance(frame, Frame)
     measured = pickle.loads(pickle.dumps(estimator.measurer()))(frame)
     once = estimator.follow(frame, pickle.loads(pickle.dumps(measured)))

@@ -39,7 +39,7 @@ def test_a_damaged_frame_is_flagged_and_the_rest_is_measured(
     assert text.startswith("frame 7 of overview: ")
     facts = json.loads((analysis.folder / "analysis.json").read_text(encoding="utf-8"))
     assert facts["unreadable"] == [text]
-    block = read_block(frames_of(open_run(run), "overview"), "overview", "haadf", 6, 9)
+    block = read_block(frames_of(open_run(run), "overview"), "overview", ("haadf",), 6, 9)
     assert [isinstance(frame, Unreadable) for frame in block] == [False, True, False]
 
 
@@ -50,7 +50,7 @@ def test_a_block_under_way_ends_when_nobody_wants_it(run: Path) -> None:
         began.append(frame.index)
         return frame.index
 
-    block = Block(run, "overview", "haadf", 0, 10, 0)
+    block = Block(run, "overview", ("haadf",), 0, 10, 0)
     assert len(measure_block(block, measure, lambda: False)) == 10
     began.clear()
     with pytest.raises(HotstageError, match="interrupted"):
@@ -65,7 +65,7 @@ def test_a_run_under_way_is_analysed_up_to_now(recorded: Path, tmp_path: Path) -
     writer = RunWriter(tmp_path / "growing")
     writer.open(source.header)
     writer.declare_frames("images", StreamSpec("overview", {"haadf": spec.channels["haadf"]}))
-    frames = read_block(data, "overview", "haadf", 0, 12)
+    frames = read_block(data, "overview", ("haadf",), 0, 12)
     for frame in frames[:8]:
         assert isinstance(frame, Frame)
         bare = Frame("overview", frame.index, frame.data, frame.t_start_s, frame.t_end_s)

@@ -95,7 +95,7 @@ def test_a_summary_that_cannot_be_written_is_told_and_costs_no_data(
     def full(run: object, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("acquire.engine.experiment.plot_run", full)
+    monkeypatch.setattr("acquire.report.plot_run", full)
     with Station.load("simulated").open(VirtualClock(), draft=True) as station:
         with pytest.raises(StoreError, match=r"complete and stored.*No space left"):
             run_experiment(short, station, tmp_path / "run")

@@ -32,9 +32,11 @@ class _Fingerprints(MemorySink):
 
 @pytest.fixture
 def coarse(examples: Path) -> Recipe:
-    """The example at a frame every 5 s, which is enough to see particles grow."""
+    """The example at a frame every 10 s, which is enough to see particles grow."""
     text = (examples / "recipes" / "first_light.yaml").read_text(encoding="utf-8")
-    return Recipe.parse(text.replace("every: 1 s", "every: 5 s").replace("points: 50", "points: 8"))
+    return Recipe.parse(
+        text.replace("every: 1 s", "every: 10 s").replace("points: 50", "points: 8")
+    )
 
 
 def _run(recipe: Recipe) -> tuple[_Fingerprints, dict[str, Any], float]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from acquire.measure.particles.arrays import in_order, middle, negative_side_sigma
 from acquire.measure.particles.islands import find_peaks, free_film
-from acquire.measure.particles.noise import film_noise
-from acquire.measure.particles.rings import MOST_RINGS, ring_sums
+from acquire.measure.particles.meeting import meeting_pairs, overlapping
+from acquire.measure.particles.noise import film_noise, ring_covariance
+from acquire.measure.particles.rings import MOST_RINGS, average_rings, ring_sums
 
 _VALUES = arrays(
     np.float32,
@@ -46,17 +47,17 @@ def test_noise_is_read_off_the_negative_side_alone() -> None:
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
 @pytest.mark.parametrize(("y", "x"), [(20.3, 30.8), (2.0, 1.4), (40.913, 57.237), (47.0, 66.0)])
+@pytest.mark.parametrize(("inner", "reach", "rings"), [(0.0, 12.3, 24), (4.0, 12.3, 16)])
 @pytest.mark.parametrize("sums_wanted", [3, 9])
 def test_ring_sums_are_those_of_the_pixels_that_belong_to_no_other(
-    factor: int, y: float, x: float, sums_wanted: int
+    factor: int, y: float, x: float, inner: float, reach: float, rings: int, sums_wanted: int
 ) -> None:
     rng = np.random.default_rng(3)
     contrast = rng.normal(size=(48, 64)).astype(np.float32)
     labels = rng.integers(0, 4, (48 // factor, 64 // factor)).astype(np.int32)
-    others = np.array([[20.0, 25.0, 4.0]])
-    reach, width, name = 12.3, 0.5, 2
+    width, name = 0.5, 2
     sums = np.full((sums_wanted, MOST_RINGS), np.nan)
-    rings = ring_sums(contrast, labels, factor, name, y, x, reach, width, others, sums)
+    assert ring_sums(contrast, labels, factor, name, y, x, inner, reach, width, sums) == rings
 
     i, j = np.mgrid[:48, :64]
     owner = labels[
@@ -64,15 +65,68 @@ def test_ring_sums_are_those_of_the_pixels_that_belong_to_no_other(
     ]
     dy, dx = i + 0.5 - y, j + 0.5 - x
     away = np.hypot(dy, dx) / width
-    seen = (away <= rings) & ((owner == 0) | (owner == name))
-    seen &= np.hypot(i + 0.5 - 20.0, j + 0.5 - 25.0) >= 4.0
-    ring = np.minimum(away[seen].astype(int), rings - 1)
+    beyond = away - inner / width
+    seen = (beyond >= 0.0) & (beyond <= rings) & ((owner == 0) | (owner == name))
+    ring = np.minimum(beyond[seen].astype(int), rings - 1)
     weights = [np.ones_like(dx), contrast, away * width, contrast * dx, contrast * dy]
     weights += [dx, dy, dx * dx, dx * dy]
-    assert rings == 24
     for row, weight in zip(sums, weights, strict=False):
         exact = np.bincount(ring, weight[seen], rings)
         assert row[:rings] == pytest.approx(exact, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_rings_around_a_particle_hold_every_pixel_of_its_surroundings_once(factor: int) -> None:
+    rng = np.random.default_rng(6)
+    y, x, radius, edge, reach = 60.4, 58.7, 20.0, 23.0, 40.0
+    i, j = np.mgrid[:120, :120]
+    away = np.hypot(i + 0.5 - y, j + 0.5 - x)
+    image = (100.0 + away + rng.normal(0.0, 0.01, away.shape)).astype(np.float32)
+    coarse = image.reshape(120 // factor, factor, 120 // factor, factor).mean(axis=(1, 3))
+    labels = np.zeros(coarse.shape, np.int32)
+    rings, sums = np.zeros((MOST_RINGS, 5)), np.zeros((3, MOST_RINGS))
+    place = np.array([y, x])
+    count = average_rings(
+        image, coarse, labels, factor, 1, place, radius, edge, reach, 1.0, sums, rings
+    )
+    taken = rings[:count]
+    assert count < 30  # of 40 that are one pixel wide
+    assert taken[:, 2].sum() == pytest.approx(np.pi * reach**2, rel=0.03)
+    assert taken[0, 3] == 0
+    assert np.array_equal(taken[1:, 3], taken[:-1, 4])
+    assert np.all(taken[:, 1] > taken[:, 3] - 0.5 * factor - 1.0)
+    assert np.all(taken[:, 1] < taken[:, 4] + 0.5 * factor + 1.0)
+    assert taken[:, 0] - 100.0 == pytest.approx(taken[:, 1], abs=0.02 + 0.02 * (factor - 1))
+
+
+@pytest.mark.parametrize("share", [1.0, 1.3])
+def test_circles_that_meet_are_found_whatever_their_sizes(share: float) -> None:
+    rng = np.random.default_rng(8)
+    y, x = rng.uniform(0.0, 300.0, (2, 150))
+    radius = rng.uniform(1.0, 15.0, 150)
+    radius[40] = 250.0
+    apart = np.hypot(y[:, None] - y, x[:, None] - x)
+    a, b = np.nonzero(np.triu(apart < share * (radius[:, None] + radius), 1))
+    found = meeting_pairs(y, x, radius, share)
+    assert set(map(tuple, found.tolist())) == set(zip(a.tolist(), b.tolist(), strict=True))
+    assert len(found) == len(a)
+    assert np.array_equal(
+        np.flatnonzero(overlapping(y, x, radius / 2)),
+        np.unique(meeting_pairs(y, x, radius / 2, 1.0)),
+    )
+
+
+def test_textures_covariance_of_rings_is_that_of_their_points() -> None:
+    gaussians = np.array([[0.3, 0.9], [0.7, 6.0]])
+    turn = np.arange(2000) * 2.0 * np.pi / 2000
+    for harmonic, weight in ((False, np.ones(2000)), (True, 2.0 * np.cos(turn))):
+        shared = ring_covariance(gaussians, 30, 0.5, harmonic)
+        assert np.array_equal(shared, shared.T)
+        for i, j in ((0, 0), (3, 1), (12, 12), (29, 22), (29, 29)):
+            a, b = 0.5 * (i + 0.5), 0.5 * (j + 0.5)
+            square = a * a + b * b - 2.0 * a * b * np.cos(turn)
+            points = sum(v * np.exp(-0.5 * square / w**2) for v, w in gaussians)
+            assert shared[i, j] == pytest.approx(float((points * weight).mean()), abs=1e-6)
 
 
 def test_film_is_free_beyond_the_margin_around_particles() -> None:

@@ -15,10 +15,9 @@ from acquire.bench.particle_scenes import SCENES, make_scene
 from acquire.bench.particles_score import match
 from acquire.bench.particles_work import measure_scene, options_for
 from acquire.measure.particles import measure_particles
-from acquire.measure.particles.centre import harmonic_covariance
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.matched import Discs, dome_spectrum, find_discs
-from acquire.measure.particles.noise import FilmNoise, film_noise
+from acquire.measure.particles.noise import FilmNoise, film_noise, ring_covariance
 from acquire.measure.particles.shapes import blurred_dome
 from acquire.measure.particles.summary import chance_to_find
 from acquire.measure.particles.textured import merged
@@ -97,9 +96,8 @@ def test_first_harmonics_covary_as_on_a_drawn_film() -> None:
     width = 4.0
     rough = ndimage.gaussian_filter(rng.normal(size=(1200, 1200)), width, mode="wrap")
     rough /= rough.std()
-    lags = np.arange(60)
-    texture = np.exp(-(lags**2) / (4 * width**2))
-    expected = harmonic_covariance(texture, 12, 1.0)
+    gaussians = np.array([[1.0, np.sqrt(2.0) * width]])
+    expected = ring_covariance(gaussians, 12, 1.0, True)
     angle = np.arange(64) * 2 * np.pi / 64
     places = rng.uniform(20, 1180, (3000, 2))
     seen = np.empty((2, 3000))
@@ -169,8 +167,8 @@ def test_warm_up_compiles_what_a_rough_film_needs() -> None:
     code = (
         "import sys, numpy as np\n"
         "from acquire.measure.particles import warm_up, measure_particles\n"
-        "from acquire.measure.particles import border, centre, matched, textured\n"
-        "kernels = [centre.centre_domes, centre.harmonic_covariance, matched._greedy,\n"
+        "from acquire.measure.particles import border, centre, matched, noise, textured\n"
+        "kernels = [centre.centre_domes, noise.ring_covariance, matched._greedy,\n"
         "           textured.paint, border.fit_beside]\n"
         "warm_up(('uint16',))\n"
         "sys.exit(0 if all(kernel.signatures for kernel in kernels) else 1)\n"

@@ -43,6 +43,12 @@ def test_the_example_reads_as_it_is_meant(text: str) -> None:
     assert first_hold.until == Condition("mean_diameter", ">=", 3.83, "nm", 3)
 
 
+def test_the_detector_may_be_left_to_the_estimator(text: str) -> None:
+    recipe = Recipe.parse(text.replace("overview.haadf", "overview.auto"))
+    assert recipe.estimate["particles"].channel == "auto"
+    assert Recipe.parse(recipe.dump()) == recipe
+
+
 def test_a_recipe_survives_writing_and_reading(text: str) -> None:
     recipe = Recipe.parse(text)
     assert Recipe.parse(recipe.dump()) == recipe
@@ -56,7 +62,8 @@ def test_a_recipe_survives_writing_and_reading(text: str) -> None:
         ("to: 700 °C", "to: 700 nm", "not of the right kind"),
         ("- ramp: {to: 700", "- rmp: {to: 700", "unknown step 'rmp'; did you mean 'ramp'"),
         (">= 3.83 nm", "== 3.83 nm", "is not a condition; write QUANTITY >= VALUE"),
-        ("overview.haadf", "overview.bf", "no detector 'bf', only haadf, abf"),
+        ("overview.haadf", "overview.bf", "no detector 'bf', only haadf, abf; or .*overview.auto"),
+        ("overview.haadf", "chip.auto", "no scan called 'chip'"),
         ("overview.haadf", "live.haadf", "no scan called 'live'"),
         ("{temperature: 900", "{temprature: 900", "did you mean 'temperature'"),
         ("points: 50", "points: 1", "greater than or equal to 2"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from simulators.history import (
     Relaxation,
     TemperatureHistory,
     ThermalTime,
+    straightened,
 )
 from simulators.specimen import lived
 from simulators.specimen.rates import BARRIERS_EV, exposure
@@ -89,3 +92,20 @@ def test_a_cooler_sample_lives_through_less_the_more_the_higher_the_barrier() ->
     assert all(ratio < 1 for ratio in ratios.values())
     ordered = sorted(BARRIERS_EV, key=BARRIERS_EV.__getitem__)
     assert [ratios[name] for name in ordered] == sorted(ratios.values(), reverse=True)
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-3, 10), st.floats(20, 1300)), min_size=1, max_size=60),
+    st.floats(0.01, 300),
+)
+@settings(max_examples=200, deadline=None)
+def test_straight_lines_through_fewer_knots_pass_all_others_within_the_tolerance(
+    steps: list[tuple[float, float]], tolerance: float
+) -> None:
+    times = list(itertools.accumulate(duration for duration, _ in steps))
+    celsius = [c for _, c in steps]
+    kept = straightened(times, celsius, tolerance)
+    assert kept == sorted(set(kept))
+    assert {0, len(times) - 1} <= set(kept)
+    lines = np.interp(times, [times[i] for i in kept], [celsius[i] for i in kept])
+    assert np.abs(lines - celsius).max() <= tolerance * (1 + 1e-9) + 1e-9

@@ -56,8 +56,9 @@ def test_kills_of_the_writer_cost_no_record_older_than_the_window(
 )
 def test_a_fault_ends_a_run_clearly_and_leaves_nothing_wrong(what: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:  # another user must get here
-        parent.chmod(0o755)
+    for parent in tmp_path.parents:  # another user must get here
+        if parent.name.startswith(("pytest-", "popen-")):
+            parent.chmod(0o755)
     if what not in BY_NAME or BY_NAME[what].times == 0:
         pytest.skip("cannot be tried on this system")
     line = faults.try_fault(replace(BY_NAME[what], times=1), tmp_path)

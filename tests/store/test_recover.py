@@ -292,6 +292,34 @@ def restarted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return restart
 
 
+@pytest.mark.parametrize("lost", ["frame_index", "frames", "stream"])
+def test_a_gap_of_which_a_power_cut_kept_some_columns_only_is_told_by_the_journal(
+    maker: Any, tmp_path: Path, restarted: Any, lost: str
+) -> None:
+    live = tmp_path / "live"
+    writer = RunWriter(live, StoreSettings(sync_every_s=1000.0))
+    writer.open(maker.header)
+    writer.declare_frames("images", maker.images)
+    for index in range(5):
+        if index == 3:
+            writer.gap("overview", index, "the link was lost")
+        else:
+            writer.append_frame(maker.image(index), maker.context(index))
+    writer.publish()
+    shutil.copytree(live, tmp_path / "cut")
+    writer.close(maker.report())
+    restarted()
+    cut = tmp_path / "cut"
+    (cut / "run.zarr" / "gaps" / lost / "c.0").unlink()
+    mark = {"rows": {"images/overview/full": 4}, "boot": "an earlier boot"}
+    (cut / "synced.json").write_text(json.dumps(mark), encoding="utf-8")
+    recover_run(cut)
+    run = open_run(cut)
+    assert run.images("overview").frame_index.values.tolist() == [0, 1, 2, 4]
+    assert run.gaps.frame_index.values.tolist() == [3]
+    assert recover_run(cut).changes == ()
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads names of open files")
 def test_a_power_cut_costs_the_sync_window_and_nothing_wrong_is_left(
     maker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: Any

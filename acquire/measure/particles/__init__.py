@@ -2,7 +2,13 @@
 
 from acquire.measure.particles.background import Film, film_level, find_film
 from acquire.measure.particles.calibrate import ShapeCalibration, ShapePool, calibrate_shape
-from acquire.measure.particles.channels import ChannelScore, choose_channel, score_channels
+from acquire.measure.particles.channels import (
+    ChannelScore,
+    choose_channel,
+    score_channels,
+    settle_channel,
+)
+from acquire.measure.particles.choosing import ChoosingParticles
 from acquire.measure.particles.detect import Detection, Known, detect
 from acquire.measure.particles.distributions import SizeDistribution, fit_lognormal, fit_lsw
 from acquire.measure.particles.estimator import ParticleEstimator, with_segmenter
@@ -23,6 +29,7 @@ __all__ = [
     "QUANTITIES",
     "BlurredDome",
     "ChannelScore",
+    "ChoosingParticles",
     "Detection",
     "EstimatorOptions",
     "Film",
@@ -48,6 +55,7 @@ __all__ = [
     "fit_lsw",
     "measure_particles",
     "score_channels",
+    "settle_channel",
     "summarise",
     "warm_up",
     "with_segmenter",

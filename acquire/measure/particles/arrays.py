@@ -116,7 +116,8 @@ def middle(values: NDArray[Any]) -> float:
             chosen[n] = values[k]
             n += 1
     chosen.sort()
-    return 0.5 * (float(chosen[low - start]) + float(chosen[high - start]))
+    # float() would leave a float32 as it is
+    return 0.5 * (np.float64(chosen[low - start]) + np.float64(chosen[high - start]))
 
 
 @compiled

@@ -162,12 +162,14 @@ def _draw_surface(
     into: NDArray[np.float32], surface: NDArray[np.float64], group: float, rows: int, columns: int
 ) -> None:
     """The surface at the centres of squares of ``group`` blocks."""
+    x = (2.0 * np.arange(into.shape[1]) + 1.0) * group / columns - 1.0
     for i in range(into.shape[0]):
         y = (2.0 * i + 1.0) * group / rows - 1.0
-        for j in range(into.shape[1]):
-            x = (2.0 * j + 1.0) * group / columns - 1.0
-            value = surface[0] + surface[1] * y + surface[2] * x
-            into[i, j] = value + surface[3] * y * y + surface[4] * y * x + surface[5] * x * x
+        level = surface[0] + surface[1] * y + surface[3] * y * y
+        slope, bend = surface[2] + surface[4] * y, surface[5]
+        row = into[i]
+        for j in range(row.shape[0]):
+            row[j] = level + x[j] * (slope + x[j] * bend)
 
 
 @compiled
@@ -179,11 +181,18 @@ def _free_mean(
     high, wide = (rows + group - 1) // group, (columns + group - 1) // group
     total = np.zeros((high, wide))
     weight = np.zeros((high, wide))
+    levels, many = np.zeros(columns), np.zeros(columns)
     for i in range(rows):
+        row, open_ = rest[i], free[i]
         for j in range(columns):
-            if free[i, j]:
-                total[i // group, j // group] += rest[i, j]
-                weight[i // group, j // group] += 1.0
+            seen = np.float64(open_[j])
+            levels[j] += seen * row[j]
+            many[j] += seen
+        if i % group == group - 1 or i == rows - 1:
+            for j in range(wide):
+                total[i // group, j] = levels[j * group : (j + 1) * group].sum()
+                weight[i // group, j] = many[j * group : (j + 1) * group].sum()
+            levels[:], many[:] = 0.0, 0.0
     reach = int(3.0 * sigma + 0.5)
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     kernel /= kernel.sum()
@@ -214,9 +223,14 @@ def _along_columns(
 @compiled
 def _mode(rest: NDArray[np.float32], free: NDArray[np.bool_]) -> float:
     """Centre of the free film's own distribution: the midpoint of its shortest half."""
-    values = rest.ravel()[free.ravel()]
-    step = max(1, values.size // _SAMPLE)
-    ordered = in_order(values[::step].copy())
+    values = np.empty(rest.size, np.float32)
+    count = 0
+    for i in range(rest.shape[0]):
+        for j in range(rest.shape[1]):
+            values[count] = rest[i, j]
+            count += free[i, j]
+    step = max(1, count // _SAMPLE)
+    ordered = in_order(values[:count:step].copy())
     half = ordered.size // 2
     if half < 8:
         return float(ordered[half]) if ordered.size else 0.0

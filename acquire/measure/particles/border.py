@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.compiled import compiled
 from acquire.measure.particles.arrays import negative_side_sigma
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.shapes import BlurredDome
@@ -40,9 +41,10 @@ def fit_cut(
     height is held near the steepness of the whole particles, without five of which nothing changes.
     """
     touching = np.nonzero(cut_by_border(found, shape).any(axis=0) & (sizes.height > 0))[0]
-    steepness = _steepness(sizes, touching)
-    sigma = negative_side_sigma(coarse)
-    if not len(touching) or steepness == 0.0 or sigma == 0.0 or dome.exponent == 0.0:
+    if not len(touching) or dome.exponent == 0.0:
+        return sizes
+    steepness, sigma = _steepness(sizes, touching), negative_side_sigma(coarse)
+    if steepness == 0.0 or sigma == 0.0:
         return sizes
     factor = found.factor
     blur = float(np.sqrt(blur_px**2 + PIXEL_VARIANCE * factor**2)) / factor
@@ -51,10 +53,7 @@ def fit_cut(
     start = domes.copy()
     alive = sizes.height > 0
     steep = steepness * factor
-    for k in touching.tolist():
-        near = neighbours(domes, k, alive, blur)
-        domes[k, 2] = max(domes[k, 2], domes[k, 3] / steep)
-        fit_beside(coarse, domes, k, near, dome.values, blur, sigma**2, shot, steep, _SPREAD)
+    _fit_each(coarse, domes, touching, alive, dome.values, blur, sigma**2, shot, steep)
     over = np.maximum(-domes[:, :2], domes[:, :2] - np.array(coarse.shape)).max(axis=1)
     sound = np.isfinite(domes).all(axis=1) & (over < _FARTHEST * domes[:, 2])
     ratio = domes[:, 2] / start[:, 2]
@@ -76,6 +75,25 @@ def fit_cut(
         radius_px=changed["radius_px"],
         height=changed["height"],
     )
+
+
+@compiled
+def _fit_each(
+    coarse: NDArray[np.float32],
+    domes: NDArray[np.float64],
+    which: NDArray[np.int64],
+    alive: NDArray[np.bool_],
+    values: NDArray[np.float64],
+    blur: float,
+    white: float,
+    shot: int,
+    steep: float,
+) -> None:
+    """Fit the domes ``which`` in turn, in place, each beside those around it."""
+    for k in which:
+        near = neighbours(domes, k, alive, blur)
+        domes[k, 2] = max(domes[k, 2], domes[k, 3] / steep)
+        fit_beside(coarse, domes, k, near, values, blur, white, shot, steep, _SPREAD)
 
 
 def _steepness(sizes: Sizes, touching: NDArray[np.intp]) -> float:

@@ -199,7 +199,7 @@ def _clear(found: Detection, profiles: Profiles, shape: tuple[int, ...]) -> Prof
     clear = (found.peak_snr > _CLEAR_SNR) & ~cut_by_border(found, shape).any(axis=0)
     clear &= (np.minimum(free, inside) > radius + _FILM_PX) & (radius > _CLEAR_RADIUS_PX)
     rings = profiles.rings.copy()
-    outer = (np.arange(rings.shape[1]) + 1) * profiles.width[:, None]
+    outer = rings[:, :, 4] * profiles.width[:, None]
     rings[:, :, 2] = np.where(outer > free[:, None], 0.0, rings[:, :, 2])
     # the brightest first: where few are taken, those whose centres are known best
     order = np.argsort(-found.peak_snr, kind="stable")

@@ -21,7 +21,6 @@ _NEAR_PX = 0.03
 """A centre that moves by less is found."""
 _LEAST_COVER = 0.4
 """Rings of which less is free tell no direction."""
-_ANGLES = 24
 
 
 @compiled
@@ -42,12 +41,11 @@ def centre_domes(
 ) -> None:
     """Find the centres of the domes ``which`` anew, near those in ``fitted`` (n, 5) of y, x, R, A, b.
 
-    In place: y and x in ``fitted``, and the ``rings`` (n, ring, 3) and their ``counts`` (n,) around
+    In place: y and x in ``fitted``, and the ``rings`` (n, ring, 5) and their ``counts`` (n,) around
     the new centres; R, A and b are held. ``texture`` (doubling, ring, ring) is the covariance of
-    first harmonics, see :func:`harmonic_covariance`, or empty; the rest is as in
+    first harmonics, see :func:`.noise.ring_covariance`, or empty; the rest is as in
     :func:`.fit.profile_domes`.
     """
-    nobody = np.zeros((0, 3))
     sums = np.zeros((9, MOST_RINGS))
     profile = np.zeros((MOST_RINGS, 3))
     noise = np.ones(MOST_RINGS)
@@ -62,7 +60,7 @@ def centre_domes(
         row, along = blur_row(edge / radius)
         y, x = fitted[p, 0], fitted[p, 1]
         for _ in range(_TURNS):
-            n = ring_sums(image, labels, factor, p + 1, y, x, reach[p], width, nobody, sums)
+            n = ring_sums(image, labels, factor, p + 1, y, x, 0.0, reach[p], width, sums)
             for k in range(n):
                 profile[k, 1] = sums[2, k] / max(sums[0, k], 1.0)
             shot_noise(values, edge, radius, height, offset, shot, profile, n, noise)
@@ -93,11 +91,11 @@ def centre_domes(
                 for b in range(a + 1 if rough else 0):
                     cover[b, a] = texture[level, k, used[b]] * noise[k] * noise[used[b]]
                 cover[a, a] += 2.0 * white[p] * noise[k] / sums[0, k]
-            factorise(cover, m)
+            factorise(cover, m, True)
             slope, east, south = slope[:m].copy(), east[:m].copy(), south[:m].copy()
-            whiten(cover, slope, m)
-            whiten(cover, east, m)
-            whiten(cover, south, m)
+            whiten(cover, slope, m, True)
+            whiten(cover, east, m, True)
+            whiten(cover, south, m, True)
             information = (slope * slope).sum()
             if not information > 0.0:
                 break
@@ -109,35 +107,10 @@ def centre_domes(
             y, x = fitted[p, 0] + ty / max(far, 1.0), fitted[p, 1] + tx / max(far, 1.0)
             if move < _NEAR_PX:
                 break
-        n = ring_sums(image, labels, factor, p + 1, y, x, reach[p], width, nobody, sums)
+        n = ring_sums(image, labels, factor, p + 1, y, x, 0.0, reach[p], width, sums)
         for k in range(n):
             pixels = max(sums[0, k], 1.0)
             rings[p, k, 0], rings[p, k, 1] = sums[1, k] / pixels, sums[2, k] / pixels
-            rings[p, k, 2] = sums[0, k]
+            rings[p, k, 2], rings[p, k, 3], rings[p, k, 4] = sums[0, k], k, k + 1
         counts[p] = n
         fitted[p, 0], fitted[p, 1] = y, x
-
-
-@compiled
-def harmonic_covariance(
-    texture: NDArray[np.float64], rings: int, width_px: float
-) -> NDArray[np.float64]:
-    """Covariance (ring, ring) of 2 ⟨c cos⟩ over rings about one centre, of an isotropic texture."""
-    shared = np.zeros((rings, rings))
-    cosine = np.cos((np.arange(_ANGLES) + 0.5) * (np.pi / _ANGLES))
-    last = texture.shape[0] - 1
-    for i in range(rings):
-        a = (i + 0.5) * width_px
-        for j in range(i + 1):
-            b = (j + 0.5) * width_px
-            if a - b >= last:
-                continue
-            total = 0.0
-            for k in range(_ANGLES):
-                apart = np.sqrt(max(a * a + b * b - 2.0 * a * b * cosine[k], 0.0))
-                low = int(apart)
-                if low < last:
-                    share = apart - low
-                    total += cosine[k] * ((1.0 - share) * texture[low] + share * texture[low + 1])
-            shared[i, j] = shared[j, i] = 2.0 * total / _ANGLES
-    return shared

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.errors import MeasureError
+from acquire.measure.particles.arrays import in_order
 from acquire.measure.particles.pixels import pixel_statistics
 
 SMALLEST_SIDE_PX = 48
@@ -61,15 +62,15 @@ def image_flags(image: NDArray[Any], dark_level: float = 0.0) -> tuple[str, ...]
     the one before or are dark, while the others are not. ``saturated``: more than 0.1 % of the
     pixels sit together on the highest value, or on the lowest without a tail towards it.
     """
-    low, high, mean, on_top, finite = pixel_statistics(image)
+    low, high, on_top, finite, rows, again = pixel_statistics(image)
     if not finite or max(abs(low), abs(high)) > _HUGE:
         return ("nonfinite",)
     whole = image.dtype.kind in "ui"
-    if mean - dark_level <= (0.5 if whole else 0.0):
+    if float(rows.mean()) - dark_level <= (0.5 if whole else 0.0):
         return ("blank",)
     if low == high:
         return ("constant",)
-    if _missing_rows(image, dark_level) > _MISSING_SHARE * image.shape[0]:
+    if _missing_rows(rows - dark_level, again) > _MISSING_SHARE * len(rows):
         return ("incomplete",)
     # a few counts per pixel pile up on small integers without being clipped
     if (high >= 16 or not whole) and on_top > max(16, _CLIPPED_SHARE * image.size):
@@ -79,16 +80,10 @@ def image_flags(image: NDArray[Any], dark_level: float = 0.0) -> tuple[str, ...]
     return ()
 
 
-def _missing_rows(image: NDArray[Any], dark_level: float) -> int:
+def _missing_rows(level: NDArray[np.float64], again: NDArray[np.bool_]) -> int:
     """Rows that are those before once more, or dark: noise never repeats, and film is not dark."""
-    some = image[:, :: max(1, image.shape[1] // _ACROSS)]
-    level = some.mean(axis=1, dtype=np.float64) - dark_level
-    usual = float(np.quantile(level, 0.9))
-    missing = np.zeros(len(some), bool)
-    missing[1:] = (some[1:] == some[:-1]).all(axis=1)
-    for row in np.nonzero(missing)[0]:
-        missing[row] = np.array_equal(image[row], image[row - 1])
-    return int(np.count_nonzero(missing | (level < _DARK_ROW * usual)))
+    usual = in_order(level)[int(0.9 * len(level))]
+    return int(np.count_nonzero(again | (level < _DARK_ROW * usual)))
 
 
 def _clipped_below(image: NDArray[Any], low: float) -> bool:

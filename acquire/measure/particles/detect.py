@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from acquire.measure.particles.arrays import negative_side_sigma
 from acquire.measure.particles.background import Film
 from acquire.measure.particles.filters import best_filter, even_noise, peak_rate, seed_threshold
-from acquire.measure.particles.islands import (
-    count_beyond,
-    describe,
-    find_peaks,
-    label_above,
-    split_islands,
-)
+from acquire.measure.particles.islands import count_beyond, find_peaks
+from acquire.measure.particles.runs import describe, islands_of, runs_of, split_islands
 from acquire.measure.particles.shapes import BlurredDome
 
 _GROW_SNR = 2.5
@@ -114,10 +109,10 @@ def detect(
     With ``given`` labels (y, x) of another segmenter, 1 … n, at the same blocks, these are the
     particles, and nothing is split or dropped.
     """
-    smoothed, scale, sigma = best_filter(coarse, dome, expected_px / factor)
+    smoothed, scale = best_filter(coarse, dome, expected_px / factor)
     if film is not None:
         smoothed = even_noise(smoothed, film, factor)
-        sigma = negative_side_sigma(smoothed)
+    sigma = negative_side_sigma(smoothed)
     rate = peak_rate(smoothed, sigma)
     half = max(1, round(scale))
     first = seed_threshold(rate, false_islands)
@@ -135,21 +130,22 @@ def detect(
     rises, dips = count_beyond(smoothed, high)
     candidates = np.zeros((0, 2))
     if given is not None:
-        labels, count = given, int(given.max(initial=0))
+        labels, count, runs = given, int(given.max(initial=0)), runs_of(given)
     else:
-        labels, count = np.zeros(coarse.shape, np.int32), 0
+        labels, count, runs = np.zeros(coarse.shape, np.int32), 0, np.zeros((0, 4), np.int32)
         if sigma > 0:
             seed = smoothed[ys, xs] > seed_snr * sigma
             if easy.size:
                 seed |= easy[ys, xs] & (smoothed[ys, xs] > easy_high)
             if seed.any():
-                labels, count = label_above(smoothed, _GROW_SNR * sigma)
-                count = split_islands(
-                    smoothed, labels, count, ys[seed], xs[seed], _VALLEY, 3.0 * sigma
+                ys_seed, xs_seed = ys[seed], xs[seed]
+                labels, runs, count = islands_of(smoothed, _GROW_SNR * sigma, ys_seed, xs_seed)
+                runs, count = split_islands(
+                    smoothed, labels, runs, count, ys_seed, xs_seed, _VALLEY, 3.0 * sigma
                 )
             faint = (smoothed[ys, xs] > _CANDIDATE_SNR * sigma) & (labels[ys, xs] == 0)
             candidates = (np.stack([ys[faint], xs[faint]], axis=1) + 0.5) * factor
-    found = describe(smoothed, labels, count)
+    found = describe(smoothed, runs, count)
     return Detection(
         labels=labels,
         factor=factor,

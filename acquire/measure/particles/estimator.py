@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.spatial import KDTree
 
@@ -16,15 +15,15 @@ from acquire.config import explain
 from acquire.errors import ConfigError, MeasureError
 from acquire.instruments import AnyArray, Frame, StreamSpec
 from acquire.measure.particles.calibrate import ShapePool
+from acquire.measure.particles.choosing import ChoosingParticles
 from acquire.measure.particles.level import LevelWatch
 from acquire.measure.particles.live_options import EstimatorOptions
 from acquire.measure.particles.live_quantities import LIVE_COLUMNS, LIVE_QUANTITIES
 from acquire.measure.particles.measure import (
     ParticleMeasurement,
-    ParticleOptions,
     empty_table,
-    measure_particles,
 )
+from acquire.measure.particles.one_frame import measure_alone, measure_declared
 from acquire.measure.particles.places import PlaceMemory
 from acquire.measure.particles.prepare import Segmenter
 from acquire.measure.particles.summary import no_values
@@ -106,6 +105,13 @@ class ParticleEstimator:
         self._t_s = -math.inf
         self._warm = begin_warm_up(self._type)
 
+    @classmethod
+    def choosing(
+        cls, name: str, spec: StreamSpec, detectors: tuple[str, ...], options: Mapping[str, object]
+    ) -> ChoosingParticles:
+        """One for the detector that shows the particles best, see :class:`ChoosingParticles`."""
+        return ChoosingParticles(cls, name, spec, detectors, options)
+
     def prepare(self) -> None:
         """Wait until all is compiled, which takes up to a minute the first time on a machine."""
         self._warm.wait()
@@ -116,7 +122,7 @@ class ParticleEstimator:
         if image is None:
             return None
         self.prepare()
-        measured = _measure(
+        measured = measure_declared(
             image,
             self._shape,
             self._type,
@@ -151,7 +157,7 @@ class ParticleEstimator:
                 "Calibrate on some images (calibrate_shape) and write the exponent and probe_sigma."
             )
         return partial(
-            _measure_alone,
+            measure_alone,
             self.channel,
             self._shape,
             self._type,
@@ -317,39 +323,3 @@ def _doubt(event: TrackEvent) -> float:
 
 def _untracked(rows: int) -> dict[str, AnyArray]:
     return {"id": np.full(rows, -1, np.int64), "age_frames": np.zeros(rows, np.int64)}
-
-
-def _measure(
-    image: AnyArray,
-    shape: tuple[int, ...],
-    kind: np.dtype[np.generic],
-    pixel_size_nm: float,
-    options: ParticleOptions,
-    segmenter: Segmenter | None = None,
-    known_nm: NDArray[np.float64] | None = None,
-    trusted: NDArray[np.bool_] | None = None,
-) -> ParticleMeasurement:
-    unreadable = ParticleMeasurement({}, no_values(), ("unreadable",), math.nan)
-    if image.shape != shape or image.dtype != kind:
-        return unreadable
-    try:
-        return measure_particles(
-            image, pixel_size_nm, options, known_nm, trusted, segmenter=segmenter
-        )
-    except MeasureError:
-        return unreadable
-
-
-def _measure_alone(
-    channel: str,
-    shape: tuple[int, ...],
-    kind: np.dtype[np.generic],
-    pixel_size_nm: float,
-    options: ParticleOptions,
-    segmenter: Segmenter | None,
-    frame: Frame,
-) -> ParticleMeasurement | None:
-    image = frame.data.get(channel)
-    if image is None:
-        return None
-    return _measure(image, shape, kind, pixel_size_nm, options, segmenter)

@@ -7,15 +7,24 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.compiled import compiled
 from acquire.measure.particles.arrays import (
+    in_order,
+    middle_below_zero,
     middle_rises,
-    negative_side_sigma,
     noise_by_part,
 )
 from acquire.measure.particles.background import Film
-from acquire.measure.particles.pixels import multiply_by
+from acquire.measure.particles.pixels import multiply_by, spread
 from acquire.measure.particles.shapes import BlurredDome
-from acquire.measure.particles.smoothing import evenness, smooth, wide_mean
+from acquire.measure.particles.smoothing import (
+    evenness,
+    smooth,
+    smooth_evenly,
+    smooth_rows,
+    wide_mean,
+    wide_mean_rows,
+)
 
 _SMOOTHINGS = (0.2, 0.32, 0.5)
 """Smoothing tried, as standard deviation over the footprint radius expected."""
@@ -25,6 +34,8 @@ _TRIAL = 224
 """Side of the middle of the image on which filters are compared."""
 _SAMPLE = 16384
 _TRIAL_SAMPLE = 6000
+_EVEN = 0.05
+"""Of a film that varies less its level says nothing on its noise."""
 
 
 def seed_threshold(rate: float, false_islands: float) -> float:
@@ -54,8 +65,8 @@ def peak_rate(smoothed: NDArray[np.float32], sigma: float) -> float:
 
 def best_filter(
     coarse: NDArray[np.float32], dome: BlurredDome, radius: float
-) -> tuple[NDArray[np.float32], float, float]:
-    """The filtered image, its smoothing and its noise, where the expected dome stands out most."""
+) -> tuple[NDArray[np.float32], float]:
+    """The filtered image and its smoothing, where the expected dome stands out most over the noise."""
     rows, columns = coarse.shape
     top, left = max(0, (rows - _TRIAL) // 2), max(0, (columns - _TRIAL) // 2)
     part = np.ascontiguousarray(coarse[top : top + _TRIAL, left : left + _TRIAL])
@@ -63,20 +74,41 @@ def best_filter(
     scales = np.maximum(np.array(_SMOOTHINGS) * radius, 0.6)
     blurs = np.stack([scales, _SURROUND * scales], axis=1)
     heights = dome(np.zeros(blurs.shape), np.full(blurs.shape, radius), blurs).tolist()
+    step = max(1, int((part.size / _TRIAL_SAMPLE) ** 0.5))
     for (scale, surround), centre in zip(blurs.tolist(), heights, strict=True):
-        smoothed = smooth(part, scale)
-        wide = wide_mean(part, surround)
-        for band_pass, height in ((False, centre[0]), (True, centre[0] - centre[1])):
-            sigma = negative_side_sigma(smoothed - wide if band_pass else smoothed, _TRIAL_SAMPLE)
+        plain, less_surround = noise_of_filters(part, scale, surround, step)
+        for band_pass, height, sigma in (
+            (False, centre[0], plain),
+            (True, centre[0] - centre[1], less_surround),
+        ):
             if sigma > 0 and height / sigma > best_score:
                 best, best_score = (scale, band_pass), height / sigma
     scale, band_pass = best
-    filtered = smooth(coarse, scale)
-    if band_pass:
-        filtered -= wide_mean(coarse, _SURROUND * scale)
+    if not band_pass:
+        return smooth_evenly(coarse, scale), scale
+    filtered = smooth(coarse, scale) - wide_mean(coarse, _SURROUND * scale)
     filtered *= evenness(scale, rows)[:, None]
     filtered *= evenness(scale, columns)
-    return filtered, scale, negative_side_sigma(filtered)
+    return filtered, scale
+
+
+@compiled
+def noise_of_filters(
+    image: NDArray[np.float32], scale: float, surround: float, step: int
+) -> tuple[float, float]:
+    """σ of an image (y, x) smoothed, and of that less the mean over a wide surround.
+
+    As :func:`negative_side_sigma` gives them of every ``step``-th row and column.
+    """
+    smoothed = smooth_rows(image, scale, step)
+    rest = smoothed - wide_mean_rows(image, surround, step)
+    return 1.4826 * below_zero_of(smoothed, step), 1.4826 * below_zero_of(rest, step)
+
+
+@compiled
+def below_zero_of(rows: NDArray[np.float32], step: int) -> float:
+    """:func:`middle_below_zero` of rows that are every ``step``-th already."""
+    return middle_below_zero(np.ascontiguousarray(rows[:, ::step]), 1)
 
 
 def even_noise(filtered: NDArray[np.float32], film: Film, factor: int) -> NDArray[np.float32]:
@@ -88,13 +120,29 @@ def even_noise(filtered: NDArray[np.float32], film: Film, factor: int) -> NDArra
     step = max(1, int((filtered.size / _SAMPLE) ** 0.5))
     level = np.log(np.maximum(film.nodes, film.floor))
     level -= level.mean()
-    sample = np.ascontiguousarray(filtered[::step, ::step])
-    at = np.ones_like(sample)
-    multiply_by(at, level, film.cell_px / (factor * step))
-    ends = np.quantile(at[::2, ::2], [0.25, 0.5, 0.75]).astype(np.float32)
-    middle, noise = noise_by_part(sample, at, ends)
-    if np.ptp(middle) < 0.05 or noise.min() <= 0:
-        return filtered
-    power = float(np.clip(-np.polyfit(middle, np.log(noise), 1)[0], 0.0, 0.5))
-    multiply_by(filtered, np.exp(np.float32(power) * level), film.cell_px / factor)
+    power = _power_of_level(filtered, level, film.cell_px / factor, step)
+    if power > 0.0:
+        multiply_by(filtered, np.exp(np.float32(power) * level), film.cell_px / factor)
     return filtered
+
+
+@compiled
+def _power_of_level(
+    filtered: NDArray[np.float32], level: NDArray[np.float32], cell: float, step: int
+) -> float:
+    """How noise falls with the level, as exp(-p level): p, 0 … ½, and 0 where the level is even.
+
+    ``level`` is given at the centres of cells of ``cell`` pixels; every ``step``-th row and column is
+    looked at.
+    """
+    sample = np.ascontiguousarray(filtered[::step, ::step])
+    at = spread(level, cell / step, sample.shape)
+    ordered = in_order(at[::4, ::4].copy().ravel())
+    ends = np.empty(3, np.float32)
+    for k in range(3):
+        ends[k] = ordered[(k + 1) * (len(ordered) - 1) // 4]
+    middle, noise = noise_by_part(sample, at, ends)
+    if middle.max() - middle.min() < _EVEN or noise.min() <= 0.0:
+        return 0.0
+    x, y = middle - middle.mean(), np.log(noise)
+    return min(max(-float((x * y).sum() / (x * x).sum()), 0.0), 0.5)

@@ -10,83 +10,122 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.compiled import compiled
-from acquire.measure.particles.rings import MOST_RINGS, ring_sums, ring_width
+from acquire.measure.particles.rings import MOST_RINGS, average_rings, ring_sums, ring_width
 from acquire.measure.particles.shapes import blur_row, dome_at
 
 _ROUNDS = 3
 _FIRST_GRID = np.geomspace(0.5, 2.0, 11)
 NEXT_GRID = np.geomspace(0.86, 1.16, 5)
 _NEAR = 0.05
-"""A centre that moves by less than this many pixels is found."""
+"""A centre that moves by less than this many pixels is found,"""
+_AT_ONCE = 0.02
+"""and by less than this where it moves for the first time, by what the pixels' noise is taken as even."""
+_EDGE = 3.0
+"""Beyond R and so many standard deviations of the blur there is film alone."""
 
 
 @compiled
-def profile_domes(
+def locate_domes(
     image: NDArray[np.float32],
     labels: NDArray[np.int32],
-    factor: int,
     places: NDArray[np.float64],
     radii: NDArray[np.float64],
     reach: NDArray[np.float64],
-    others: NDArray[np.float64],
-    starts: NDArray[np.int64],
     values: NDArray[np.float64],
     blur: float,
     shot: int,
-    locate: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Centre particles and average the rings around them.
+) -> NDArray[np.float64]:
+    """Centre particles, each on its rings, from first ``places`` (n, 2) as (y, x) and ``radii``.
 
-    ``image`` (y, x) and ``places`` (n, 2) as (y, x), ``radii``, ``reach`` and ``blur`` are in its
-    pixels; ``labels`` is ``factor`` times coarser. ``others[starts[i] : starts[i + 1]]`` are circles
-    that particle i shall leave out. ``shot`` is 1 where brighter pixels are noisier, -1 where
-    particles are dark. With ``locate`` centres are refined, else ``places`` are taken as they are.
+    ``image`` (y, x) and ``labels`` have the same pixels, in which all lengths are. ``shot`` is 1
+    where brighter pixels are noisier, -1 where particles are dark.
 
     Returns:
-        Fitted (y, x, R, A, b) as (n, 5); profiles (n, ring, 3) of mean, mean radius and pixels;
-        rings (n,) and their width (n,).
+        Rows (n, 3): y, x, R.
     """
     count = len(radii)
-    fitted = np.zeros((count, 5))
-    profiles = np.zeros((count, MOST_RINGS, 3))
-    rings = np.zeros(count, np.int64)
-    widths = np.zeros(count)
-    sums = np.zeros((9 if locate else 3, MOST_RINGS))
-    noise = np.ones(MOST_RINGS)
+    fitted = np.zeros((count, 3))
+    sums, profile = np.zeros((9, MOST_RINGS)), np.zeros((MOST_RINGS, 5))
+    noise, chi2 = np.ones(MOST_RINGS), np.empty(len(_FIRST_GRID))
     for p in range(count):
         y, x, radius = places[p, 0], places[p, 1], radii[p]
         width = ring_width(reach[p])
-        away = others[starts[p] : starts[p + 1]]
         edge = np.sqrt(blur * blur + width * width / 12.0)
         height, offset = 0.0, 0.0
-        for turn in range(_ROUNDS if locate else 1):
-            n = ring_sums(image, labels, factor, p + 1, y, x, reach[p], width, away, sums)
-            profile = profiles[p]
+        for turn in range(_ROUNDS):
+            n = ring_sums(image, labels, 1, p + 1, y, x, 0.0, reach[p], width, sums)
             for k in range(n):
                 pixels = max(sums[0, k], 1.0)
                 profile[k, 0] = sums[1, k] / pixels
                 profile[k, 1] = sums[2, k] / pixels
                 profile[k, 2] = sums[0, k]
-            for k in range(n):
                 noise[k] = 1.0
             if turn > 0:
                 shot_noise(values, edge, radius, height, offset, shot, profile, n, noise)
-            grid = _FIRST_GRID if locate and turn == 0 else NEXT_GRID
-            radius, height, offset = _scan(values, edge, radius, grid, profile, n, noise)
-            if not locate:
-                break
+            grid = NEXT_GRID if turn > 0 else _FIRST_GRID
+            radius, height, offset = _scan(values, edge, radius, grid, profile, n, noise, chi2)
             dy, dx = _pull(values, edge, radius, height, offset, sums, profile, n)
-            limit = 0.3 * radius + 0.5
             move = np.sqrt(dy * dy + dx * dx)
-            if move > limit:
-                dy, dx = dy * limit / move, dx * limit / move
-            ty, tx = y + dy - places[p, 0], x + dx - places[p, 1]
+            limit = min(1.0, (0.2 * radius + 0.5) / max(move, 1e-9))
+            # never far from where it was found
+            ty, tx = y + dy * limit - places[p, 0], x + dx * limit - places[p, 1]
             far = np.sqrt(ty * ty + tx * tx) / (0.4 * radii[p] + 1.0)
             y = places[p, 0] + ty / max(far, 1.0)
             x = places[p, 1] + tx / max(far, 1.0)
-            if move < _NEAR and turn > 0:
+            if move < (_NEAR if turn > 0 else _AT_ONCE):
                 break
-        fitted[p] = (y, x, radius, height, offset)
+        fitted[p] = (y, x, radius)
+    return fitted
+
+
+@compiled
+def profile_domes(
+    image: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    factor: int,
+    places: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    values: NDArray[np.float64],
+    blur: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Average the rings around particles and fit them a first time.
+
+    ``places`` (n, 2) as (y, x), ``radii``, ``reach`` and ``blur`` are in pixels of ``image`` (y, x);
+    ``coarse`` holds its means over blocks of ``factor``, as ``labels`` do.
+
+    Returns:
+        Fitted (y, x, R, A, b) as (n, 5); profiles (n, ring, 5), see :func:`.rings.average_rings`;
+        rings (n,) and the width (n,) of one.
+    """
+    count = len(radii)
+    fitted = np.zeros((count, 5))
+    profiles = np.zeros((count, MOST_RINGS, 5))
+    rings, widths = np.zeros(count, np.int64), np.zeros(count)
+    sums, noise = np.zeros((3, MOST_RINGS)), np.ones(MOST_RINGS)
+    chi2 = np.empty(len(NEXT_GRID))
+    for p in range(count):
+        width = ring_width(reach[p])
+        profile, place = profiles[p], places[p]
+        near = radii[p] + _EDGE * blur
+        n = average_rings(
+            image,
+            coarse,
+            labels,
+            factor,
+            p + 1,
+            place,
+            radii[p],
+            near,
+            reach[p],
+            width,
+            sums,
+            profile,
+        )
+        smear = np.sqrt(blur * blur + width * width / 12.0)
+        radius, height, offset = _scan(values, smear, radii[p], NEXT_GRID, profile, n, noise, chi2)
+        fitted[p] = (place[0], place[1], radius, height, offset)
         rings[p], widths[p] = n, width
     return fitted, profiles, rings, widths
 
@@ -152,12 +191,12 @@ def _scan(
     profile: NDArray[np.float64],
     n: int,
     noise: NDArray[np.float64],
+    chi2: NDArray[np.float64],
 ) -> tuple[float, float, float]:
     """Radius of least χ² on a geometric grid and between its points, with its height and offset."""
-    chi2 = np.empty(len(grid))
     for i in range(len(grid)):
         chi2[i] = _plain_fit(values, blur, around * grid[i], profile, n, noise)[0]
-    at = min(max(int(np.argmin(chi2)), 1), len(grid) - 2)
+    at = min(max(int(np.argmin(chi2[: len(grid)])), 1), len(grid) - 2)
     shift = vertex(chi2[at - 1], chi2[at], chi2[at + 1])
     radius = max(around * grid[at] * (grid[1] / grid[0]) ** shift, 0.5)
     _, height, offset = _plain_fit(values, blur, radius, profile, n, noise)

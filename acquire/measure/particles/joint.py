@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.explain import SurfaceModel, explain, inflation_by_area
 from acquire.measure.particles.islands import free_film, join_pairs
+from acquire.measure.particles.meeting import overlapping
 from acquire.measure.particles.noise import FilmNoise, film_noise
 from acquire.measure.particles.shapes import BlurredDome
-from acquire.measure.particles.size import PIXEL_VARIANCE, Sizes, overlapping
+from acquire.measure.particles.size import PIXEL_VARIANCE, Sizes
 from acquire.measure.particles.suspects import (
     believable,
     close_pairs,
@@ -30,6 +31,10 @@ from acquire.measure.particles.weigh_joint import describe_owned, weigh_joint
 
 _UNKNOWN = 1.6
 """σ over what the blocks say: measured, on random places; what is hidden is in no information matrix."""
+_FEW_SHARE = 0.25
+"""Of the image: where what is looked at again takes less, the rest of it is left alone."""
+_AROUND = 40.0
+"""Blocks of film around a group by which its noise is known, besides the group's own length."""
 _LARGEST = 1.5
 """Over the largest particle expected."""
 
@@ -93,12 +98,60 @@ def untangle(
         largest=_LARGEST * largest_px / factor,
         lowest=found.seed_snr * found.sigma,
     )
-    held = np.column_stack([sizes.y_px, sizes.x_px, sizes.radius_px, sizes.height])
-    held = held[~chosen & good]
-    held[:, :3] /= factor
-    region = np.concatenate([[False], chosen])[found.labels]
-    model, domes = explain(model, held, region)
-    return _merged(alone, group, chosen, held, domes, model, noise)
+    single = np.column_stack([sizes.y_px, sizes.x_px, sizes.radius_px, sizes.height])
+    single[:, :3] /= factor
+    held = single[~chosen & good]
+    windows = _windows(found, group, chosen)
+    if sum(coarse[window].size for window in windows.values()) < _FEW_SHARE * coarse.size:
+        domes, chosen = _explain_apart(model, found, group, single[good], good, windows)
+        held = single[~chosen & good]
+    else:
+        region = np.concatenate([[False], chosen])[found.labels]
+        model, domes = explain(model, held, region)
+    return _merged(alone, group, chosen, held, domes, model, noise) if chosen.any() else alone
+
+
+def _windows(
+    found: Detection, group: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> dict[int, tuple[slice, slice]]:
+    """By name of a chosen group the part of the labels that it lies in, with film enough around it."""
+    windows = {}
+    for name in np.unique(group[chosen]).tolist():
+        which = group == name
+        top, left = found.top_px[which].min(), found.left_px[which].min()
+        bottom, right = found.bottom_px[which].max(), found.right_px[which].max()
+        around = max(bottom - top, right - left) / found.factor + _AROUND
+        windows[name] = (
+            slice(max(int(top / found.factor - around), 0), int(bottom / found.factor + around)),
+            slice(max(int(left / found.factor - around), 0), int(right / found.factor + around)),
+        )
+    return windows
+
+
+def _explain_apart(
+    model: SurfaceModel,
+    found: Detection,
+    group: NDArray[np.int64],
+    single: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    windows: dict[int, tuple[slice, slice]],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The domes (n, 4) of a few groups, each explained by itself in its own window, and their particles.
+
+    ``single`` are the ``good`` particles' own fits, which are held where they are of another group.
+    A group that falls into as many domes as it had, of which none meet, is left out.
+    """
+    parts, told = [np.zeros((0, 4))], np.zeros(len(group), np.bool_)
+    for name, window in windows.items():
+        place = np.array([window[0].start, window[1].start, 0.0, 0.0])
+        region = np.concatenate([[False], group == name])[found.labels[window]]
+        part = replace(model, image=np.ascontiguousarray(model.image[window]))
+        _, domes = explain(part, single[group[good] != name] - place, region)
+        if len(domes) == np.count_nonzero(group == name) and not overlapping(*domes[:, :3].T).any():
+            continue
+        parts.append(domes + place)
+        told |= group == name
+    return np.concatenate(parts), told
 
 
 def _merged(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from acquire.measure.particles.channels import usual_polarity
 from acquire.measure.particles.options import ParticleOptions
 from acquire.measure.particles.shapes import Shape
 from acquire.units import Nanometres, Seconds, show
@@ -48,9 +49,8 @@ class EstimatorOptions(BaseModel):
 
     def for_channel(self, channel: str) -> ParticleOptions:
         """The options of the pure function."""
-        dark = channel.lower() in ("abf", "bf", "bright_field")
         return ParticleOptions(
-            polarity=self.polarity or ("dark" if dark else "bright"),
+            polarity=self.polarity or usual_polarity(channel) or "bright",
             shape=self.shape,
             contact_angle_deg=self.contact_angle,
             exponent=None if self.exponent == "calibrate" else self.exponent,

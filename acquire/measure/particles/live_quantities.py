@@ -10,14 +10,20 @@ from acquire.stream.records import Quantity
 
 _TRANSITION = ("dose_change", "field_moved", "calibrating")
 """Numbers are measured, but not to be compared with those of the frames before."""
+CHOOSING = "choosing"
+"""The flag of an estimator that has not chosen its detector yet: nothing is measured."""
 _NO_RATE = ("few_tracked", "short_watch", "stale_growth", "saturated", "polarity", "field_moved")
 
-LIVE_QUANTITIES: tuple[Quantity, ...] = (
+_MEASURED: tuple[Quantity, ...] = (
     *(replace(q, spoiled_by=(*q.spoiled_by, *_TRANSITION)) for q in QUANTITIES),
     Quantity("growth_rate", "nm/min", "mean growth of the same particles' diameters", _NO_RATE),
     Quantity("nucleations", "1", "particles that appeared since the run began", ("polarity",)),
     Quantity("merges", "1", "particles that went into another since the run began", ("polarity",)),
     Quantity("disappearances", "1", "particles lost otherwise since the run began", ("polarity",)),
+)
+
+LIVE_QUANTITIES: tuple[Quantity, ...] = tuple(
+    replace(q, spoiled_by=(*q.spoiled_by, CHOOSING)) for q in _MEASURED
 )
 """Those of :data:`QUANTITIES`, and over time.
 

@@ -19,7 +19,35 @@ _SAMPLED_ROWS = 32
 """Rows in which pairs of pixels are looked at."""
 _LAGS = np.array([0, 1, 2, 3, 5, 8, 12, 18, 28, 48])
 _WIDTHS = np.array([0.8, 1.2, 1.8, 2.7, 4.0, 6.0, 9.0, 14.0, 21.0])
-_ANGLES = 16
+_I0_SMALL = np.array([0.0045813, 0.0360768, 0.2659732, 1.2067492, 3.0899424, 3.5156229, 1.0])
+_I1_SMALL = np.array([0.00032411, 0.00301532, 0.02658733, 0.15084934, 0.51498869, 0.87890594, 0.5])
+_I0_LARGE = np.array(
+    [
+        0.00392377,
+        -0.01647633,
+        0.02635537,
+        -0.02057706,
+        0.00916281,
+        -0.00157565,
+        0.00225319,
+        0.01328592,
+        0.39894228,
+    ]
+)
+_I1_LARGE = np.array(
+    [
+        -0.00420059,
+        0.01787654,
+        -0.02895312,
+        0.02282967,
+        -0.01031555,
+        0.00163801,
+        -0.00362018,
+        -0.03988024,
+        0.39894228,
+    ]
+)
+"""Coefficients of polynomials, of the highest power first."""
 
 
 @dataclass(frozen=True)
@@ -40,39 +68,49 @@ class FilmNoise:
             total += variance * 2.0 * np.pi * width**2 * spread
         return total
 
-    def ring_texture(self, rings: int, width_px: float) -> NDArray[np.float64]:
-        """Covariance (ring, ring) that the texture gives to averages over rings about one centre.
-
-        Empty where there is no texture.
-        """
-        if not self.texture.any():
-            return np.zeros((0, 0))
-        return ring_covariance(self.texture, rings, width_px)
-
 
 @compiled
 def ring_covariance(
-    texture: NDArray[np.float64], rings: int, width_px: float
+    gaussians: NDArray[np.float64], rings: int, width_px: float, harmonic: bool
 ) -> NDArray[np.float64]:
-    """Mean of an isotropic covariance over pairs of points of two rings, (ring, ring)."""
+    """Covariance (ring, ring) of averages over thin rings about one centre, of an isotropic texture.
+
+    ``gaussians`` (n, 2) are the variances and widths (px) of the covariance v exp(-d²/2w²). With
+    ``harmonic`` it is that of the first harmonics 2 ⟨c cos⟩ instead. Between points of two rings of
+    radii a and b, d² = a² + b² - 2ab cos: the mean of exp(z cos) over the angle is I0(z), and of
+    cos exp(z cos) it is I1(z) (NIST DLMF 10.32.1 and 10.32.3), z = ab/w².
+    """
     shared = np.zeros((rings, rings))
-    cosine = np.cos((np.arange(_ANGLES) + 0.5) * (np.pi / _ANGLES))
-    last = texture.shape[0] - 1
+    apart = np.empty(rings)
+    for g in range(gaussians.shape[0]):
+        step = width_px / gaussians[g, 1]
+        variance = gaussians[g, 0] * (2.0 if harmonic else 1.0)
+        for i in range(rings):
+            apart[i] = variance * np.exp(-0.5 * (i * step) ** 2)
+        for i in range(rings):
+            for j in range(i + 1):
+                if apart[i - j] > 1e-9 * variance:
+                    along = (i + 0.5) * (j + 0.5) * step * step
+                    shared[i, j] += apart[i - j] * _damped_bessel(along, harmonic)
     for i in range(rings):
-        a = (i + 0.5) * width_px
-        for j in range(i + 1):
-            b = (j + 0.5) * width_px
-            if a - b >= last:
-                continue
-            total = 0.0
-            for k in range(_ANGLES):
-                apart = np.sqrt(max(a * a + b * b - 2.0 * a * b * cosine[k], 0.0))
-                low = int(apart)
-                if low < last:
-                    share = apart - low
-                    total += (1.0 - share) * texture[low] + share * texture[low + 1]
-            shared[i, j] = shared[j, i] = total / _ANGLES
+        for j in range(i):
+            shared[j, i] = shared[i, j]
     return shared
+
+
+@compiled
+def _damped_bessel(z: float, first: bool) -> float:
+    """exp(-z) I0(z), or I1 for I0, for z ≥ 0, to 3e-7 (Abramowitz and Stegun 9.8.1 to 9.8.4)."""
+    total = 0.0
+    if z < 3.75:
+        t = (z / 3.75) ** 2
+        for c in _I1_SMALL if first else _I0_SMALL:
+            total = total * t + c
+        return float(total * np.exp(-z) * (z if first else 1.0))
+    t = 3.75 / z
+    for c in _I1_LARGE if first else _I0_LARGE:
+        total = total * t + c
+    return float(total / np.sqrt(z))
 
 
 def film_noise(
@@ -161,10 +199,14 @@ def _free_row(
     seen: NDArray[np.float32],
 ) -> None:
     """Fill ``above`` with what a row exceeds the mean by, and ``seen`` with 1; 0 where not free."""
-    for block in range(seen.shape[0] // factor):
-        value = np.float32(free[block])
-        for j in range(block * factor, (block + 1) * factor):
-            seen[j] = value
+    blocks = seen.shape[0] // factor
+    if factor == 2:  # both at once, which is several times faster
+        for block in range(blocks):
+            seen[2 * block] = seen[2 * block + 1] = np.float32(free[block])
+    else:
+        for k in range(factor):
+            for block in range(blocks):
+                seen[block * factor + k] = np.float32(free[block])
     for j in range(seen.shape[0]):
         above[j] = (row[j] - mean) * seen[j]
 

@@ -11,35 +11,40 @@ from acquire.compiled import compiled
 
 
 @compiled
-def pixel_statistics(image: NDArray[Any]) -> tuple[float, float, float, int, bool]:
-    """Lowest and highest value, mean, how many pixels sit on the highest, and whether all are finite.
+def pixel_statistics(
+    image: NDArray[Any],
+) -> tuple[float, float, int, bool, NDArray[np.float64], NDArray[np.bool_]]:
+    """Lowest and highest value, how many pixels sit on the highest, whether all are finite, and of
+    each row its mean and whether it is the one before once more.
 
     ``image`` is (y, x) of any real type. With a value that is not finite the others mean nothing.
     """
     rows, columns = image.shape
-    low = image[0, 0]
-    high = image[0, 0]
-    total = 0.0
+    low, high = image[0, 0], image[0, 0]
+    on_top = 0
+    means, again = np.zeros(rows), np.zeros(rows, np.bool_)
     for i in range(rows):
         row = image[i]
-        row_low = row[0]
-        row_high = row[0]
-        row_sum = 0 * row[0]  # integers are added as integers, several at a time
+        # a loop for each, since the widest type in one decides how many pixels are done at once
+        row_low, row_high = row[0], row[0]
         for j in range(columns):
-            value = row[j]
-            row_low = min(row_low, value)
-            row_high = max(row_high, value)
-            row_sum += value
-        low = min(low, row_low)
-        high = max(high, row_high)
-        total += row_sum
+            row_low = row[j] if row[j] < row_low else row_low
+            row_high = row[j] if row[j] > row_high else row_high
+        row_sum = 0 * row[0]  # integers are added as integers
+        for j in range(columns):
+            row_sum += row[j]
         if not np.isfinite(row_sum):
-            return float(low), float(high), total, 0, False
-    on_top = 0
-    for i in range(rows):
-        for j in range(columns):
-            on_top += image[i, j] == high
-    return float(low), float(high), total / (rows * columns), on_top, True
+            return float(low), float(high), 0, False, means, again
+        means[i] = row_sum / columns
+        low = min(low, row_low)
+        if row_high > high:
+            high, on_top = row_high, 0
+        if row_high == high:
+            for j in range(columns):
+                on_top += row[j] == high
+        if i and means[i] == means[i - 1]:
+            again[i] = np.array_equal(row, image[i - 1])
+    return float(low), float(high), on_top, True, means, again
 
 
 @compiled
@@ -87,9 +92,7 @@ def contrast_over(
     rows, columns = image.shape
     contrast = np.empty((rows, columns), np.float32)
     small = np.empty((rows // factor, columns // factor), np.float32)
-    nodes_y, nodes_x = film.shape
-    nodes = np.empty(nodes_x, np.float32)
-    level = np.empty(columns, np.float32)
+    lines = _lines(film, cell, columns)
     width = (columns // factor) * factor
     line = np.zeros(width, np.float32)
     sums = np.zeros(columns // factor, np.float32)
@@ -98,17 +101,14 @@ def contrast_over(
     lowest = np.float32(floor)
     one = np.float32(sign)
     for i in range(rows):
-        at = (i + 0.5) / cell - 0.5
-        below = min(max(int(np.floor(at)), 0), max(nodes_y - 2, 0))
-        above = min(below + 1, nodes_y - 1)
-        share = at - below
-        for j in range(nodes_x):
-            nodes[j] = np.float32((1.0 - share) * film[below, j] + share * film[above, j])
-        _fill(level, nodes, cell, lowest)
+        below, above, share = _between(i, cell, film.shape[0])
+        low, high = lines[below], lines[above]
         row = image[i]
         out = contrast[i]
         for j in range(columns):
-            out[j] = one * ((np.float32(row[j]) - dark) / level[j]) - one
+            level = low[j] + share * (high[j] - low[j])
+            level = level if level > lowest else lowest
+            out[j] = one * ((np.float32(row[j]) - dark) / level) - one
         if i // factor >= small.shape[0]:
             continue
         if i % factor == 0:
@@ -133,46 +133,16 @@ def contrast_over(
 
 
 @compiled
-def _fill(
-    level: NDArray[np.float32], nodes: NDArray[np.float32], cell: int, lowest: np.float32
-) -> None:
-    """One row of the film from its nodes: straight lines from node to node."""
-    columns = level.shape[0]
-    pieces = nodes.shape[0] - 1
-    if pieces < 1:
-        for j in range(columns):
-            level[j] = max(nodes[0], lowest)
-        return
-    for piece in range(pieces):
-        # node k lies at pixel coordinate (k + 0.5) · cell
-        start = 0 if piece == 0 else int(np.ceil((piece + 0.5) * cell - 0.5))
-        end = columns if piece == pieces - 1 else int(np.ceil((piece + 1.5) * cell - 0.5))
-        end = min(end, columns)
-        slope = (nodes[piece + 1] - nodes[piece]) / np.float32(cell)
-        origin = nodes[piece] + slope * np.float32(0.5 - (piece + 0.5) * cell)
-        for j in range(start, end):
-            level[j] = max(origin + slope * np.float32(j), lowest)
-
-
-@compiled
 def spread(film: NDArray[np.float32], cell: float, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Nodes at the centres of cells of ``cell`` pixels, interpolated linearly to (y, x) pixels."""
     rows, columns = shape
     wide = np.empty((rows, columns), np.float32)
-    nodes_y, nodes_x = film.shape
+    lines = _lines(film, cell, columns)
     for i in range(rows):
-        at_y = (i + 0.5) / cell - 0.5
-        below = min(max(int(np.floor(at_y)), 0), max(nodes_y - 2, 0))
-        above = min(below + 1, nodes_y - 1)
-        share_y = at_y - below
+        below, above, share = _between(i, cell, film.shape[0])
+        into, low, high = wide[i], lines[below], lines[above]
         for j in range(columns):
-            at_x = (j + 0.5) / cell - 0.5
-            left = min(max(int(np.floor(at_x)), 0), max(nodes_x - 2, 0))
-            right = min(left + 1, nodes_x - 1)
-            share_x = at_x - left
-            low = (1.0 - share_x) * film[below, left] + share_x * film[below, right]
-            high = (1.0 - share_x) * film[above, left] + share_x * film[above, right]
-            wide[i, j] = np.float32((1.0 - share_y) * low + share_y * high)
+            into[j] = low[j] + share * (high[j] - low[j])
     return wide
 
 
@@ -180,23 +150,38 @@ def spread(film: NDArray[np.float32], cell: float, shape: tuple[int, int]) -> ND
 def multiply_by(image: NDArray[np.float32], nodes: NDArray[np.float32], cell: float) -> None:
     """Multiply an image in place by a field given at the centres of cells, interpolated linearly."""
     rows, columns = image.shape
-    nodes_y, nodes_x = nodes.shape
-    left = np.empty(columns, np.int64)
-    share = np.empty(columns, np.float32)
+    lines = _lines(nodes, cell, columns)
+    for i in range(rows):
+        below, above, share = _between(i, cell, nodes.shape[0])
+        row, low, high = image[i], lines[below], lines[above]
+        for j in range(columns):
+            row[j] *= low[j] + share * (high[j] - low[j])
+
+
+@compiled
+def _between(i: int, cell: float, nodes: int) -> tuple[int, int, np.float32]:
+    """The rows of nodes below and above row i of an image, and how far it lies from one to the other."""
+    # node k lies at pixel coordinate (k + 0.5) · cell
+    at = (i + 0.5) / cell - 0.5
+    below = min(max(int(np.floor(at)), 0), max(nodes - 2, 0))
+    if nodes < 2:
+        return below, below, np.float32(0.0)
+    return below, below + 1, np.float32(at - below)
+
+
+@compiled
+def _lines(nodes: NDArray[np.float32], cell: float, columns: int) -> NDArray[np.float32]:
+    """Rows of nodes with straight lines from node to node, (row of nodes, x)."""
+    lines = np.empty((nodes.shape[0], columns), np.float32)
+    left, share = np.empty(columns, np.int64), np.empty(columns, np.float32)
+    most = max(nodes.shape[1] - 2, 0)
+    right = min(1, nodes.shape[1] - 1)
     for j in range(columns):
         at = (j + 0.5) / cell - 0.5
-        left[j] = min(max(int(np.floor(at)), 0), max(nodes_x - 2, 0))
-        share[j] = np.float32(at - left[j]) if nodes_x > 1 else np.float32(0.0)
-    line = np.empty(nodes_x + 1, np.float32)
-    for i in range(rows):
-        at = (i + 0.5) / cell - 0.5
-        below = min(max(int(np.floor(at)), 0), max(nodes_y - 2, 0))
-        above = min(below + 1, nodes_y - 1)
-        part = np.float32(at - below) if nodes_y > 1 else np.float32(0.0)
-        for j in range(nodes_x):
-            line[j] = nodes[below, j] + part * (nodes[above, j] - nodes[below, j])
-        line[nodes_x] = line[nodes_x - 1]
-        row = image[i]
+        left[j] = min(max(int(np.floor(at)), 0), most)
+        share[j] = np.float32(at - left[j])
+    for i in range(nodes.shape[0]):
         for j in range(columns):
-            k = left[j]
-            row[j] *= line[k] + share[j] * (line[k + 1] - line[k])
+            begin = nodes[i, left[j]]
+            lines[i, j] = begin + share[j] * (nodes[i, left[j] + right] - begin)
+    return lines

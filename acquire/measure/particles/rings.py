@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from acquire.compiled import compiled
 
 MOST_RINGS = 56
+_FILM_RINGS = 6
+"""Into so many rings, at most, the film beyond a particle is cut: nothing changes there quickly."""
+_FLAT = 0.6
+"""Nearer to the centre than this share of R a dome is so flat that rings may be twice as wide."""
 
 
 @compiled
@@ -21,64 +25,69 @@ def ring_width(reach_px: float) -> float:
 
 @compiled
 def ring_sums(
-    contrast: NDArray[np.float32],
+    image: NDArray[np.float32],
     labels: NDArray[np.int32],
     factor: int,
     name: int,
     y: float,
     x: float,
+    inner: float,
     reach: float,
     width: float,
-    others: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> int:
-    """Fill ``sums`` (3 or 9, ring) from the pixels within ``reach`` of (y, x); how many rings there are.
+    """Fill ``sums`` (3 or 9, ring) from the pixels ``inner`` to ``reach`` from (y, x); how many rings.
 
     Per ring Σ1, Σc, Σr and, of 9 rows, Σc·x, Σc·y, Σx, Σy, Σx², Σxy about the centre.
-    ``labels`` is ``factor`` times coarser than ``contrast``; pixels of another label than ``name``
-    are left out, and so are those inside one of the ``others`` (n, 3): circles of y, x and radius.
+    ``labels`` is ``factor`` times coarser than ``image``; pixels of another label than ``name``
+    are left out.
     """
-    rows, columns = contrast.shape
-    rings = min(int(reach / width), MOST_RINGS)
-    limit = (rings * width) * (rings * width)
-    inverse, outermost = np.float32(1.0 / width), np.uint32(rings - 1)
-    top, bottom = max(0, int(y - reach)), min(rows, int(y + reach) + 1)
+    rows, columns = image.shape
+    rings = min(int((reach - inner) / max(width, 1e-9) + 1e-9), MOST_RINGS)
+    if rings <= 0:
+        return 0
+    outer = inner + rings * width
+    top, bottom = max(0, int(y - outer)), min(rows, int(y + outer) + 1)
+    first, last = max(0, int(x - outer)), min(columns, int(x + outer) + 1)
     harmonics = sums.shape[0] > 3
-    away = np.empty(int(2.0 * reach) + 3, np.float32)
-    ring = np.empty(int(2.0 * reach) + 3, np.uint32)
-    first, known = min(max(0, int(x - reach)) // factor, labels.shape[1] - 1) * factor, -1
-    theirs = np.empty(int(2.0 * reach) + 2 * factor + 3, np.uint32)
+    room = max(last - first, 1) + 2 * factor
+    away, ring = np.empty(room, np.float32), np.empty(room, np.uint32)
+    theirs = np.zeros(room, np.uint32)
+    from_block = min(first // factor, labels.shape[1] - 1)
+    to_block = max(min((last + factor - 1) // factor, labels.shape[1]), from_block + 1)
+    first, known, marked, own = from_block * factor, -1, False, np.int32(name)
     # neighbours often share a ring: two sets of sums, so that neither waits for the other. The last
     # place of each takes what is left out.
     sets = np.zeros((2, MOST_RINGS + 1, 9 if harmonics else 3), np.float32)
     even, odd = sets[0], sets[1]
-    unit = np.float32(1.0)
+    unit, inverse = np.float32(1.0), np.float32(1.0 / width)
+    begin, outermost = np.float32(inner / width), np.float32(rings - 1)
+    nothing, left_out = np.float32(0.0), np.uint32(MOST_RINGS)
     for i in range(top, bottom):
         dy = i + 0.5 - y
-        room = limit - dy * dy
-        if room <= 0.0:
-            continue
-        half = np.sqrt(room)
-        left = max(0, int(np.ceil(x - half - 0.5)))
-        count = min(columns, int(np.floor(x + half - 0.5)) + 1) - left
-        if count <= 0:
-            continue
+        half = np.sqrt(max(outer * outer - dy * dy, 0.0))
         if i // factor != known:
             known = i // factor
-            whose = labels[min(known, labels.shape[0] - 1), first // factor :]
-            _mark_others(whose, factor, name, theirs)
-        square, start = np.float32(dy * dy), np.float32(left + 0.5 - x)
+            whose = labels[min(known, labels.shape[0] - 1), from_block:to_block]
+            marked = _mark_others(whose, factor, own, theirs)
+        left = max(0, int(np.ceil(x - half - 0.5)))
+        right = min(columns, int(np.floor(x + half - 0.5)) + 1)
+        if right <= left:
+            continue
+        square = np.float32(dy * dy)
+        offset, count = np.float32(left + 0.5 - x), right - left
         for k in range(count):
-            dx = start + np.float32(k)
+            dx = offset + np.float32(k)
             away[k] = np.sqrt(square + dx * dx) * inverse
-            ring[k] = max(min(np.uint32(away[k]), outermost), theirs[left - first + k])
-        if others.shape[0]:
+            at = np.uint32(min(max(away[k] - begin, nothing), outermost))
+            ring[k] = at if away[k] >= begin else left_out
+        if marked:
+            out = theirs[left - first : right - first]
             for k in range(count):
-                if _inside(others, i + 0.5, left + k + 0.5):
-                    ring[k] = MOST_RINGS
-        seen = contrast[i, left : left + count]
+                ring[k] = max(ring[k], out[k])
+        seen = image[i, left:right]
         if harmonics:
-            _add_harmonics(even, ring, seen, away, start, np.float32(dy))
+            _add_harmonics(even, ring, seen, away, offset, np.float32(dy))
             continue
         for k in range(0, count - 1, 2):
             a, b = ring[k], ring[k + 1]
@@ -102,29 +111,34 @@ def ring_sums(
 
 @compiled
 def _mark_others(
-    whose: NDArray[np.int32], factor: int, name: int, theirs: NDArray[np.uint32]
-) -> None:
-    """Set the place that takes what is left out where a pixel is another's, and 0 elsewhere."""
-    blocks = min(theirs.shape[0] // factor, whose.shape[0])
-    beyond = theirs[blocks * factor :]
+    whose: NDArray[np.int32], factor: int, name: np.int32, theirs: NDArray[np.uint32]
+) -> bool:
+    """Set the place that takes what is left out where a pixel is another's, and 0 elsewhere.
+
+    Returns whether there is any; where not, nothing is set.
+    """
+    count = np.int32(0)
+    for block in range(whose.shape[0]):
+        owner = whose[block]
+        count += np.int32((owner != np.int32(0)) & (owner != name))
+    if count == 0:
+        return False
+    left_out, taken = np.uint32(MOST_RINGS), np.uint32(0)
     if factor == 1:
-        for block in range(blocks):
+        for block in range(whose.shape[0]):
             owner = whose[block]
-            theirs[block] = np.uint32(MOST_RINGS if (owner != 0) & (owner != name) else 0)
-    elif factor == 2:
-        for block in range(blocks):
-            owner = whose[block]
-            place = np.uint32(MOST_RINGS if (owner != 0) & (owner != name) else 0)
-            theirs[2 * block] = place
-            theirs[2 * block + 1] = place
+            other = (owner != np.int32(0)) & (owner != name)
+            theirs[block] = left_out if other else taken
     else:
-        for block in range(blocks):
+        for block in range(whose.shape[0]):
             owner = whose[block]
-            place = np.uint32(MOST_RINGS if (owner != 0) & (owner != name) else 0)
-            for j in range(block * factor, (block + 1) * factor):
-                theirs[j] = place
+            other = (owner != np.int32(0)) & (owner != name)
+            part = theirs[block * factor : (block + 1) * factor]
+            for k in range(part.shape[0]):
+                part[k] = left_out if other else taken
     # an incomplete last block of the image counts to the one before it
-    beyond[:] = theirs[blocks * factor - 1]
+    theirs[whose.shape[0] * factor :] = theirs[whose.shape[0] * factor - 1]
+    return True
 
 
 @compiled
@@ -133,12 +147,12 @@ def _add_harmonics(
     ring: NDArray[np.uint32],
     seen: NDArray[np.float32],
     away: NDArray[np.float32],
-    start: np.float32,
+    offset: np.float32,
     dy: np.float32,
 ) -> None:
     """Add a row of pixels to the nine sums of their rings."""
     for k in range(seen.shape[0]):
-        at, value, dx = ring[k], seen[k], start + np.float32(k)
+        at, value, dx = ring[k], seen[k], offset + np.float32(k)
         sums[at, 0] += np.float32(1.0)
         sums[at, 1] += value
         sums[at, 2] += away[k]
@@ -151,9 +165,70 @@ def _add_harmonics(
 
 
 @compiled
-def _inside(circles: NDArray[np.float64], y: float, x: float) -> bool:
-    for k in range(circles.shape[0]):
-        dy, dx = y - circles[k, 0], x - circles[k, 1]
-        if dy * dy + dx * dx < circles[k, 2] * circles[k, 2]:
-            return True
-    return False
+def average_rings(
+    image: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    factor: int,
+    name: int,
+    place: NDArray[np.float64],
+    radius: float,
+    edge: float,
+    reach: float,
+    width: float,
+    sums: NDArray[np.float64],
+    rings: NDArray[np.float64],
+) -> int:
+    """Fill ``rings`` (ring, 5) with the averages around a particle; how many there are.
+
+    Columns are mean contrast, mean distance, pixels, and the first and one after the last ring of
+    ``width`` that it spans. Up to ``edge`` the pixels of ``image`` are taken, two rings together
+    well inside ``radius``; beyond it the film, which is smooth, from its means over blocks in
+    ``coarse``, in a few wide rings. ``sums`` (3, ring) is room to work in.
+    """
+    y, x = place[0], place[1]
+    fine = min(max(int(np.ceil(edge / width)), 1), max(int(reach / width), 1))
+    near = fine * width
+    n = ring_sums(image, labels, factor, name, y, x, 0.0, near, width, sums)
+    flat = int(_FLAT * radius / width)
+    count, k = 0, 0
+    while k < n:
+        end = min(k + 2, n) if k + 2 <= flat else k + 1
+        pixels, total, distance = 0.0, 0.0, 0.0
+        for i in range(k, end):
+            pixels += sums[0, i]
+            total += sums[1, i]
+            distance += sums[2, i]
+        _note(rings, count, total, distance, pixels, 1.0, k, end)
+        count += 1
+        k = end
+    left = int(reach / width) - fine
+    film = min(max(int(left * width / factor), 1), _FILM_RINGS) if left > 0 else 0
+    wide = left * width / max(film, 1)
+    scale = float(factor)
+    begin, beyond = near / scale, (near + left * width) / scale
+    n = ring_sums(coarse, labels, 1, name, y / scale, x / scale, begin, beyond, wide / scale, sums)
+    for k in range(n):
+        # in whole rings of ``width``, which is near enough for what texture they share
+        first, end = fine + k * left // film, fine + (k + 1) * left // film
+        area = scale * scale
+        _note(rings, count, sums[1, k], sums[2, k] * scale, sums[0, k], area, first, end)
+        count += 1
+    return count
+
+
+@compiled
+def _note(
+    rings: NDArray[np.float64],
+    row: int,
+    total: float,
+    distance: float,
+    pixels: float,
+    area: float,
+    first: int,
+    end: int,
+) -> None:
+    """Write a ring of so many pixels or blocks of an ``area``, with their summed contrast and distance."""
+    seen = max(pixels, 1.0)
+    rings[row, 0], rings[row, 1] = total / seen, distance / seen
+    rings[row, 2], rings[row, 3], rings[row, 4] = pixels * area, first, end

@@ -7,17 +7,16 @@ probe are held, since fitting them per frame makes the mean diameter jump.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
-from acquire.measure.particles.centre import centre_domes, harmonic_covariance
+from acquire.measure.particles.centre import centre_domes
 from acquire.measure.particles.detect import Detection
-from acquire.measure.particles.fit import profile_domes
+from acquire.measure.particles.fit import locate_domes, profile_domes
 from acquire.measure.particles.islands import free_film
+from acquire.measure.particles.meeting import overlapping
 from acquire.measure.particles.noise import FilmNoise, film_noise, ring_covariance
 from acquire.measure.particles.rings import MOST_RINGS
 from acquire.measure.particles.shapes import BlurredDome, half_height_radius
@@ -68,7 +67,7 @@ class Profiles:
     fitted: NDArray[np.float64]
     """(n, 5): y, x, R, A, b."""
     rings: NDArray[np.float64]
-    """(n, ring, 3): mean contrast, mean distance, pixels."""
+    """(n, ring, 5): see :func:`.rings.average_rings`."""
     count: NDArray[np.int64]
     width: NDArray[np.float64]
     white: NDArray[np.float64]
@@ -147,21 +146,16 @@ def take_profiles(
     """Centre the detected particles and average the rings around them; see :func:`fit_domes`."""
     factor = detection.factor
     places, start = _starts(detection, contrast.shape, dome, blur_px)
-    nothing, none = np.zeros((0, 3)), np.zeros(len(start) + 1, np.int64)
     coarse_blur = float(np.sqrt(blur_px**2 + PIXEL_VARIANCE * factor**2)) / factor
-    first, *_ = profile_domes(
+    first = locate_domes(
         coarse,
         detection.labels,
-        1,
         places / factor,
         start / factor,
         (_NEAR_REACH * start + 2.0 * blur_px + 2.0) / factor + 1.0,
-        nothing,
-        none,
         dome.values,
         coarse_blur,
         shot,
-        True,
     )
     places, radius = first[:, :2] * factor, first[:, 2] * factor
     radius = np.clip(radius, 0.5 * start, 2.0 * start)
@@ -172,17 +166,14 @@ def take_profiles(
     reach = _REACH * radius + 3.0 * blur_px + 4.0
     fitted, rings, count, width = profile_domes(
         contrast,
+        coarse,
         detection.labels,
         factor,
         places,
         radius,
         reach,
-        nothing,
-        none,
         dome.values,
         float(np.hypot(blur_px, np.sqrt(PIXEL_VARIANCE))),
-        shot,
-        False,
     )
     free = free_film(detection.labels, 2)
     noise = film_noise(contrast, free, factor, int(reach.max(initial=8.0)))
@@ -195,7 +186,7 @@ def take_profiles(
         count,
         width,
         white,
-        ring_textures(noise, width),
+        ring_textures(noise, width, reach),
         noise,
         reach,
     )
@@ -239,23 +230,30 @@ def _centre(
         float(np.hypot(blur_px, np.sqrt(PIXEL_VARIANCE))),
         shot,
         taken.white,
-        ring_textures(taken.noise, taken.width, harmonic_covariance),
+        ring_textures(taken.noise, taken.width, taken.reach, harmonic=True),
     )
 
 
 def ring_textures(
     noise: FilmNoise,
     widths: NDArray[np.float64],
-    covariance: Callable[[NDArray[np.float64], int, float], NDArray[np.float64]] = ring_covariance,
+    reach: NDArray[np.float64],
+    *,
+    harmonic: bool = False,
 ) -> NDArray[np.float64]:
-    """Texture's covariance of rings of ½, 1, 2 … pixels, as far as such widths occur."""
+    """Texture's covariance (doubling, ring, ring) of rings of ½, 1, 2 … pixels, as far as they occur.
+
+    ``widths`` (n,) are those of particles' rings, which go as far as their ``reach`` (n,).
+    """
     if not noise.texture.any():
         return np.zeros((0, 0, 0))
-    levels = round(np.log2(float(widths.max(initial=0.5)) / 0.5)) + 1
-    present = {round(float(level)) for level in np.log2(np.unique(widths) / 0.5)}
-    textures = np.zeros((levels, MOST_RINGS, MOST_RINGS))
-    for level in present:
-        textures[level] = covariance(noise.texture, MOST_RINGS, 0.5 * 2.0**level)
+    doubling = np.round(np.log2(widths / 0.5)).astype(np.int64)
+    textures = np.zeros((int(doubling.max(initial=0)) + 1, MOST_RINGS, MOST_RINGS))
+    for level in np.unique(doubling).tolist():
+        width = 0.5 * 2.0**level
+        rings = min(int(reach[doubling == level].max() / width) + 1, MOST_RINGS)
+        shared = ring_covariance(noise.gaussians, rings, width, harmonic)
+        textures[level, :rings, :rings] = shared
     return textures
 
 
@@ -323,18 +321,3 @@ def _starts(
         radius = np.where(one, circle / core, radius)
         places[:, axis] = np.where(one, away, places[:, axis])
     return places, radius
-
-
-def overlapping(
-    y: NDArray[np.float64], x: NDArray[np.float64], radius: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Which circles reach into another one."""
-    touches = np.zeros(len(y), bool)
-    if len(y) < 2:
-        return touches
-    places = np.stack([y, x], axis=1)
-    pairs = KDTree(places).query_pairs(2.0 * float(radius.max()), output_type="ndarray")
-    apart = np.hypot(*(places[pairs[:, 0]] - places[pairs[:, 1]]).T)
-    touching = pairs[apart < radius[pairs[:, 0]] + radius[pairs[:, 1]]]
-    touches[touching.ravel()] = True
-    return touches

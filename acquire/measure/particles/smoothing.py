@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from acquire.compiled import compiled
 
+_BLOCK = 64
+"""Rows that are worked on together where they stand side by side."""
+
 
 @compiled
 def gaussian_weights(sigma: float) -> NDArray[np.float32]:
@@ -23,39 +26,62 @@ def smooth(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
     Repeating or mirroring pixels beyond the border instead would double the noise there.
     """
+    return smooth_rows(image, sigma, 1)
+
+
+@compiled
+def smooth_rows(image: NDArray[np.float32], sigma: float, step: int) -> NDArray[np.float32]:
+    """Every ``step``-th row of :func:`smooth`."""
     half = gaussian_weights(sigma)
+    down = np.float32(1.0) / _share(half, image.shape[0])
+    across = np.float32(1.0) / _share(half, image.shape[1])
+    return _correlated(image, half, down, across, step)
+
+
+@compiled
+def smooth_evenly(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """:func:`smooth` times :func:`evenness` along both axes, in one pass."""
+    half = gaussian_weights(sigma)
+    rows, columns = image.shape
+    down = evenness(sigma, rows) / _share(half, rows)
+    across = evenness(sigma, columns) / _share(half, columns)
+    return _correlated(image, half, down, across, 1)
+
+
+@compiled
+def _correlated(
+    image: NDArray[np.float32],
+    half: NDArray[np.float32],
+    down: NDArray[np.float32],
+    across: NDArray[np.float32],
+    step: int,
+) -> NDArray[np.float32]:
+    """Correlation with a symmetric kernel along both axes, times a factor for each row and column."""
     reach = half.shape[0] - 1
     rows, columns = image.shape
-    between = np.empty((rows, columns), np.float32)
-    share_y = _share(half, rows)
-    share_x = _share(half, columns)
-    for i in range(rows):
-        out = between[i]
+    smoothed = np.empty(((rows + step - 1) // step, columns), np.float32)
+    padded = np.zeros(columns + 2 * reach, np.float32)
+    middle = padded[reach : reach + columns]
+    for i in range(0, rows, step):
         row = image[i]
         for j in range(columns):
-            out[j] = half[0] * row[j]
+            middle[j] = half[0] * row[j]
         inside = min(reach, i, rows - 1 - i)
         k = 1
         # two at a time, so that the sums are read and written half as often
         while k < inside:
             near, far = half[k], half[k + 1]
-            up, down, upper, lower = image[i - k], image[i + k], image[i - k - 1], image[i + k + 1]
+            up, low, upper, lower = image[i - k], image[i + k], image[i - k - 1], image[i + k + 1]
             for j in range(columns):
-                out[j] = out[j] + near * (up[j] + down[j]) + far * (upper[j] + lower[j])
+                middle[j] = middle[j] + near * (up[j] + low[j]) + far * (upper[j] + lower[j])
             k += 2
         while k <= reach:
-            weight = half[k]
             if i - k >= 0:
-                _add(out, weight, image[i - k])
+                _add(middle, half[k], image[i - k])
             if i + k < rows:
-                _add(out, weight, image[i + k])
+                _add(middle, half[k], image[i + k])
             k += 1
-    smoothed = np.empty((rows, columns), np.float32)
-    padded = np.zeros(columns + 2 * reach, np.float32)
-    for i in range(rows):
-        middle = padded[reach : reach + columns]
-        middle[:] = between[i]
-        out = smoothed[i]
+        out = smoothed[i // step]
         for j in range(columns):
             out[j] = half[0] * middle[j]
         for k in range(1, reach, 2):
@@ -69,9 +95,8 @@ def smooth(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
             right = padded[2 * reach :]
             for j in range(columns):
                 out[j] += weight * (padded[j] + right[j])
-        scale = np.float32(1.0) / share_y[i]
         for j in range(columns):
-            out[j] *= scale / share_x[j]
+            out[j] *= down[i] * across[j]
     return smoothed
 
 
@@ -118,37 +143,49 @@ def evenness(sigma: float, length: int) -> NDArray[np.float32]:
 @compiled
 def wide_mean(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Two box means: a triangle of the Gaussian's variance, at a cost that does not grow with it."""
-    reach = int(np.round((np.sqrt(6.0 * sigma**2 + 1.0) - 1.0) / 2.0))
-    return _box(_box(image, reach), reach)
+    return wide_mean_rows(image, sigma, 1)
 
 
 @compiled
-def _box(image: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """Mean over the square of 2 ``reach`` + 1 pixels, of those inside the image."""
+def wide_mean_rows(image: NDArray[np.float32], sigma: float, step: int) -> NDArray[np.float32]:
+    """Every ``step``-th row of :func:`wide_mean`."""
+    reach = int(np.round((np.sqrt(6.0 * sigma**2 + 1.0) - 1.0) / 2.0))
+    mean = _box_down(_box_down(image, reach), reach)[::step].copy()
+    rows, columns = mean.shape
+    # running sums along a row would wait for each other: blocks of rows are turned on their side
+    turned = np.empty((columns, _BLOCK), np.float32)
+    for top in range(0, rows, _BLOCK):
+        high = min(_BLOCK, rows - top)
+        for i in range(high):
+            for j in range(columns):
+                turned[j, i] = mean[top + i, j]
+        across = _box_down(_box_down(turned, reach), reach)
+        for i in range(high):
+            for j in range(columns):
+                mean[top + i, j] = across[j, i]
+    return mean
+
+
+@compiled
+def _box_down(image: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """Mean over 2 ``reach`` + 1 pixels of a column, of those inside the image."""
     rows, columns = image.shape
     mean = np.empty((rows, columns), np.float32)
-    column_sum = np.zeros(columns, np.float64)
+    total = np.zeros(columns, np.float32)
     for i in range(min(reach, rows)):
         for j in range(columns):
-            column_sum[j] += image[i, j]
+            total[j] += image[i, j]
     for i in range(rows):
         if i + reach < rows:
             enters = image[i + reach]
             for j in range(columns):
-                column_sum[j] += enters[j]
+                total[j] += enters[j]
         if i - reach - 1 >= 0:
             leaves = image[i - reach - 1]
             for j in range(columns):
-                column_sum[j] -= leaves[j]
-        high = min(i + reach, rows - 1) - max(i - reach, 0) + 1
-        total = 0.0
-        for j in range(min(reach, columns)):
-            total += column_sum[j]
+                total[j] -= leaves[j]
+        share = np.float32(1.0 / (min(i + reach, rows - 1) - max(i - reach, 0) + 1))
+        into = mean[i]
         for j in range(columns):
-            if j + reach < columns:
-                total += column_sum[j + reach]
-            if j - reach - 1 >= 0:
-                total -= column_sum[j - reach - 1]
-            wide = min(j + reach, columns - 1) - max(j - reach, 0) + 1
-            mean[i, j] = np.float32(total / (high * wide))
+            into[j] = total[j] * share
     return mean

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from acquire.instruments import AnyArray
+from acquire.measure.particles.arrays import middle as median_of
 from acquire.measure.particles.islands import own_share
 from acquire.stream.records import Quantity, Value
 
@@ -213,21 +214,21 @@ def _usual_snr(
 ) -> tuple[NDArray[np.float64], float]:
     """SNR expected of each diameter, and the scatter of its logarithm beyond the noise."""
     x, y = np.log(diameter_nm), np.log(snr)
-    expected = np.median(snr / diameter_nm**_SNR_POWER) * diameter_nm**_SNR_POWER
+    expected = median_of(snr / diameter_nm**_SNR_POWER) * diameter_nm**_SNR_POWER
     power = _SNR_POWER
     for _ in range(2):
         clear = expected > seed_snr + 1.0
         if np.count_nonzero(clear) < FEW:
             break
-        at, level = float(x[clear].mean()), float(np.median((y - power * x)[clear]))
+        at, level = float(x[clear].mean()), float(median_of((y - power * x)[clear]))
         away = x[clear] - at
         # so many particles, spread so far, say more than the rule
         known = (away * (y[clear] - y[clear].mean())).sum() + _SNR_POWER * _RULE
         power = float(np.clip(known / ((away**2).sum() + _RULE), 1.0, 2.0))
-        level = float(np.median((y - power * x)[clear]))
+        level = float(median_of((y - power * x)[clear]))
         expected = np.exp(level) * diameter_nm**power
     rest = np.log(snr / expected)
-    own = (1.4826 * float(np.median(np.abs(rest)))) ** 2 - float(np.median(1.0 / expected)) ** 2
+    own = (1.4826 * float(median_of(np.abs(rest)))) ** 2 - float(median_of(1.0 / expected)) ** 2
     return np.asarray(expected), math.sqrt(min(max(own, 0.0), 0.09))
 
 
@@ -247,7 +248,7 @@ def _steadied(
     diameter_nm: NDArray[np.float64], sigma_nm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Diameters drawn to their median as far as their σ exceeds the population's own spread."""
-    middle = float(np.median(diameter_nm))
+    middle = float(median_of(diameter_nm))
     own = max(float(np.var(diameter_nm) - np.mean(sigma_nm**2)), (0.08 * middle) ** 2)
     return np.asarray(middle + (diameter_nm - middle) * own / (own + sigma_nm**2))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from acquire.measure.particles.detect import Detection
+from acquire.measure.particles.meeting import meeting_pairs
 from acquire.measure.particles.size import Sizes, cut_by_border
 
 _SUSPECT_CHI2 = 2.0
@@ -88,11 +88,4 @@ def form_holds(
 
 def close_pairs(sizes: Sizes) -> NDArray[np.int64]:
     """Pairs (n, 2) of particles whose footprints meet, or nearly."""
-    places = np.stack([sizes.y_px, sizes.x_px], axis=1)
-    largest = float(sizes.radius_px.max(initial=0.0))
-    pairs = (
-        KDTree(places).query_pairs(2.0 * _NEARLY * largest, output_type="ndarray").astype(np.int64)
-    )
-    pairs = pairs.reshape(-1, 2)
-    apart = np.hypot(*(places[pairs[:, 0]] - places[pairs[:, 1]]).T)
-    return np.asarray(pairs[apart < _NEARLY * sizes.radius_px[pairs].sum(axis=1)], np.int64)
+    return meeting_pairs(sizes.y_px, sizes.x_px, sizes.radius_px, _NEARLY)

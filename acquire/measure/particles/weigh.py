@@ -14,6 +14,7 @@ from acquire.compiled import compiled
 from acquire.measure.particles.fit import NEXT_GRID, shot_noise, vertex
 from acquire.measure.particles.rings import MOST_RINGS
 from acquire.measure.particles.shapes import blur_row, dome_at
+from acquire.measure.particles.whitening import factorise, whiten
 
 _LAST_GRID = np.geomspace(0.7, 1.43, 7)
 _Fit = tuple[
@@ -82,19 +83,20 @@ def weigh_domes(
             if profile[k, 2] == 0.0:
                 continue
             r[m], data[m], one[m], used[m] = profile[k, 1], profile[k, 0], 1.0, k
-            factor[m, m] = 0.0
-            if rough:
-                for b in range(m + 1):
-                    # texture is the film's own: where the image is brighter, so much stronger
-                    factor[b, m] = texture[level, k, used[b]] * noise[k] * noise[used[b]]
-            factor[m, m] += white[p] * noise[k] / profile[k, 2]
             m += 1
         if m < 4:
             found[p] = (radius, np.inf, height, np.inf, offset, np.inf, 0.0, float(m))
             continue
-        _cholesky(factor, m, rough)
-        _whiten(factor, one, m, rough)
-        _whiten(factor, data, m, rough)
+        for a in range(m):
+            if rough:
+                _share_texture(texture, level, profile, used, a, noise, factor)
+            else:
+                factor[a, a] = 0.0
+            k = used[a]
+            factor[a, a] += white[p] * noise[k] / profile[k, 2]
+        factorise(factor, m, rough)
+        whiten(factor, one, m, rough)
+        whiten(factor, data, m, rough)
         how = (values, blurred, r, data, one, factor, m, rough, steepness, shape)
         at = _lowest(radius, grid, chi2, how)
         shift = vertex(chi2[at - 1], chi2[at], chi2[at + 1])
@@ -117,33 +119,35 @@ def weigh_domes(
 
 
 @compiled
-def _cholesky(upper: NDArray[np.float64], m: int, full: bool) -> None:
-    """Replace an upper triangle C by U with C = Uᵀ U, in place; a diagonal one by its roots."""
-    for a in range(m):
-        pivot = np.sqrt(max(upper[a, a], 1e-30))
-        upper[a, a] = pivot
-        if not full:
-            continue
-        line = upper[a]
-        for b in range(a + 1, m):
-            line[b] /= pivot
-        for b in range(a + 1, m):
-            share, under = line[b], upper[b]
-            if share != 0.0:
-                for c in range(b, m):
-                    under[c] -= share * line[c]
+def _share_texture(
+    texture: NDArray[np.float64],
+    level: int,
+    profile: NDArray[np.float64],
+    used: NDArray[np.int64],
+    b: int,
+    noise: NDArray[np.float64],
+    cover: NDArray[np.float64],
+) -> None:
+    """Fill column b of a covariance, down to its diagonal, with what texture gives to rows of a profile.
 
-
-@compiled
-def _whiten(upper: NDArray[np.float64], vector: NDArray[np.float64], m: int, full: bool) -> None:
-    """Solve Uᵀ w = vector in place."""
-    for a in range(m):
-        value = vector[a] / upper[a, a]
-        vector[a] = value
-        if full:
-            line = upper[a]
-            for b in range(a + 1, m):
-                vector[b] -= line[b] * value
+    Texture is the film's own: where the image is brighter, so much stronger.
+    """
+    start, stop = int(profile[used[b], 3]), int(profile[used[b], 4])
+    across = 0.5 * (stop * stop - start * start)
+    for a in range(b + 1):
+        k = used[a]
+        first, end = int(profile[k, 3]), int(profile[k, 4])
+        if stop - start == 1 and end - first == 1:
+            shared = texture[level, start, first]
+        else:
+            total = 0.0
+            for j in range(start, stop):
+                part = 0.0
+                for i in range(first, end):
+                    part += (i + 0.5) * texture[level, j, i]
+                total += (j + 0.5) * part
+            shared = total / (0.5 * (end * end - first * first) * across)
+        cover[a, b] = shared * noise[k] * noise[used[b]]
 
 
 @compiled
@@ -194,7 +198,7 @@ def _full_fit(radius: float, how: _Fit) -> tuple[float, float, float, float]:
     inverse = 1.0 / radius
     for k in range(m):
         shape[k] = dome_at(values, r[k] * inverse, row, along)
-    _whiten(factor, shape, m, rough)
+    whiten(factor, shape, m, rough)
     chi2, height, offset = _line_fit(shape, data, one, m)
     penalty = 0.0
     if steepness > 0.0:
@@ -213,7 +217,7 @@ def _bump(radius: float, how: _Fit) -> float:
         for k in range(m):
             away = r[k] * inverse
             shape[k] = np.exp(-0.5 * away * away)
-        _whiten(factor, shape, m, rough)
+        whiten(factor, shape, m, rough)
         chi2 = _line_fit(shape, data, one, m)[0]
         best = min(best, chi2)
         if chi2 > before + _CLEAR_RISE:
@@ -239,7 +243,7 @@ def _sigmas(
         more = dome_at(values, rho / (1.0 + step), row_more, along_more)
         less = dome_at(values, rho / (1.0 - step), row_less, along_less)
         slope[k] = height * (more - less) / (2.0 * step * radius)
-    _whiten(factor, slope, m, rough)
+    whiten(factor, slope, m, rough)
     s0, s1, d1 = 0.0, 0.0, 0.0
     for k in range(m):
         s0 += one[k] * one[k]

@@ -86,14 +86,14 @@ class Gap:
         }
 
 
-def read_gaps(tree: Tree) -> list[Gap]:
-    """The table of gaps; rows that cannot be one are left out."""
+def read_gaps(tree: Tree, at_most: int | None = None) -> list[Gap]:
+    """The table of gaps, or its first ``at_most`` rows; rows that cannot be one are left out."""
     if GAPS not in tree.documents:
         return []
     columns = tree.members(GAPS)
     if not {"stream", "frame_index", "frames", "t_start", "t_end", "reason"} <= columns.keys():
         return []
-    rows = columns["stream"].length
+    rows = columns["stream"].length if at_most is None else at_most
     values = {name: array.column(0, rows) for name, array in columns.items()}
     streams, reasons = columns["stream"].words or [], columns["reason"].words or []
     found: list[Gap] = []

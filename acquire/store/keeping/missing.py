@@ -22,6 +22,7 @@ from acquire.store.keeping.consistency import (
 )
 from acquire.store.keeping.inspect import StoredArray, Tree, rows_of
 from acquire.store.keeping.integrity import Checks
+from acquire.store.layout import GAPS
 
 LOST = "lost when the run was cut off"
 DAMAGED = "damaged on the disk"
@@ -44,7 +45,8 @@ def all_gaps(
         checks: what came out for the bytes of all arrays.
         entries: the journal.
     """
-    gaps = read_gaps(tree)
+    # a row beyond them may be there in some columns only, and would tell of frames that never were
+    gaps = read_gaps(tree, extents.get(GAPS))
     streams = frame_groups(members)
 
     def add(stream: str, intervals: Iterable[Interval], reason: str) -> None:

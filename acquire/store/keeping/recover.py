@@ -198,10 +198,15 @@ class _Repair:
     def _store_gaps(self, gaps: list[Gap]) -> dict[str, Line]:
         """Write the table of gaps anew if it lacks some; returns the checksums of its files."""
         known = read_gaps(self._tree)
-        if len(gaps) == rows_of(self._members.get(GAPS, {})):
+        same = [repr(gap) for gap in gaps] == [repr(gap) for gap in known]  # no NaN equals another
+        if same and len(gaps) == rows_of(self._members.get(GAPS, {})):
             return {}  # none was added, and none of the table was unreadable
         frames = sum(gap.frames for gap in gaps) - sum(gap.frames for gap in known)
-        self._changes.append(f"{_count(frames, 'frame')} recorded as missing")
+        self._changes.append(
+            f"{_count(frames, 'frame')} recorded as missing"
+            if frames > 0
+            else "the table of missing frames written anew"
+        )
         group = GrowingGroup(self._root, GAPS, "row", GAP_COLUMNS)
         for gap in gaps:
             group.append(gap.cells())

@@ -1,0 +1,281 @@
+"""Gives a Eurotherm controller its setpoints and reads it; registers and safety as :mod:`drivers.holders.eurotherm` tells."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from acquire.clock import Clock
+from acquire.errors import InstrumentError
+from acquire.units import show
+from drivers.holders.actuator import Measurement, Trip
+from drivers.links import Wire
+from drivers.modbus import ModbusDevice, ModbusRefusal
+
+logger = logging.getLogger(__name__)
+
+PROCESS_VALUE = 1
+TARGET_SETPOINT = 2
+WORKING_SETPOINT = 5
+REMOTE_SETPOINT = 26
+RATE_LIMIT = 35
+STATUS = 75
+VERSION = 107
+TYPE_CODE = 122
+MODE = 199
+ACKNOWLEDGE = 274
+LOCAL_OR_REMOTE = 276
+FLOATS = 0x8000
+OPERATING, STANDBY = 0, 1
+LOCAL, REMOTE = 0, 1
+_FAULTS = {
+    1 << 4: "manual mode",
+    1 << 5: "sensor break",
+    1 << 6: "loop break",
+    1 << 7: "heater fail",
+    1 << 8: "load fail",
+    1 << 10: "process value out of range",
+    1 << 14: "remote setpoint fail",
+}
+SENSOR_BREAK = 1 << 5
+TAKEN_WITHIN_K = 1.0
+"""A working setpoint further from what was written was not taken: displays round to a degree."""
+
+REMEMBERED = 3
+"""A controller takes a setpoint at its next cycle of about 0.1 s: any of so many last ones may be in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What one look at the controller tells."""
+
+    celsius: float
+    target_celsius: float
+    output_percent: float
+    working_celsius: float
+    status: int
+
+
+class EurothermActuator:
+    """Gives a controller its setpoints; raises ValueError for a port, unit or baud rate that is none."""
+
+    def __init__(
+        self,
+        port: str,
+        unit: int,
+        baud_rate: int,
+        ambient_celsius: float,
+        fallback_celsius: float,
+        clock: Clock,
+    ) -> None:
+        self._device = ModbusDevice(port, unit, "the Eurotherm controller", baud_rate, self._greet)
+        self._ambient_celsius = ambient_celsius
+        self._fallback_celsius = fallback_celsius
+        self._clock = clock
+        self._connection = 0
+        self._written_celsius = deque([ambient_celsius], maxlen=REMEMBERED)
+        self._type_code: int | None = None
+        self.type_name = "of unknown type"
+        self.version = ""
+        self.has_standby = True
+
+    def open(self) -> None:
+        """Connect, check how the controller is set, and switch off; raises InstrumentError."""
+
+        def exchange(wire: Wire) -> None:
+            self.version = self._or(wire, VERSION, "{:x}")
+            try:
+                self._device.read(wire, MODE)
+            except ModbusRefusal:
+                self.has_standby = False
+                logger.warning(
+                    "%s has no standby mode: off is a remote setpoint at ambient", self._device.what
+                )
+            self._check_settings(wire)
+
+        self._device.talk(exchange, "the set-up")
+        self.off()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._device.link.close()
+
+    # --------------------------------------------------------------------------- output off
+
+    def off(self) -> None:
+        """Remote setpoint to ambient, then standby; confirmed by reading back."""
+
+        def exchange(wire: Wire) -> None:
+            self._write_setpoint(wire, self._ambient_celsius)
+            if self.has_standby:
+                self._set(wire, MODE, STANDBY)
+            else:
+                self._set(wire, LOCAL_OR_REMOTE, REMOTE)
+                self._confirm_ambient(wire)
+
+        self._device.talk(exchange, "switching off")
+
+    def idle(self, measure: bool) -> Measurement:
+        """See that the controller is off, refresh its setpoint, and read it."""
+
+        def exchange(wire: Wire) -> State:
+            self._write_setpoint(wire, self._ambient_celsius)
+            if self.has_standby and self._device.read(wire, MODE) != [STANDBY]:
+                self._set(wire, MODE, STANDBY)
+                raise Trip("the controller was found operating though nobody had switched it on.")
+            if not self.has_standby:
+                self._confirm_ambient(wire)
+            return self._look(wire)
+
+        before = self._clock.now_s()
+        return self._measured(self._device.talk(exchange, "a look at it"), before)
+
+    def examine(self) -> None:
+        """Acknowledge its alarms; raises Trip for those that stay."""
+
+        def exchange(wire: Wire) -> State:
+            self._device.write(wire, ACKNOWLEDGE, [1])
+            return self._look(wire)
+
+        self._judge(self._device.talk(exchange, "acknowledging its alarms"))
+
+    # ---------------------------------------------------------------------------- output on
+
+    def begin(self) -> Measurement:
+        """Set the remote setpoint to the present temperature, then let the controller operate."""
+
+        def exchange(wire: Wire) -> State:
+            self._check_settings(wire)
+            state = self._look(wire)
+            self._judge(state)
+            if not math.isfinite(state.celsius):
+                raise Trip("the process value is not a number.")
+            self._write_setpoint(wire, max(state.celsius, self._ambient_celsius))
+            self._set(wire, LOCAL_OR_REMOTE, REMOTE)
+            if self.has_standby:
+                self._set(wire, MODE, OPERATING)
+            self._connection = self._device.link.connections
+            return state
+
+        before = self._clock.now_s()
+        return self._measured(self._device.talk(exchange, "switching on"), before)
+
+    def regulate(self, setpoint: Callable[[float], float]) -> Measurement:
+        """Read the controller, then write the setpoint; raises Trip, LinkError."""
+
+        def exchange(wire: Wire) -> State:
+            again = self._connection != self._device.link.connections
+            if again:
+                self._check_after_reconnection(wire)
+            state = self._look(wire)
+            self._judge(state)
+            if not again:
+                self._check_taken(state.working_celsius)
+            self._write_setpoint(wire, setpoint(self._clock.now_s()))
+            return state
+
+        before = self._clock.now_s()
+        return self._measured(self._device.talk(exchange, "a reading"), before)
+
+    def _check_taken(self, working_celsius: float) -> None:
+        low, high = min(self._written_celsius), max(self._written_celsius)
+        if not low - TAKEN_WITHIN_K <= working_celsius <= high + TAKEN_WITHIN_K:
+            raise Trip(
+                f"the controller works at a setpoint of {show(working_celsius, '°C')}, not at the "
+                f"{show(self._written_celsius[-1], '°C')} written. Is it in local, or are its own "
+                "setpoint limits narrower?"
+            )
+
+    def _check_after_reconnection(self, wire: Wire) -> None:
+        if self.has_standby and self._device.read(wire, MODE) != [OPERATING]:
+            raise Trip("the controller was found in standby after the connection had been lost.")
+        if self._device.read(wire, LOCAL_OR_REMOTE) != [REMOTE]:
+            raise Trip("the controller was found in local after the connection had been lost.")
+        self._connection = self._device.link.connections
+
+    # ------------------------------------------------------------------- within an exchange
+
+    def _greet(self, wire: Wire) -> None:
+        try:
+            code = self._device.read(wire, TYPE_CODE)[0]
+        except ModbusRefusal:
+            logger.warning("%s does not tell its type", self._device.what)
+            return
+        if code >> 12 not in (2, 3):
+            raise InstrumentError(
+                f"{self._device.what} has the type code 0x{code:04x}, which is no Eurotherm 2400 or 3200. "
+                "Check port and unit."
+            )
+        if self._type_code not in (None, code):
+            raise InstrumentError(
+                f"{self._device.what} has become another device: type 0x{code:04x}, not "
+                f"0x{self._type_code:04x}. Open the station again if that is meant."
+            )
+        self._type_code = code
+        self.type_name = f"0x{code:04x}"
+
+    def _check_settings(self, wire: Wire) -> None:
+        """Refuse a controller that heats on its own or that would not follow; raises InstrumentError."""
+        target = self._look(wire).target_celsius
+        if not target <= self._fallback_celsius:
+            raise InstrumentError(
+                f"{self._device.what} has a target setpoint of its own of {show(target, '°C')}, to which it "
+                f"would heat when the link fails; {show(self._fallback_celsius, '°C')} are allowed "
+                "(option fallback_limit). Lower it at the controller."
+            )
+        limited = self._or(wire, RATE_LIMIT, "{:d}")
+        if limited not in ("", "0"):
+            raise InstrumentError(
+                f"{self._device.what} limits the rate of its setpoint itself (register {RATE_LIMIT} is "
+                f"{limited}). Switch its setpoint rate limit off."
+            )
+
+    def _look(self, wire: Wire) -> State:
+        count = WORKING_SETPOINT - PROCESS_VALUE + 1
+        raw = self._device.read(wire, FLOATS + 2 * PROCESS_VALUE, 2 * count)
+        celsius, target, _, output, working = struct.unpack(">5f", struct.pack(">10H", *raw))
+        status = self._device.read(wire, STATUS)[0]
+        if status & SENSOR_BREAK:
+            celsius = math.nan
+        return State(celsius, target, output, working, status)
+
+    def _judge(self, state: State) -> None:
+        wrong = [meaning for bit, meaning in _FAULTS.items() if state.status & bit]
+        if wrong:
+            raise Trip(f"the controller reports {', '.join(wrong)}.")
+
+    def _write_setpoint(self, wire: Wire, celsius: float) -> None:
+        words = struct.unpack(">2H", struct.pack(">f", celsius))
+        self._device.write(wire, FLOATS + 2 * REMOTE_SETPOINT, words)
+        self._written_celsius.append(celsius)
+
+    def _set(self, wire: Wire, register: int, value: int) -> None:
+        self._device.write(wire, register, [value])
+        took = self._device.read(wire, register)[0]
+        if took != value:
+            raise InstrumentError(
+                f"{self._device.what} was told {value} at register {register} and has {took}."
+            )
+
+    def _confirm_ambient(self, wire: Wire) -> None:
+        working = self._look(wire).working_celsius
+        if not working <= self._ambient_celsius + TAKEN_WITHIN_K:
+            raise InstrumentError(
+                f"{self._device.what} still works at a setpoint of {show(working, '°C')}; "
+                f"{show(self._ambient_celsius, '°C')} were written."
+            )
+
+    def _or(self, wire: Wire, register: int, form: str) -> str:
+        """A register's value in words, empty if the controller has none."""
+        try:
+            return form.format(self._device.read(wire, register)[0])
+        except ModbusRefusal:
+            return ""
+
+    def _measured(self, state: State, before_s: float) -> Measurement:
+        after = self._clock.now_s()
+        return Measurement((before_s + after) / 2, (after - before_s) / 2, state.celsius)

@@ -1,0 +1,1 @@
+"""Drivers of scan generators with their detectors."""

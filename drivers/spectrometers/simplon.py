@@ -1,0 +1,443 @@
+"""A DECTRIS counting detector (ELA, EIGER2, QUADRO, …) as an EELS spectrometer, behind an energy filter.
+
+Sources: those of :mod:`drivers.spectrometers.simplon_rest` and
+:mod:`drivers.spectrometers.simplon_messages`, which say what is unverified; nothing was tried on hardware.
+Unverified here: that ``trigger`` in mode ``ints`` may block until its images are taken (either way works),
+that a detector which was not initialized is in the state ``na``, and that ``disarm`` ends a complete series.
+
+A spectrum is the sum of the detector's rows, in electrons. Its energy axis belongs to the filter: one that
+obeys through the SerialEMCCD plug-in, or one that is set by hand and whose calibration the station file
+gives. With a filter that obeys, a dual spectrum is taken one after the other, each as a series of its own.
+
+Times are the station's: the first image of a series begins when the trigger is sent or later, by at most
+``late_s``; the others follow at the detector's own pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acquire.clock import Clock, Signal
+from acquire.errors import InstrumentError, LimitError
+from acquire.instruments import (
+    Axis,
+    ChannelSpec,
+    Description,
+    Frame,
+    FrameMeta,
+    Limit,
+    ScalarSpec,
+    SpectrometerSetting,
+    SpectrumExposure,
+    StreamSpec,
+)
+from acquire.station import DriverContext
+from acquire.units import show
+from drivers import options
+from drivers.acquisition import Acquisition, Cut
+from drivers.serialemccd import Emccd
+from drivers.spectrometers.simplon_device import Detector, Series, Shot, SimplonDevice
+from drivers.spectrometers.simplon_filter import EnergyAxis, EnergyFilter, FixedAxis, GatanFilter
+from drivers.spectrometers.simplon_messages import CBOR, LEGACY, Pixels
+from drivers.spectrometers.simplon_rest import Rest
+
+CORE, LOW = "core_loss", "low_loss"
+FEWEST_CHANNELS = 64
+SCALARS = {
+    "late": ScalarSpec("s", "how much later than told the exposure may have been"),
+    "device_start": ScalarSpec("s", "start of the exposure on the detector's own clock"),
+    "no_data": ScalarSpec("1", "pixels that the detector has marked as without data"),
+}
+_MOST_COUNTS = np.iinfo(np.int32).max
+
+
+def open_simplon(
+    context: DriverContext,
+    *,
+    rest: str,
+    stream: str,
+    version: str = CBOR,
+    model: str = "dectris",
+    api: str = "1.8.0",
+    threshold: str = "",
+    rows: Sequence[int] | None = None,
+    gap: str = "10 µs",
+    series_length: int = 1000,
+    filter: str | None = None,  # noqa: A002  what a station file calls it
+    dispersions: Sequence[str] | None = None,
+    zero_loss_channel: float = 0.0,
+    energy_offsets: Sequence[str] = ("-100 eV", "3000 eV"),
+    low_loss_offset: str = "0 eV",
+    energy_offset: str | None = None,
+    dispersion: str | None = None,
+    collection_semi_angle: str | None = None,
+) -> Simplon:
+    """Connect to a DECTRIS detector: the entry point ``simplon`` of ``hotstage.drivers``.
+
+    Args:
+        context: the station's.
+        rest: ``HOST:PORT`` of the control unit; its port is 80.
+        stream: ``HOST:PORT`` of its stream; 31001 for ``cbor``, 9999 for ``legacy``.
+        version: of the stream: ``cbor`` (version 2) or ``legacy`` (version 1).
+        model: words that the detector's description must contain.
+        api: version of the REST interface.
+        threshold: channel that is read where there are several; default the first.
+        rows: first row and the one after the last that are summed; default: all.
+        gap: from the end of an exposure to the next.
+        series_length: most spectra of one series; an endless acquisition has a pause after each.
+        filter: ``HOST:PORT`` of a SerialEMCCD plug-in whose filter is in front of the detector.
+        dispersions: with ``filter``: energy per channel of this detector, in the order of the
+            filter's index.
+        zero_loss_channel: with ``filter``: where the zero-loss peak lies at an energy loss of 0.
+        energy_offsets: with ``filter``: range of the energy loss at a spectrum's first channel.
+        low_loss_offset: with ``filter``: energy loss at the first channel of low-loss spectra is
+            this, less the energy of ``zero_loss_channel``.
+        energy_offset: without ``filter``: energy loss at the first channel.
+        dispersion: without ``filter``: energy per channel.
+        collection_semi_angle: for the metadata: ``33 mrad``.
+
+    Raises:
+        ValueError, TypeError: an option cannot be used.
+        LinkError: it cannot be reached.
+        InstrumentError: it is another detector, or not initialized; or there is no filter.
+    """
+    if version not in (CBOR, LEGACY):
+        raise ValueError(f"version = {version!r} refused: write {CBOR!r} or {LEGACY!r}.")
+    gap_s = options.quantity("gap", gap, "s", 1e-9, 10)
+    length = options.whole("series_length", series_length, 1, 10**6)
+    low_ev = options.quantity("low_loss_offset", low_loss_offset, "eV", -1e3, 1e3)
+    zero = options.number("zero_loss_channel", zero_loss_channel, -1e5, 1e5)
+    facts: dict[str, str | float] = {"gain_counts_per_electron": 1.0, "offset_counts": 0.0}
+    if collection_semi_angle is not None:
+        facts["collection_semi_angle_mrad"] = options.quantity(
+            "collection_semi_angle", collection_semi_angle, "mrad", 0.01, 500
+        )
+    device = SimplonDevice(Rest(rest, api), stream, version, threshold, gap_s, context.clock)
+    try:
+        detector = device.identify(model)
+        made: EnergyFilter
+        if filter is None:
+            if dispersions is not None or energy_offset is None or dispersion is None:
+                raise ValueError(
+                    "energy_offset and dispersion are needed where no filter is named, and nothing "
+                    "else of the energy axis."
+                )
+            made = FixedAxis(
+                EnergyAxis(
+                    options.quantity("energy_offset", energy_offset, "eV", -1e4, 1e5),
+                    options.quantity("dispersion", dispersion, "eV", 1e-4, 100),
+                )
+            )
+        else:
+            made = _gatan_filter(
+                context, filter, dispersions, zero, energy_offsets, energy_offset or dispersion
+            )
+        return Simplon(
+            context, device, detector, made, _rows(rows, detector), length, low_ev, zero, facts
+        )
+    except BaseException:
+        device.close()
+        raise
+
+
+def _gatan_filter(
+    context: DriverContext,
+    address: str,
+    dispersions: Sequence[str] | None,
+    zero_channel: float,
+    offsets: Sequence[str],
+    fixed: str | None,
+) -> GatanFilter:
+    if fixed is not None:
+        raise ValueError("energy_offset and dispersion are for a filter that is set by hand only.")
+    if dispersions is None or isinstance(dispersions, str) or not dispersions:
+        raise TypeError(
+            f"dispersions = {dispersions!r} refused: write a list of quantities, energy per channel "
+            "of this detector."
+        )
+    low_ev, high_ev = (
+        options.quantity("energy_offsets", text, "eV", -1e4, 1e5) for text in offsets
+    )
+    known = [options.quantity("dispersions", text, "eV", 1e-4, 100) for text in dispersions]
+    emccd: Emccd = context.shared.get(
+        f"serialemccd {address}", lambda: Emccd(address, context.clock)
+    )
+    return GatanFilter(emccd, known, zero_channel, (low_ev, high_ev))
+
+
+def _rows(given: Sequence[int] | None, detector: Detector) -> tuple[int, int]:
+    if given is None:
+        return 0, detector.height
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise TypeError(f"rows = {given!r} refused: write a list of two whole numbers.")
+    top, bottom = (options.whole("rows", row, 0, detector.height) for row in given)
+    if not top < bottom:
+        raise ValueError(f"rows = {list(given)} refused: one row is the least.")
+    return top, bottom
+
+
+class Simplon:
+    """Spectra of a counting detector; see :func:`open_simplon`. Frames are int32 electrons."""
+
+    def __init__(
+        self,
+        context: DriverContext,
+        device: SimplonDevice,
+        detector: Detector,
+        energy_filter: EnergyFilter,
+        rows: tuple[int, int],
+        series_length: int,
+        low_loss_ev: float,
+        zero_channel: float,
+        facts: dict[str, str | float],
+    ) -> None:
+        self._role = context.role
+        self._clock: Clock = context.clock
+        self._device = device
+        self._detector = detector
+        self._filter = energy_filter
+        self._rows = rows
+        self._series_length = series_length
+        self._low_loss_ev = low_loss_ev
+        self._zero_channel = zero_channel
+        self._facts = facts
+        self._limits = (
+            *energy_filter.limits,
+            Limit("channels", FEWEST_CHANNELS, detector.width, "", "driver"),
+            Limit("dwell_time", detector.shortest_s, detector.longest_s, "s", "driver"),
+            Limit("low_loss_dwell_time", detector.shortest_s, detector.longest_s, "s", "driver"),
+        )
+        self._tuned: SpectrometerSetting | None = None
+        self._exposure = SpectrumExposure(0.5)
+        self._frames: int | None = None
+        self._count_s = 0.0
+        self._acquisition = Acquisition(context.clock, context.role)
+
+    def describe(self) -> Description:
+        """Identity, limits and detector."""
+        return Description(
+            role=self._role,
+            model=self._detector.description,
+            driver="simplon",
+            serial=self._detector.serial,
+            limits=self._limits,
+            details={
+                "rows": float(self._rows[1] - self._rows[0]),
+                "dual": "sequential" if self._filter.moves else "no",
+                **self._filter.describe(),
+                **self._facts,
+            },
+        )
+
+    def check(self, setting: SpectrometerSetting) -> None:
+        """Raise LimitError if the setting cannot be taken."""
+        _within(self._limits[2], setting.channels)
+        self._filter.check(EnergyAxis(setting.energy_offset_ev, setting.dispersion_ev))
+        if setting.dual and not self._filter.moves:
+            raise LimitError(
+                "a dual spectrum refused: the filter is set by hand, so that the detector sees one "
+                "range of energies only. Ask for one that is not dual, or name a filter that obeys "
+                "(option filter)."
+            )
+
+    def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
+        """Set dispersion and energy loss; returns what the filter took.
+
+        Raises:
+            LimitError: beyond a limit.
+            InstrumentError: armed, or the filter does not obey.
+        """
+        self.check(setting)
+        if self._acquisition.armed():
+            raise InstrumentError("the spectrometer cannot be tuned while armed; disarm it first.")
+        self._tuned = None
+        axis = self._filter.tune(EnergyAxis(setting.energy_offset_ev, setting.dispersion_ev))
+        self._tuned = SpectrometerSetting(
+            axis.offset_ev, axis.dispersion_ev, int(setting.channels), setting.dual
+        )
+        return self._tuned
+
+    def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
+        """Prepare spectra of the parked probe; raises LimitError, InstrumentError, LinkError."""
+        setting = self._demand_tuned()
+        _within(self._limits[3], exposure.dwell_time_s)
+        if setting.dual:
+            _within(self._limits[4], exposure.low_loss_dwell_time_s)
+        self._acquisition.arm(frames)
+        self._exposure, self._frames = exposure, frames
+        return self._spec(setting, exposure)
+
+    def frames(self, stop: Signal) -> Iterator[Frame]:
+        """Expose and yield the armed spectra; the detector is told to end however this ends.
+
+        Raises:
+            LinkError: the link was lost, or an image did not come; nothing is taken again.
+            InstrumentError: not armed; or an image is missing or cannot be read.
+        """
+        source = _Source(self)
+        inner = self._acquisition.frames(stop, 0.0, source.expose)
+        return _ending(inner, source)
+
+    def disarm(self) -> None:
+        """End the acquisition; idempotent."""
+        self._acquisition.disarm()
+
+    def make_safe(self, reason: str) -> None:
+        """End the acquisition; a detector does no harm. Idempotent."""
+        self._acquisition.disarm()
+
+    def close(self) -> None:
+        """Let go of the detector; idempotent."""
+        self._acquisition.disarm()
+        self._device.close()
+
+    # --------------------------------------------------------------------------- spectra
+
+    def _demand_tuned(self) -> SpectrometerSetting:
+        if self._tuned is None:
+            raise InstrumentError("the spectrometer was not tuned; tune it first.")
+        return self._tuned
+
+    def _single(self, dwell_s: float, cut: Cut) -> Shot | None:
+        """A series of one image."""
+        taken_s = self._device.configure(dwell_s, 1)
+        series = self._device.series(self._detector, taken_s, 1)
+        try:
+            return series.next(cut)
+        finally:
+            series.close()
+
+    def _dual(self, index: int, cut: Cut) -> Frame | None:
+        """A low-loss and a core-loss spectrum, one after the other."""
+        setting, exposure = self._demand_tuned(), self._exposure
+        shots: dict[str, Shot] = {}
+        below_ev = self._zero_channel * setting.dispersion_ev
+        for name, offset_ev, dwell_s in (
+            (LOW, self._low_loss_ev - below_ev, exposure.low_loss_dwell_time_s),
+            (CORE, setting.energy_offset_ev, exposure.dwell_time_s),
+        ):
+            if cut():
+                return None
+            self._filter.tune(EnergyAxis(offset_ev, setting.dispersion_ev))
+            shot = self._single(dwell_s, cut)
+            if shot is None:
+                return None
+            shots[name] = shot
+        return self._frame(index, shots)
+
+    def _frame(self, index: int, shots: dict[str, Shot]) -> Frame:
+        top, bottom = self._rows
+        channels = self._demand_tuned().channels
+        data: dict[str, NDArray[np.int32]] = {}
+        without = 0
+        for name, shot in shots.items():
+            data[name], marked = _spectrum(shot.image.pixels[top:bottom, :channels])
+            without += marked
+        first = min(shots.values(), key=lambda shot: shot.start_s)
+        meta = FrameMeta(
+            {
+                "late": max(shot.late_s for shot in shots.values()),
+                "device_start": first.image.start_s,
+                "no_data": float(without),
+            },
+            {name: (shot.start_s, shot.end_s) for name, shot in shots.items()},
+        )
+        end_s = max(shot.end_s for shot in shots.values())
+        return Frame(self._role, index, dict(data), first.start_s, end_s, meta)
+
+    def _spec(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> StreamSpec:
+        offsets = {CORE: (setting.energy_offset_ev, "core-loss spectrum")}
+        period_s = exposure.dwell_time_s
+        if setting.dual:
+            below_ev = self._zero_channel * setting.dispersion_ev
+            offsets[LOW] = (self._low_loss_ev - below_ev, "low-loss spectrum")
+            period_s += exposure.low_loss_dwell_time_s
+        channels = {
+            name: ChannelSpec(
+                "int32",
+                (setting.channels,),
+                ("energy_loss",),
+                {"energy_loss": Axis(offset, setting.dispersion_ev, "eV")},
+                "counts",
+                long_name,
+            )
+            for name, (offset, long_name) in offsets.items()
+        }
+        return StreamSpec(self._role, channels, SCALARS, period_s)
+
+
+class _Source:
+    """The spectra of one acquisition, series by series."""
+
+    def __init__(self, driver: Simplon) -> None:
+        self._driver = driver
+        self._left = driver._frames
+        self._dual = driver._tuned is not None and driver._tuned.dual
+        self._series: Series | None = None
+        self._configured: tuple[float, int] | None = None
+        self._count_s = 0.0
+
+    def expose(self, index: int, cut: Cut) -> Frame | None:
+        """One frame; None when it is cut."""
+        if self._dual:
+            return self._driver._dual(index, cut)
+        if self._series is None or not self._series.left:
+            self._begin()
+        assert self._series is not None
+        shot = self._series.next(cut)
+        if shot is None:
+            return None
+        if self._left is not None:
+            self._left -= 1
+        return self._driver._frame(index, {CORE: shot})
+
+    def close(self) -> None:
+        """End a series that runs."""
+        if self._series is not None:
+            self._series.close()
+            self._series = None
+
+    def _begin(self) -> None:
+        self.close()
+        driver = self._driver
+        longest = driver._series_length
+        images = longest if self._left is None else min(longest, self._left)
+        wanted = (driver._exposure.dwell_time_s, images)
+        if self._configured != wanted:
+            self._count_s = driver._device.configure(*wanted)
+            self._configured = wanted
+        self._series = driver._device.series(driver._detector, self._count_s, images)
+
+
+def _ending(inner: Iterator[Frame], source: _Source) -> Iterator[Frame]:
+    try:
+        yield from inner
+    finally:
+        source.close()
+
+
+def _spectrum(pixels: Pixels) -> tuple[NDArray[np.int32], int]:
+    """Counts of the channels, and how many pixels have no data: those count as 0."""
+    dead = pixels == np.iinfo(pixels.dtype).max
+    marked = int(np.count_nonzero(dead))
+    if marked:
+        pixels = np.where(dead, 0, pixels)
+    total = pixels.sum(axis=0, dtype=np.int64)
+    if total.size and total.max() > _MOST_COUNTS:
+        raise InstrumentError(
+            f"a channel has {total.max()} counts, more than 32 bits hold. Expose more shortly, or sum "
+            "fewer rows (option rows)."
+        )
+    return total.astype(np.int32), marked
+
+
+def _within(limit: Limit, value: float) -> None:
+    if not limit.low <= value <= limit.high:
+        raise LimitError(
+            f"{limit.quantity.replace('_', ' ')} {show(value, limit.unit)} refused: the spectrometer "
+            f"allows {show(limit.low, limit.unit)} to {show(limit.high, limit.unit)} "
+            f"({limit.source}). Choose a value in between."
+        )

@@ -1,0 +1,1 @@
+"""Servers that answer vendors' protocols for simulated instruments."""

@@ -1,0 +1,379 @@
+"""The DigiScan driver against a stand-in of the plug-in."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from acquire.clock import WallClock
+from acquire.errors import InstrumentError, LimitError, LinkError
+from acquire.instruments import Scan, ScanExposure
+from acquire.station import DriverContext
+from drivers.conformance import check_scan
+from drivers.scans.digiscan import DigiScan, open_digiscan
+from tests.drivers.emccd_double import EmccdDouble, picture
+
+Opener = Callable[..., DigiScan]
+SHORT = ScanExposure(("haadf", "abf"), (24, 32), 64.0, 2e-6)
+LONG = ScanExposure(("haadf", "abf"), (32, 32), 64.0, 600e-6)
+
+
+@pytest.fixture
+def double() -> Iterator[EmccdDouble]:
+    with EmccdDouble() as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+def opened(double: EmccdDouble, clock: WallClock) -> Iterator[Opener]:
+    contexts: list[DriverContext] = []
+    scans: list[DigiScan] = []
+
+    def make(**options: Any) -> DigiScan:
+        context = DriverContext("scan", clock, "station.toml")
+        given = {
+            "address": double.address,
+            "detectors": {"haadf": 0, "abf": 2},
+            "width_at_1x": "0.1 m",
+        }
+        contexts.append(context)
+        scans.append(open_digiscan(context, **{**given, **options}))
+        return scans[-1]
+
+    yield make
+    for scan in scans:
+        scan.close()
+        scan.close()
+    for context in contexts:
+        context.shared.close()
+
+
+@pytest.fixture
+def scan(opened: Opener) -> DigiScan:
+    return opened()
+
+
+def acquisitions(double: EmccdDouble) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    return [(longs, doubles) for function, longs, doubles in double.requests if function == 19]
+
+
+def test_it_is_a_scan_and_conforms(double: EmccdDouble, scan: DigiScan, clock: WallClock) -> None:
+    assert isinstance(scan, Scan)
+    dark = picture
+    double.images = lambda channel, shape: dark(channel, shape) * (not double.blanked)
+    check_scan(scan, clock)
+
+
+def test_limits_come_from_the_device_and_the_options(scan: DigiScan) -> None:
+    limits = {limit.quantity: limit for limit in scan.describe().limits}
+    assert (limits["dwell_time"].low, limits["dwell_time"].high) == (0.5e-6, 0.419430)
+    assert (limits["field_of_view"].low, limits["field_of_view"].high) == (5.0, 5000.0)
+
+
+def test_facts_of_the_microscope_are_told(opened: Opener) -> None:
+    details = (
+        opened(
+            probe_current="100 pA",
+            beam_energy="300 kV",
+            convergence_semi_angle="23 mrad",
+            detector_angles={"haadf": ["70 mrad", "175 mrad"]},
+        )
+        .describe()
+        .details
+    )
+    assert details["probe_current_pa"] == 100
+    assert details["beam_energy_kev"] == 300
+    assert details["haadf_outer_mrad"] == 175
+    assert details["line_flyback_s"] == pytest.approx(100e-6)
+
+
+# ----------------------------------------------------------------------------- frames
+
+
+def test_a_short_frame_is_asked_for_as_it_shall_be(
+    double: EmccdDouble, opened: Opener, clock: WallClock
+) -> None:
+    scan = opened(rotation="30 deg", rest="edge")
+    scan.arm(SHORT, 1)
+    (frame,) = scan.frames(clock.signal())
+    ((longs, doubles),) = acquisitions(double)
+    assert longs == (24 * 32, 32, 24, 8 | 16, 0, 0, 2)
+    assert doubles == (pytest.approx(30.0), pytest.approx(2.0))
+    assert np.array_equal(frame.data["haadf"], picture(0, (24, 32)))
+    assert np.array_equal(frame.data["abf"], picture(2, (24, 32)))
+    assert double.at_rest
+
+
+def test_a_long_frame_is_one_pass_that_can_be_interrupted(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock
+) -> None:
+    scan.arm(LONG, 1)
+    asked_s = clock.now_s()
+    (frame,) = scan.frames(clock.signal())
+    functions = [function for function, *_ in double.requests if function in (19, 20, 21)]
+    assert functions == [21, 19, 21, 20, 20]
+    assert any("DSFinishAcquisition()" in script for script in double.scripts)
+    assert acquisitions(double)[0][0][4] == 1
+    assert np.array_equal(frame.data["haadf"], picture(0, (32, 32)))
+    assert np.array_equal(frame.data["abf"], picture(2, (32, 32)))
+    assert frame.t_start_s >= asked_s
+    assert frame.t_end_s - frame.t_start_s == pytest.approx(LONG.scan_time_s, abs=0.15)
+    assert frame.meta.scalars["timing_bound"] < 0.15
+    assert double.at_rest
+    assert not double.continuous
+
+
+def test_lines_that_wait_for_the_mains_take_whole_periods(
+    double: EmccdDouble, opened: Opener, clock: WallClock
+) -> None:
+    spec = opened(line_sync=True).arm(SHORT, 1)
+    assert spec.frame_period_s == pytest.approx(24 / 50)
+
+
+def test_a_long_frame_is_cut_at_once_and_the_beam_leaves_the_field(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock
+) -> None:
+    scan.arm(replace(LONG, dwell_time_s=0.01), None)
+    stop, told = clock.signal(), []
+
+    def end() -> None:
+        told.append(time.monotonic())
+        stop.set()
+
+    threading.Timer(0.3, end).start()
+    assert list(scan.frames(stop)) == []
+    assert time.monotonic() - told[0] < 0.25
+    assert not double.continuous
+    assert double.at_rest
+
+
+def test_the_beam_is_blanked_in_the_middle_of_a_long_frame(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock
+) -> None:
+    scan.arm(replace(LONG, dwell_time_s=0.01), None)
+    seen: list[bool] = []
+    reader = threading.Thread(target=lambda: list(scan.frames(clock.signal())))
+    reader.start()
+    until(lambda: double.continuous)
+    begin = time.monotonic()
+    scan.make_safe("a test")
+    assert time.monotonic() - begin < 0.1
+    seen.append(scan.blanked())
+    assert time.monotonic() - begin < 0.5
+    reader.join(2)
+    assert seen == [True]
+    assert double.blanked
+    assert not reader.is_alive()
+
+
+def test_without_dsfinishacquisition_frames_are_taken_in_one_call(
+    double: EmccdDouble, opened: Opener, clock: WallClock
+) -> None:
+    double.unknown = {"DSFinishAcquisition"}
+    scan = opened()
+    scan.arm(LONG, 1)
+    assert len(list(scan.frames(clock.signal()))) == 1
+    assert acquisitions(double)[0][0][4] == 0
+
+
+def test_a_frame_that_came_too_soon_is_an_error(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock
+) -> None:
+    double.speedup = 10.0
+    scan.arm(LONG, 1)
+    with pytest.raises(InstrumentError, match="shortened the dwell time"):
+        list(scan.frames(clock.signal()))
+
+
+def test_a_link_that_is_lost_in_a_frame_is_told_and_the_scan_is_stopped(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock
+) -> None:
+    scan.arm(replace(LONG, dwell_time_s=0.01), None)
+    frames = scan.frames(clock.signal())
+    threading.Thread(target=lambda: (until(lambda: double.continuous), double.drop())).start()
+    with pytest.raises(LinkError):
+        next(frames)
+    until(lambda: not double.continuous)
+    scan.disarm()
+    assert scan.blanked() is False
+    scan.arm(SHORT, 1)
+    (frame,) = scan.frames(clock.signal())
+    assert np.array_equal(frame.data["haadf"], picture(0, (24, 32)))
+
+
+def test_frames_are_counted_over_all_acquisitions(scan: DigiScan, clock: WallClock) -> None:
+    indices = []
+    for number in (2, 1):
+        scan.arm(SHORT, number)
+        indices += [frame.index for frame in scan.frames(clock.signal())]
+        scan.disarm()
+    assert indices == [0, 1, 2]
+
+
+# ------------------------------------------------------------------------------- field
+
+
+def test_the_field_sets_the_magnification_of_the_longer_side(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    spec = scan.arm(SHORT, 1)
+    assert double.magnification == pytest.approx(0.1e9 / 64)
+    axis = spec.channels["haadf"].axes["x"]
+    assert axis.step == 2.0
+    assert axis.offset == pytest.approx(-31.0)
+    scan.disarm()
+    scan.arm(replace(SHORT, shape=(64, 32)), 1)
+    assert double.magnification == pytest.approx(0.1e9 / 128)
+
+
+def test_axes_tell_the_field_that_the_column_took(double: EmccdDouble, scan: DigiScan) -> None:
+    double.script_values["EMGetMagnification"] = 0.1e9 / 64 * 0.995
+    spec = scan.arm(SHORT, 1)
+    assert spec.channels["abf"].axes["y"].step == pytest.approx(2.0 / 0.995)
+
+
+def test_a_magnification_too_far_off_is_an_error_and_leaves_it_disarmed(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    double.script_values["EMGetMagnification"] = 0.1e9 / 80
+    with pytest.raises(InstrumentError, match="80 nm"):
+        scan.arm(SHORT, 1)
+    double.script_values.clear()
+    scan.arm(SHORT, 1)
+
+
+def test_centre_and_shift_move_the_beam_from_where_it_was(
+    double: EmccdDouble, opened: Opener
+) -> None:
+    scan = opened(shift_unit="2 nm", shift_rotation="90 deg")
+    scan.shift(10.0, 0.0)
+    assert double.shift == [pytest.approx(3.0), pytest.approx(3.0)]
+    scan.arm(replace(SHORT, center_nm=(0.0, 4.0)), 1)
+    assert double.shift == [pytest.approx(1.0), pytest.approx(3.0)]
+    scan.disarm()
+    scan.arm(SHORT, 1)
+    assert double.shift == [pytest.approx(3.0), pytest.approx(3.0)]
+
+
+def test_a_shift_that_the_column_does_not_take_is_an_error(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    double.script_values["EMSetCalibratedBeamShift"] = 0.0
+    with pytest.raises(InstrumentError, match="the column is 50 nm from it"):
+        scan.shift(50.0, 0.0)
+    with pytest.raises(LimitError):
+        scan.shift(1e6, 0.0)
+
+
+def test_the_probe_is_put_on_a_point_of_the_field_calibrated_in_the_dark(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    lit: list[bool] = []
+    double.images = lambda channel, shape: lit.append(not double.blanked) or picture(channel, shape)
+    scan.arm(replace(SHORT, center_nm=(10.0, 0.0)), 1)
+    scan.disarm()
+    scan.park(10.0 + 16.0, -8.0)
+    # a quarter of the field to the right, an eighth up
+    assert double.position == (pytest.approx(-22000 / 4), pytest.approx(-18000 / 8))
+    assert lit == [False]
+    assert not double.blanked
+    assert not double.continuous
+    assert not double.kept
+    frames = len(acquisitions(double))
+    scan.park(10.0, 0.0)
+    assert double.position == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
+    assert len(acquisitions(double)) == frames
+    with pytest.raises(LimitError, match="the field is 64 nm around"):
+        scan.park(-30.0, 0.0)
+    with pytest.raises(LimitError):
+        scan.park(math.nan, 0.0)
+
+
+# -------------------------------------------------------------------------------- beam
+
+
+def test_a_blank_that_does_not_happen_is_an_error(double: EmccdDouble, scan: DigiScan) -> None:
+    double.script_values["EMGetBeamBlanked"] = 0.0
+    with pytest.raises(InstrumentError, match="not blanked"):
+        scan.blank(True)
+
+
+def test_where_the_column_cannot_tell_the_last_command_counts(
+    double: EmccdDouble, opened: Opener
+) -> None:
+    double.unknown = {"EMGetBeamBlanked"}
+    scan = opened()
+    assert scan.describe().details["blank_is_read_back"] == "no"
+    scan.blank(True)
+    assert scan.blanked()
+    assert double.blanked
+
+
+def test_make_safe_goes_on_until_the_beam_is_blanked(double: EmccdDouble, scan: DigiScan) -> None:
+    double.silent = True
+    begin = time.monotonic()
+    scan.make_safe("a test")
+    scan.make_safe("again")
+    assert time.monotonic() - begin < 0.1
+    with pytest.raises(LinkError, match="not known yet"):
+        scan.blanked()
+    assert not double.blanked
+    double.silent = False
+    until(lambda: double.blanked)
+    assert scan.blanked()
+
+
+def test_closing_ends_a_make_safe_that_cannot_succeed(opened: Opener, double: EmccdDouble) -> None:
+    scan = opened()
+    double.__exit__(None, None, None)
+    scan.make_safe("a test")
+    begin = time.monotonic()
+    scan.close()
+    assert time.monotonic() - begin < 2.5
+
+
+# ----------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"detectors": {}},
+        {"detectors": {"haadf": 0, "abf": 0}},
+        {"detectors": {"haadf": 9}},
+        {"detectors": {"haadf": "0"}},
+        {"width_at_1x": 100},
+        {"width_at_1x": "1 kg"},
+        {"rest": "anywhere"},
+        {"field_of_view": ["1 µm", "10 nm"]},
+        {"line_sync": 1},
+        {"address": "nowhere"},
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(opened: Opener, options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        opened(**options)
+
+
+def test_a_signal_that_digiscan_does_not_have_is_refused(opened: Opener) -> None:
+    with pytest.raises(InstrumentError, match="3 signals"):
+        opened(detectors={"haadf": 5})
+
+
+def until(look: Callable[[], bool], within_s: float = 8.0) -> None:
+    end = time.monotonic() + within_s
+    while not look():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
