@@ -330,10 +330,21 @@ class Spectrometer(Instrument, Protocol):
 
 @runtime_checkable
 class Channel(Instrument, Protocol):
-    """Any set of scalars: resistance, pressure, gas flow."""
+    """Any set of scalars: resistance, pressure, gas flow.
+
+    What it gives is known before it is read: its description's details hold the unit of every value
+    under the value's own name (``{"resistance": "Ω"}``, ``"1"`` for a plain number). A name is of
+    letters, digits and ``_``; a unit is one that :mod:`acquire.units` knows. No other detail may be
+    a text that is a unit: further facts are numbers, or words such as a firmware.
+    """
 
     def read(self) -> Mapping[str, float]:
-        """The present values by name; units are in the description's details."""
+        """The present values by name, measured between the call and its return; NaN for one that is not known.
+
+        Raises:
+            InstrumentError: it cannot be measured now; a later call may.
+            LinkError: the device does not answer.
+        """
 
 
 # ---------------------------------------------------------------------------- simulation

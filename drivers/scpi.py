@@ -1,9 +1,8 @@
 """The SCPI dialect of the Keithley 2400 class, as a source-meter that forces a current and measures four-wire.
 
 Sources: Keithley 2400S-900-01 (public manual pages): elements of a reading in fixed order, overflow
-and NAN value 9.91e37, time stamp that starts over after 99999.999 s (p. 18-50), status word (p. 18-50
-and 18-51; bits 17, 18, 22 and 23 read there, bit 16 in the sister manual of the 6430, bits 0, 3 and 4
-from memory), error numbers (appendix B), +803 for a reading with the output off, the rest of a line
+and NAN value 9.91e37, time stamp that starts over after 99999.999 s (p. 18-50), status word (p. 18-50 and
+18-51), error numbers (appendix B), +803 for a reading with the output off, the rest of a line
 that is discarded after an error in it. PyMeasure's ``keithley2400.py`` for the commands.
 A new connection sets the event status enable mask to a number and reads until that number comes back
 (IEEE 488.2, ``*ESE``), so that no reply to an older question is taken for a new one.

@@ -117,6 +117,11 @@ class Faults:
         return self._unplugged
 
     @property
+    def hung(self) -> bool:
+        """Whether nothing is answered on any connection."""
+        return self._hung
+
+    @property
     def counts(self) -> Mapping[Fault, int]:
         """How many replies have suffered what."""
         with self._lock:

@@ -22,6 +22,8 @@ from acquire.units import show
 from simulators import options
 from simulators.chip import AMBIENT_CELSIUS, HeatingChip
 from simulators.column import Beam, DriftSettings
+from simulators.film_channel import SimulatedResistance
+from simulators.film_resistance import FilmCircuit
 from simulators.imaging.probe import FWHM_PER_SIGMA
 from simulators.scan import SimulatedScan
 from simulators.specimen import Domes, named, summarise
@@ -158,7 +160,7 @@ def build(
 
 
 class ExsolutionSimulation:
-    """A holder, a scan and a spectrometer on one specimen, and the truth, which they never tell."""
+    """Holder, scan, spectrometer and the film's resistance on one specimen, and the untold truth."""
 
     def __init__(self, world: World, preset: str) -> None:
         self._world = world
@@ -168,6 +170,7 @@ class ExsolutionSimulation:
             "holder": SimulatedHolder(world.chip, world.clock),
             "scan": SimulatedScan(world),
             "spectrometer": SimulatedSpectrometer(world),
+            "resistance": SimulatedResistance(FilmCircuit(world.specimen), world.clock, world.seed),
         }
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from acquire.clock import Clock
 from acquire.instruments import ScanExposure
@@ -41,6 +42,27 @@ class WorldSettings:
     imaging: Imaging = field(default_factory=Imaging)
     viewing_area_offset: float = 0.0
     """Share of the rise above ambient by which the sample stays cooler than the heater."""
+
+
+class EnergyAxis(Protocol):
+    """An energy filter as the cameras behind it see it."""
+
+    @property
+    def dispersion_ev(self) -> float:
+        """Energy per channel."""
+
+    @property
+    def correction_ev(self) -> float:
+        """What the axis was moved by to centre the zero-loss peak."""
+
+    @property
+    def slit_width_ev(self) -> float:
+        """Of the slit, if it is in."""
+
+    slit_in: bool
+
+    def energy_at(self, t_s: float) -> float:
+        """The energy loss that is set, in effect at a time, in eV."""
 
 
 class Sample:
@@ -82,6 +104,8 @@ class World:
     """Of images; None for drafts, which have none."""
     field_of_view: ScanExposure | None = None
     """Of the last armed scan."""
+    energy_filter: EnergyAxis | None = None
+    """What the cameras of wires look through, if the far end of a filter is there."""
 
     def sample_celsius(self, t_s: float) -> float:
         """Temperature of the specimen at a time."""

@@ -115,9 +115,7 @@ class _Frames:
 
     def _pool(self, shape: tuple[int, ...]) -> list[AnyArray]:
         if shape not in self._pools:
-            self._pools = {
-                shape: [np.full(shape, value_of(n), np.uint16) for n in range(DISTINCT)]
-            }
+            self._pools = {shape: [np.full(shape, value_of(n), np.uint16) for n in range(DISTINCT)]}
         return self._pools[shape]
 
     def frames(self, stop: Signal) -> Iterator[Frame]:

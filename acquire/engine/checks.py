@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from acquire.engine.channels import channel_quantities, quantities_of
 from acquire.engine.dose import probe_current_pa
 from acquire.engine.estimating import check_estimators, known_quantities
 from acquire.engine.regulation import check_regulate
@@ -23,6 +24,7 @@ from acquire.recipe import (
     When,
 )
 from acquire.station import OpenStation
+from acquire.stream import Quantity
 from acquire.units import show
 
 
@@ -57,6 +59,10 @@ def _checks(recipe: Recipe, station: OpenStation) -> Iterator[Callable[[], None]
             yield lambda name=name, exposure=exposure: _named(  # type: ignore[misc]
                 f"record.{name}", lambda: check_exposure(exposure, station)
             )
+    for name, channel in recipe.channels.items():
+        yield lambda name=name, channel=channel: _named(  # type: ignore[misc]
+            f"record.{name}", lambda: quantities_of(name, channel, station)
+        )
     yield lambda: _dose_known(recipe, station)
     yield lambda: check_estimators(recipe)
     for step in recipe.distinct_steps():
@@ -81,15 +87,24 @@ def _named(key: str, check: Callable[[], None]) -> None:
         raise type(error)(f"{key}: {error}") from error
 
 
+def quantities(recipe: Recipe, station: OpenStation) -> dict[str, Quantity]:
+    """Every quantity that a condition may rest on, by name: estimated, or read from channels.
+
+    Raises:
+        RecipeError: an estimator or a channel is unknown, or two estimators give the same quantity.
+    """
+    return {**known_quantities(recipe), **channel_quantities(recipe, station)}
+
+
 def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
     if isinstance(step, Hold | Ramp) and step.until is not None:
-        step.until.check(known_quantities(recipe))
+        step.until.check(quantities(recipe, station))
     if isinstance(step, Ramp):
         _check_ramp(step.to, step.rate, recipe, station)
     elif isinstance(step, When):
-        step.condition.check(known_quantities(recipe))
+        step.condition.check(quantities(recipe, station))
     elif isinstance(step, Regulate):
-        check_regulate(step, known_quantities(recipe))
+        check_regulate(step, quantities(recipe, station))
         for celsius in step.between:
             _check_ramp(celsius, step.rate, recipe, station)
     elif isinstance(step, Image):

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from acquire.engine.actions import Actions
-from acquire.engine.checks import check_step, problems
+from acquire.engine.channels import ChannelTask
+from acquire.engine.checks import check_step, problems, quantities
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
 from acquire.engine.dosing import DoseBooks
 from acquire.engine.ending import await_heater_off, leaving
-from acquire.engine.estimating import EstimatorTask, Judged, known_quantities
+from acquire.engine.estimating import EstimatorTask, Judged
 from acquire.engine.exposing import Exposures
 from acquire.engine.header import run_header
 from acquire.engine.links import LinkWatch
@@ -54,6 +55,7 @@ class Conductor:
         self._enter = enter
         self._scans: list[ScanRecorder] = []
         self._estimators: list[EstimatorTask] = []
+        self._channels: list[ChannelTask] = []
         self._disk = DiskWatch(run, progress.folder)
         self._dose = DoseBooks(run)
         self._scan_link = LinkWatch(run, "scan")
@@ -114,7 +116,7 @@ class Conductor:
             raise FaultError(
                 f"the heater is tripped: {monitor.latest.fault} Clear the fault before a run."
             )
-        run.quantities = known_quantities(recipe)
+        run.quantities = quantities(recipe, station)
         make_recorders(
             run,
             monitor,
@@ -126,12 +128,14 @@ class Conductor:
         )
         exposures = Exposures(run, monitor, self._disk, self._scans, self)
         self.actions = Actions(run, monitor, exposures, self)
+        for name, channel in recipe.channels.items():
+            self._channels.append(ChannelTask(run, name, channel, self._on_estimate))
 
     def _beat(self) -> None:
         """Look after what may go wrong slowly, whenever the holder was read."""
         self._disk.look()
         self._dose.look()
-        for task in self._estimators:
+        for task in (*self._estimators, *self._channels):
             task.check()
 
     def _on_estimate(self, judged: Judged) -> None:
@@ -315,7 +319,7 @@ class Conductor:
         if self.monitor is not None:
             monitor = self.monitor
             self._safely(lambda: await_heater_off(run, monitor))
-        for task in self._estimators:
+        for task in (*self._estimators, *self._channels):
             self._safely(task.close)
         if self.monitor is not None:
             self._safely(self.monitor.close)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acquire.engine.status import PlannedStep
-from acquire.recipe import Hold, Image, LineScan, Plan, Ramp, Regulate, Repeat, Spectrum, Step, When
+from acquire.recipe import (
+    AnyCondition,
+    Hold,
+    Image,
+    LineScan,
+    Plan,
+    Ramp,
+    Regulate,
+    Repeat,
+    Spectrum,
+    Step,
+    When,
+)
 from acquire.stream import Row
 from acquire.units import show, show_duration
 
@@ -117,16 +129,18 @@ def _column(rows: Sequence[Row], name: str) -> Array:
 # ------------------------------------------------------------------- beyond foreseeing
 
 
-def lenient(source: Plan, unforeseen: Collection[str]) -> Plan:
+def lenient(source: Plan, unforeseen: Collection[str], told: Callable[[Step], None]) -> Plan:
     """The same steps, but nothing ends for want of an estimate that only a real run can give.
 
     Args:
         source: any plan.
         unforeseen: quantities that the simulation says nothing of; asked at every step.
+        told: is shown every step before that.
     """
     try:
         step = next(source)
         while True:
+            told(step)
             if isinstance(step, Hold | Regulate) and resting_on(step, unforeseen):
                 step = step.model_copy(update={"else_": "continue"})
             elif (
@@ -140,9 +154,16 @@ def lenient(source: Plan, unforeseen: Collection[str]) -> Plan:
         source.close()
 
 
+def condition_of(step: Step) -> AnyCondition | None:
+    """What a step waits for or decides by; None if nothing."""
+    if isinstance(step, When):
+        return step.condition
+    return step.until if isinstance(step, Hold | Ramp | Regulate) else None
+
+
 def resting_on(step: Step, quantities: Collection[str]) -> list[str]:
     """Those of some quantities by which the condition of a step is judged."""
-    condition = step.condition if isinstance(step, When) else getattr(step, "until", None)
+    condition = condition_of(step)
     if condition is None:
         return []
     return sorted({part.quantity for part in condition.parts} & set(quantities))

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
+from acquire.engine.channels import OWN_COLUMNS
 from acquire.engine.regulation import BEGUN
 from acquire.engine.regulation import TABLE as REGULATION
 from acquire.errors import RecipeError
@@ -25,6 +28,8 @@ from acquire.recipe import (
 )
 from acquire.store import JournalEntry, Run
 from acquire.stream import Value
+
+Array = NDArray[np.float64]
 
 LEAST_S = 1e-3
 """A hold of which less is left has ended."""
@@ -245,7 +250,10 @@ class _Estimates:
     """The newest estimates of a run at any time, read once."""
 
     def __init__(self, run: Run) -> None:
-        self._columns = {}
+        self._columns = {
+            f"channel {name}": (data["time"].values, _values_of(name, data))
+            for name, data in ((name, run.channel(name)) for name in run.channels)
+        }
         for name in run.estimators:
             data = run.estimates(name)
             quantities = [str(q) for q in data.data_vars if f"{q}_sigma" in data]
@@ -262,6 +270,12 @@ class _Estimates:
             if row >= 0:
                 found |= {q: Value(float(v[row]), float(s[row])) for q, (v, s) in columns.items()}
         return found
+
+
+def _values_of(record: str, data: xr.Dataset) -> dict[str, tuple[Array, Array]]:
+    """What a channel gave, by the names that conditions use, with a σ that is not known."""
+    numbers = {str(name): data[name].values for name in data.data_vars if name not in OWN_COLUMNS}
+    return {f"{record}.{name}": (v, np.full(len(v), math.nan)) for name, v in numbers.items()}
 
 
 def _lost(run: Run) -> RecipeError:

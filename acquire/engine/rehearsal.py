@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acquire import plugins
-from acquire.clock import VirtualClock
 from acquire.engine.checks import problems
 from acquire.engine.conductor import Conductor
 from acquire.engine.context import RunContext
@@ -24,12 +22,13 @@ from acquire.engine.progress import Progress
 from acquire.engine.regulation import growth_window_s
 from acquire.engine.status import PlannedStep, PlanView
 from acquire.engine.tracing import TracingSink
+from acquire.engine.twin import Unknowns, opened_twin
 from acquire.errors import HotstageError, RecipeError, RunAborted
 from acquire.instruments import StreamSpec
 from acquire.recipe import STEPS_AT_MOST, Plan, Recipe, Regulate, Step
-from acquire.station import SIMULATED, InstrumentSettings, OpenStation, SimulationSettings, Station
+from acquire.station import OpenStation, Station
 from acquire.store import ASSUMED_COMPRESSION, CountingSink
-from acquire.stream import Estimator
+from acquire.stream import Estimator, Quantity
 from acquire.stream.prefix import prefixed
 from acquire.units import show_bytes, show_duration
 
@@ -88,7 +87,8 @@ def preflight(
     """Go through a recipe, or a script's plan, without touching any instrument.
 
     A real station is stood in for by simulated instruments under the same limits; its own drivers
-    check the requests again when the run is prepared.
+    check the requests again when the run is prepared. Of channels that the simulator has not,
+    nothing is foreseen.
 
     Args:
         recipe: what shall be run.
@@ -100,15 +100,14 @@ def preflight(
     Raises:
         HotstageError: the station or an estimator cannot be made at all.
     """
-    twin = station if station.in_process else _twin(station)
-    with twin.open(VirtualClock(), draft=True) as opened:
+    with opened_twin(station, recipe) as (opened, unknowns):
         found = [str(problem) for problem in problems(recipe, opened)]
         if found:
             return _refused(recipe, station, folder, found)
-        expected = _rehearse(recipe, station, opened, plan, folder, earlier)
+        expected = _rehearse(recipe, station, opened, unknowns, plan, folder, earlier)
     if plan is not None or not decides(tuple(recipe.distinct_steps())):
         return expected
-    with twin.open(VirtualClock(), draft=True) as opened:
+    with opened_twin(station, recipe) as (opened, _):
         return _at_worst(expected, recipe, opened, earlier)
 
 
@@ -116,6 +115,7 @@ def _rehearse(
     recipe: Recipe,
     station: Station,
     opened: OpenStation,
+    unknowns: Unknowns,
     plan: Callable[[], Plan] | None,
     folder: Path | None,
     earlier: Earlier,
@@ -139,7 +139,13 @@ def _rehearse(
     sink = TracingSink(1.0 if recipe.store.codec == "none" else ASSUMED_COMPRESSION)
     engine = _Rehearsal(opened)
     engine.scripted = plan is not None
-    source = lenient(plan() if plan else recipe.plan(), unforeseen)
+
+    def learn(step: Step) -> None:
+        found = unknowns.learn(step)
+        unforeseen.update(found)
+        engine.quantities.update(found)
+
+    source = lenient(plan() if plan else recipe.plan(), unforeseen, learn)
     report = engine.run(recipe, sink, source, enforce=False, make=make, earlier=earlier)
     found = list(engine.violations)
     if report.outcome != "completed" and report.cause != NOT_ALL:
@@ -269,8 +275,15 @@ class _Rehearsal(Engine):
     violations: tuple[str, ...] | list[str] = ()
     carried_out: Sequence[Step] = ()
     scripted = False
+    _run_context: RunContext | None = None
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """What conditions of the present run may rest on; more may be added while it goes on."""
+        return self._run_context.quantities if self._run_context is not None else {}
 
     def _conduct(self, run: RunContext, progress: Progress) -> Conductor:
+        self._run_context = run
         self.violations = run.violations
         self.carried_out = progress.steps
         conductor = _RehearsalConductor(run, progress, self._enter)
@@ -324,27 +337,3 @@ def _feedback(
             rows = [row for row in sink.regulation if step.t_start_s <= row.t_s <= end_s]
             found += judge_regulation(step, planned, rows)
     return found
-
-
-def _twin(station: Station) -> Station:
-    """The station with simulated instruments of this process in every role that the simulator has."""
-    settings = station.file.simulation or SimulationSettings()
-    known = plugins.find(plugins.SIMULATORS, settings.simulator)(
-        VirtualClock(), seed=settings.seed, draft=True, **settings.options
-    ).instruments
-    simulated = InstrumentSettings(driver=SIMULATED)
-    file = station.file
-    has_spectrometer = file.spectrometer is not None and "spectrometer" in known
-    return replace(
-        station,
-        file=file.model_copy(
-            update={
-                "simulation": settings,
-                "wires": {},
-                "holder": file.holder.model_copy(update={"driver": SIMULATED, "options": {}}),
-                "scan": simulated,
-                "spectrometer": simulated if has_spectrometer else None,
-                "channels": {},
-            }
-        ),
-    )

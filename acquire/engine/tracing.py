@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from acquire.engine.disk import Demand
+from acquire.engine.monitor import TABLE as HOLDER
 from acquire.engine.regulation import TABLE as REGULATION
 from acquire.instruments import Frame
 from acquire.store import ASSUMED_COMPRESSION, CountingSink
@@ -47,6 +48,7 @@ class TracingSink(CountingSink):
         super().append_row(row)
         if row.table == REGULATION:
             self.regulation.append(row)
+        if row.table != HOLDER:
             return
         setpoint = row.values.get("setpoint")
         if not isinstance(setpoint, float):

@@ -114,19 +114,24 @@ class Watching:
         for condition, estimate in watch.grounds:
             value = estimate.values[condition.quantity]
             unit = run.quantities[condition.quantity].unit
-            number = f"{value.value:.3f} ± {value.sigma:.3f} {'' if unit == '1' else unit}".rstrip()
-            seen.append(f"by frame {estimate.frame_index}, {number}")
-            details.append(
-                {
-                    "quantity": condition.quantity,
-                    "stream": estimate.stream,
-                    "frame_index": estimate.frame_index,
-                    "value": value.value,
-                    "sigma": value.sigma,
-                    "unit": unit,
-                    "latency_s": run.now_s() - estimate.t_s,
-                }
-            )
+            found = {
+                "quantity": condition.quantity,
+                "stream": estimate.stream,
+                "frame_index": estimate.frame_index,
+                "value": value.value,
+                "sigma": value.sigma,
+                "unit": unit,
+                "latency_s": run.now_s() - estimate.t_s,
+            }
+            if condition.of_channel:
+                number = show(value.value, unit)
+                found["reading"] = found.pop("frame_index")
+                del found["sigma"]  # it is not known
+            else:
+                number = f"{value.value:.3f} ± {value.sigma:.3f} {'' if unit == '1' else unit}"
+            by = "reading" if condition.of_channel else "frame"
+            seen.append(f"by {by} {estimate.frame_index}, {number.rstrip()}")
+            details.append(found)
         first = details[0] if details else {}
         run.note(
             kind,

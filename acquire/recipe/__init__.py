@@ -12,6 +12,7 @@ from acquire.recipe.conditions import (
 from acquire.recipe.model import STEPS_AT_MOST, Recipe
 from acquire.recipe.regulate import Regulate
 from acquire.recipe.schema import (
+    ChannelRecord,
     EstimateSettings,
     Limits,
     Record,
@@ -49,6 +50,7 @@ __all__ = [
     "STEPS_AT_MOST",
     "Amount",
     "AnyCondition",
+    "ChannelRecord",
     "Condition",
     "ConditionWatch",
     "Conditions",

@@ -1,6 +1,7 @@
-"""Conditions on live estimates, as written in recipes: ``mean_diameter >= 3.83 nm for 3 frames``.
+"""Conditions on what is measured, as written in recipes: ``mean_diameter >= 3.83 nm for 3 frames``.
 
-Several are joined by ``and`` or by ``or``, never by both: ``a >= 3 nm and b >= 20``.
+A value of a recorded channel is called by its record and its own name, and is judged by readings:
+``film.resistance <= 2 kΩ for 3 readings``. Several are joined by ``and`` or by ``or``, never by both: ``a >= 3 nm and b >= 20``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 _FORM = re.compile(
-    r"""^\s*(?P<quantity>[A-Za-z_]\w*)\s*(?P<op>>=|<=|>|<)\s*
+    r"""^\s*(?P<quantity>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\s*(?P<op>>=|<=|>|<)\s*
         (?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>(?!for\b|within\b)[^\s].*?)??
-        (?:\s+for\s+(?P<frames>\d+)\s+frames?)?
+        (?:\s+for\s+(?P<frames>\d+)\s+(?P<what>frame|reading)s?)?
         (?:\s+within\s+(?P<age>.+?))?\s*$""",
     re.VERBOSE,
 )
@@ -42,9 +43,9 @@ class Condition:
     value: float
     unit: str
     frames: int = 1
-    """That many estimates in succession must agree."""
+    """That many estimates, or readings of a channel, in succession must agree."""
     max_age_s: float = DEFAULT_MAX_AGE_S
-    """An estimate older than this says nothing."""
+    """What is older than this says nothing."""
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -58,6 +59,11 @@ class Condition:
         frames = int(match["frames"] or 1)
         if frames < 1:
             raise RecipeError(f"{text!r}: 'for {frames} frames' must be at least 1 frame.")
+        word = _word_for(match["quantity"])
+        if match["what"] not in (None, word):
+            raise RecipeError(
+                f"{text!r}: {match['quantity']} comes by {word}s; write 'for {frames} {word}s'."
+            )
         if not math.isfinite(float(match["value"])):
             raise RecipeError(f"{text!r}: {match['value']} is too large for a number.")
         try:
@@ -76,6 +82,11 @@ class Condition:
         )
 
     @property
+    def of_channel(self) -> bool:
+        """Whether the quantity is a value of a recorded channel."""
+        return "." in self.quantity
+
+    @property
     def parts(self) -> tuple[Condition, ...]:
         """Itself, as :attr:`Conditions.parts`."""
         return (self,)
@@ -88,22 +99,30 @@ class Condition:
     def __str__(self) -> str:
         text = f"{self.quantity} {self.op} {show(self.value, self.unit, 12)}"
         if self.frames > 1:
-            text += f" for {self.frames} frames"
+            text += f" for {self.frames} {_word_for(self.quantity)}s"
         if self.max_age_s != DEFAULT_MAX_AGE_S:
             text += f" within {self.max_age_s:g} s"
         return text
 
     def check(self, known: Mapping[str, Quantity]) -> None:
-        """Raise RecipeError if the quantity is not estimated, or its unit does not fit."""
+        """Raise RecipeError if the quantity is not measured, or its unit does not fit."""
         if self.quantity not in known:
-            listed = ", ".join(sorted(known)) or "none (add an estimator under 'estimate')"
-            raise RecipeError(
-                f"condition '{self}': {self.quantity!r} is not estimated; estimated are: {listed}."
-            )
+            raise RecipeError(f"condition '{self}': {self._unknown(known)}")
         try:
             convert(self.value, self.unit, known[self.quantity].unit)
         except UnitError as error:
             raise RecipeError(f"condition '{self}': {error}") from error
+
+    def _unknown(self, known: Mapping[str, Quantity]) -> str:
+        read = sorted(name for name in known if "." in name)
+        if self.of_channel:
+            listed = ", ".join(read) or "none (record a channel under 'record')"
+            return f"no recorded channel gives {self.quantity!r}; given are: {listed}."
+        estimated = sorted(set(known) - set(read))
+        listed = ", ".join(estimated) or "none (add an estimator under 'estimate')"
+        meant = [name for name in read if name.partition(".")[2] == self.quantity]
+        mend = f" Or do you mean {' or '.join(meant)}?" if meant else ""
+        return f"{self.quantity!r} is not estimated; estimated are: {listed}.{mend}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +143,11 @@ class Conditions:
 
 
 AnyCondition = Condition | Conditions
+
+
+def _word_for(quantity: str) -> str:
+    """What a quantity comes by."""
+    return "reading" if "." in quantity else "frame"
 
 
 def parse_condition(text: str) -> AnyCondition:

@@ -14,6 +14,7 @@ from acquire.config import explain
 from acquire.errors import RecipeError
 from acquire.recipe.reading import read_text, read_yaml
 from acquire.recipe.schema import (
+    ChannelRecord,
     EstimateSettings,
     Limits,
     LinkLossSettings,
@@ -57,6 +58,14 @@ class Recipe(Strict):
             if len(names) > 1:
                 raise ValueError(
                     f"record: {' and '.join(names)} both record the one {what}; keep one of them"
+                )
+        recorders: dict[str, str] = {}
+        for name, record in self.channels.items():
+            other = recorders.setdefault(record.name, name)
+            if other != name:
+                raise ValueError(
+                    f"record: {other} and {name} both record the channel {record.name!r}; keep one "
+                    "of them"
                 )
         for name, settings in self.estimate.items():
             entry = self.record.get(settings.stream)
@@ -144,6 +153,11 @@ class Recipe(Strict):
     def scan_stream(self) -> str | None:
         """The name of the recorded scan, if there is one."""
         return next((n for n, entry in self.record.items() if entry.scan is not None), None)
+
+    @property
+    def channels(self) -> dict[str, ChannelRecord]:
+        """The recorded channels, by the names of their records."""
+        return {n: entry.channel for n, entry in self.record.items() if entry.channel is not None}
 
     @property
     def holder_period_s(self) -> float:

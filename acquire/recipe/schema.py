@@ -197,20 +197,33 @@ class HolderRecord(Strict):
     every: Seconds = Field(gt=0)
 
 
+class ChannelRecord(Strict):
+    """Readings of a channel throughout the run."""
+
+    name: str = Field(min_length=1)
+    """Of the channel, as the station file has it under ``channels``."""
+    every: Seconds = Field(gt=0)
+
+
 class Record(Strict):
-    """A stream that is recorded throughout, beside the steps: images or holder readings."""
+    """A stream that is recorded throughout, beside the steps: images, or readings of holder or channel."""
 
     scan: ScanSettings | None = None
     every: Seconds = Field(default=0.0, ge=0)
     """Time from image to image; 0 s is back to back."""
     holder: HolderRecord | None = None
+    channel: ChannelRecord | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Record:
-        if (self.scan is None) == (self.holder is None):
-            raise ValueError("say either 'scan' (with 'every') or 'holder', not both")
-        if self.holder is not None and "every" in self.model_fields_set:
-            raise ValueError("write 'every' inside 'holder': {holder: {every: 100 ms}}")
+        if [self.scan, self.holder, self.channel].count(None) != 2:
+            raise ValueError("say one of 'scan' (with 'every'), 'holder' and 'channel'")
+        if self.scan is None and "every" in self.model_fields_set:
+            raise ValueError(
+                "write 'every' inside 'holder': {holder: {every: 100 ms}}"
+                if self.channel is None
+                else "write 'every' inside 'channel': {channel: {name: resistance, every: 1 s}}"
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -15,8 +16,9 @@ from acquire.instruments import Frame, Scan, Spectrometer
 
 logger = logging.getLogger(__name__)
 
-QUEUE_FRAMES = 64
+QUEUE_FRAMES = 512
 QUEUE_BYTES = 64 << 20
+REPLY_FRAMES = 128
 REPLY_BYTES = 4 << 20
 MAX_WAIT_S = 1.0
 
@@ -87,11 +89,28 @@ class Acquisition:
         self._bytes = 0
         self._first = 1
         """Number of the frame at the head of the queue."""
+        self._given = 0
+        """Number of the last frame that was given out."""
         self._begun = self._ended = False
         self._error: Exception | None = None
 
-    def next(self, received: int, wait_s: float) -> Batch:
+    def next(
+        self,
+        received: int,
+        wait_s: float,
+        *,
+        onward: bool = False,
+        most: int = REPLY_FRAMES,
+        most_bytes: int = REPLY_BYTES,
+    ) -> Batch:
         """The frames after number ``received``, at least one unless none came in time.
+
+        Args:
+            received: all up to this one have arrived, and are forgotten.
+            wait_s: wall seconds to wait for one, at most ``MAX_WAIT_S``.
+            onward: those after the ones given out last, whose arrival is not known yet.
+            most: no more than so many.
+            most_bytes: no more bytes, unless one frame alone is larger.
 
         Raises:
             InstrumentError: frames after ``received`` were given to somebody else already.
@@ -101,14 +120,15 @@ class Acquisition:
         with self._changed:
             self._begin()
             self._forget(received)
-            while not self._queue and not self._ended:
+            self._given = max(self._given, received) if onward else received
+            while not self._waiting() and not self._ended:
                 left_s = give_up - time.monotonic()
                 if left_s <= 0:
                     break
                 self._changed.wait(left_s)
-            if not self._queue and self._error is not None:
+            if not self._waiting() and self._error is not None:
                 raise self._error
-            return self._batch()
+            return self._batch(most, most_bytes)
 
     def stop(self, wait_s: float = 1.0) -> None:
         """End the exposure and forget frames that were not taken; waits a little for it to end."""
@@ -141,16 +161,23 @@ class Acquisition:
         if received >= self._first and not self._stop.is_set():
             raise InstrumentError(f"frame {received} of this acquisition was never taken.")
 
-    def _batch(self) -> Batch:
+    def _waiting(self) -> int:
+        """How many frames were not given out yet."""
+        return max(0, self._first - 1 + len(self._queue) - self._given)
+
+    def _batch(self, most: int, most_bytes: int) -> Batch:
         frames: list[Frame] = []
         size = 0
-        for frame in self._queue:
+        first, waiting = self._given + 1, self._waiting()
+        head = first - self._first
+        for frame in itertools.islice(self._queue, head, head + min(most, waiting)):
             size += frame_bytes(frame)
-            if frames and size > REPLY_BYTES:
+            if frames and size > most_bytes:
                 break
             frames.append(frame)
-        ended = self._ended and self._error is None and len(frames) == len(self._queue)
-        return Batch(self._first, frames, ended)
+        self._given += len(frames)
+        ended = self._ended and self._error is None and len(frames) == waiting
+        return Batch(first, frames, ended)
 
     def _pump(self) -> None:
         error: Exception | None = None

@@ -8,12 +8,16 @@ import ssl
 import threading
 import time
 import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from Pyro5 import protocol
 
 from acquire.errors import LinkError
+from acquire.remote.buffers import Buffers
 from acquire.remote.messages import (
     MAX_MESSAGE_BYTES,
     Bytes,
@@ -95,6 +99,10 @@ class Link:
             raise LinkError(f"{self.address}: {method} did not answer with data.")
         return value["value"], blobs
 
+    def questions(self) -> Questions:
+        """A connection of its own, on which to ask before earlier answers have come; raises LinkError."""
+        return Questions(self, self._connect(time.monotonic() + CONNECT_S))
+
     def wait_until_there(self, patience_s: float) -> None:
         """Connect, trying again for up to ``patience_s`` wall seconds; raises LinkError."""
         give_up = time.monotonic() + patience_s
@@ -129,34 +137,48 @@ class Link:
     ) -> tuple[Any, Bytes]:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit_s
-        request = encode([self.object_id, method, [pack(item) for item in arguments], {}])
+        request = self._encode(method, arguments)
         connection = self._connection(deadline)
+        with self._told(method, limit_s, self.drop):
+            flags, value, blobs = connection.answer(connection.ask(request, deadline), deadline)
+        if flags & protocol.FLAGS_EXCEPTION:
+            raise unpack_error(value)
+        return value, blobs
+
+    def _encode(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+        return encode([self.object_id, method, [pack(item) for item in arguments], {}])
+
+    @contextmanager
+    def _told(self, method: str, limit_s: float, drop: Callable[[], None]) -> Iterator[None]:
+        """Give up a connection on which something failed, and say so as LinkError."""
         try:
-            flags, value, blobs = connection.ask(request, deadline)
+            yield
         except TimeoutError as error:
-            self.drop()
+            drop()
             raise LinkError(
                 f"the server at {self.address} did not answer {method!r} within {limit_s:g} s; "
                 "what it did is not known. Read its state before going on."
             ) from error
         except (OSError, LinkError) as error:
-            self.drop()
+            drop()
             raise LinkError(
                 f"the server at {self.address} was lost during {method!r} ({_cause(error)}); "
                 f"what it did is not known. {self._mend}"
             ) from error
         except BaseException:
-            self.drop()  # interrupted: the answer would be taken for that of the next call
+            drop()  # interrupted: the answer would be taken for that of the next call
             raise
-        if flags & protocol.FLAGS_EXCEPTION:
-            raise unpack_error(value)
-        return value, blobs
 
     def _connection(self, deadline: float) -> _Connection:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is not None and connection.usable():
             return connection
         self.drop()
+        connection = self._connect(deadline)
+        self._local.connection = connection
+        return connection
+
+    def _connect(self, deadline: float) -> _Connection:
         if self._closed:
             raise LinkError(f"the link to {self.address} was closed here.")
         by = min(deadline, time.monotonic() + CONNECT_S)
@@ -168,8 +190,68 @@ class Link:
             ) from error
         with self._lock:
             self._open.add(connection)
-        self._local.connection = connection
         return connection
+
+
+class Questions:
+    """Questions to one object that are asked before the answers to earlier ones have come.
+
+    Answers come in the order of the questions. For one thread; made by :meth:`Link.questions`. After
+    an error of the connection nothing more can be asked.
+    """
+
+    def __init__(self, link: Link, connection: _Connection) -> None:
+        self._link = link
+        self._connection = connection
+        self._open: deque[tuple[int, str]] = deque()
+
+    @property
+    def here(self) -> bool:
+        """Whether the server seems to be on this computer (a forwarded port looks the same)."""
+        return self._connection.here
+
+    @property
+    def unanswered(self) -> int:
+        """Questions without an answer yet."""
+        return len(self._open)
+
+    def usable(self) -> bool:
+        """Whether more can be asked, as far as can be told."""
+        return bool(self._open) or self._connection.usable()
+
+    def ask(self, method: str, *arguments: Any, within_s: float) -> None:
+        """Send a question; raises LinkError."""
+        request = self._link._encode(method, arguments)
+        with self._link._told(method, within_s, self.close):
+            seq = self._connection.ask(request, time.monotonic() + within_s)
+        self._open.append((seq, method))
+
+    def answer(self, within_s: float) -> tuple[Any, Bytes]:
+        """Value and blobs that answer the oldest question; raises LinkError, or what the method raised."""
+        method = self._open[0][1]
+        value, blobs = self._answer(within_s)
+        if not isinstance(value, dict) or set(value) != {"value", "more"}:
+            raise LinkError(f"{self._link.address}: {method} did not answer with data.")
+        return value["value"], blobs
+
+    def call(self, method: str, *arguments: Any, within_s: float) -> Any:
+        """Ask and wait for a plain value; only when nothing is unanswered. Raises as :meth:`answer`."""
+        self.ask(method, *arguments, within_s=within_s)
+        return self._answer(within_s)[0]
+
+    def _answer(self, within_s: float) -> tuple[Any, Bytes]:
+        seq, method = self._open[0]
+        with self._link._told(method, within_s, self.close):
+            flags, value, blobs = self._connection.answer(seq, time.monotonic() + within_s)
+        self._open.popleft()
+        if flags & protocol.FLAGS_EXCEPTION:
+            raise unpack_error(value)
+        return value, blobs
+
+    def close(self) -> None:
+        """End the connection; idempotent."""
+        self._open.clear()
+        self._connection.close()
 
 
 class _Connection:
@@ -186,7 +268,9 @@ class _Connection:
         self.close = weakref.finalize(self, _close, sock)
         self._sock = sock
         self._seq = 0
+        self._buffers = Buffers()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.here: bool = sock.getsockname()[0] == sock.getpeername()[0]
         try:
             greeting = encode({"handshake": "hello", "object": object_id})
             send(sock, protocol.MSG_CONNECT, 0, greeting)
@@ -215,26 +299,30 @@ class _Connection:
             return False
         return False
 
-    def ask(self, request: bytes, deadline: float) -> tuple[int, Any, Bytes]:
-        """Send a request and return flags, decoded value and blobs of its answer."""
+    def ask(self, request: bytes, deadline: float) -> int:
+        """Send a request and return its number."""
         self._seq = (self._seq + 1) & 0xFFFF
         left_s = max(0.001, deadline - time.monotonic())
         send(self._sock, protocol.MSG_INVOKE, self._seq, request, within_s=left_s)
-        reply = self._receive(deadline)
+        return self._seq
+
+    def answer(self, seq: int, deadline: float) -> tuple[int, Any, Bytes]:
+        """Flags, decoded value and blobs of the answer to a request, the oldest that has none."""
+        reply = self._receive(seq, deadline)
         value = decode(reply.payload)
         if reply.blobs is None:
             return reply.flags, value, _NOTHING
         more = value["more"] if isinstance(value, dict) else 0
         parts = [reply.blobs]
         for _ in range(more):
-            blobs = self._receive(deadline).blobs
+            blobs = self._receive(seq, deadline).blobs
             parts.append(_NOTHING if blobs is None else blobs)
         return reply.flags, value, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _receive(self, deadline: float) -> Message:
-        reply = receive(self._sock, _RESULT, MAX_MESSAGE_BYTES, deadline)
-        if reply.seq != self._seq:
-            raise MalformedMessage(f"answer {reply.seq} came for request {self._seq}")
+    def _receive(self, seq: int, deadline: float) -> Message:
+        reply = receive(self._sock, _RESULT, MAX_MESSAGE_BYTES, deadline, self._buffers.take)
+        if reply.seq != seq:
+            raise MalformedMessage(f"answer {reply.seq} came for request {seq}")
         return reply
 
 

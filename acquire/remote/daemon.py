@@ -51,6 +51,8 @@ class WithBlobs:
 
     value: Any
     blobs: list[Buffer]
+    plain: bool = False
+    """Whether the value holds nothing but what msgpack knows: it is then sent as it is."""
 
 
 LOCAL = Peer("this machine", Role.OPERATOR)
@@ -303,13 +305,13 @@ class HardDaemon:
         peer.calls += 1
         try:
             result: Any = None
-            flags, blobs = 0, list[Buffer]()
+            flags = 0
             try:
                 result = self._call(message.payload)
                 if isinstance(result, WithBlobs):
-                    result, blobs = result.value, result.blobs
-                    parts = groups(blobs)
-                    payload = encode({"value": pack(result), "more": len(parts) - 1})
+                    value = result.value if result.plain else pack(result.value)
+                    parts = groups(result.blobs)
+                    payload = encode({"value": value, "more": len(parts) - 1})
                 else:
                     parts = [[]]
                     payload = encode(pack(result))

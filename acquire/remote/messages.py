@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -122,7 +122,11 @@ def _no_extension(code: int, data: bytes) -> Any:
 
 
 def receive(
-    sock: socket.socket, accepted: frozenset[int], limit: int, deadline: float | None
+    sock: socket.socket,
+    accepted: frozenset[int],
+    limit: int,
+    deadline: float | None,
+    room: Callable[[int], Bytes] | None = None,
 ) -> Message:
     """One message from ``sock``.
 
@@ -132,6 +136,7 @@ def receive(
         limit: most bytes of payload and annotations together.
         deadline: ``time.monotonic()`` by which it must be complete; None waits for a first byte
             forever, and then ``MESSAGE_S`` for the rest.
+        room: gives the memory for so many bytes of annotations; default new memory.
 
     Raises:
         MalformedMessage: a header, flag, serializer or size that is not allowed.
@@ -145,7 +150,10 @@ def receive(
     by = min(deadline or float("inf"), time.monotonic() + MESSAGE_S)
     _fill(sock, header[got:], by)
     kind, flags, seq, size, annotated = _judge(header, accepted, limit)
-    blobs = _receive_blobs(sock, annotated, by) if annotated else None
+    blobs = None
+    if annotated:
+        buffer = np.empty(annotated, np.uint8) if room is None else room(annotated)
+        blobs = _receive_blobs(sock, buffer, by)
     payload = memoryview(bytearray(size))
     _fill(sock, payload, by)
     return Message(kind, flags, seq, payload, blobs)
@@ -172,9 +180,8 @@ def _judge(
     return kind, flags, seq, size, annotated
 
 
-def _receive_blobs(sock: socket.socket, size: int, by: float) -> Bytes:
-    buffer = np.empty(size, np.uint8)
-    view = buffer.data
+def _receive_blobs(sock: socket.socket, buffer: Bytes, by: float) -> Bytes:
+    view, size = buffer.data, buffer.nbytes
     head = memoryview(bytearray(8))
     filled = consumed = 0
     while consumed < size:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from acquire.clock import ClockRelation, Signal
-from acquire.errors import HotstageError, InstrumentError, LeaseError, LinkError
+from acquire.errors import HotstageError, InstrumentError, LeaseError
 from acquire.instruments import (
     Description,
     Frame,
@@ -25,15 +27,10 @@ from acquire.instruments import (
 )
 from acquire.remote.catalogue import kind_of, method_of
 from acquire.remote.client import Link
-from acquire.remote.wire import pack, unpack, unpack_frame, unpack_result
+from acquire.remote.receiving import Receiver
+from acquire.remote.wire import ALIGN, pack, unpack, unpack_frame, unpack_result
 
 logger = logging.getLogger(__name__)
-
-POLL_S = 0.1
-"""Longest that ``frames`` waits at the server before it looks at its stop signal again."""
-FRAME_PATIENCE_S = 1.5
-"""Asking again for frames is harmless (nothing is commanded), so a lost answer is not the end yet."""
-FRAME_TIMEOUT_S = 10.0
 
 
 class _Remote:
@@ -100,7 +97,14 @@ class RemoteHolder(_Remote):
 class _RemoteFrames(_Remote):
     """An instrument that exposes frames."""
 
-    _number = 0
+    def __init__(
+        self, link: Link, role: str, relation: ClockRelation, token: Callable[[], str]
+    ) -> None:
+        super().__init__(link, role, relation, token)
+        self._number = 0
+        self._frame_bytes = 0
+        self._receivers: list[Receiver] = []
+        """Those that nobody uses now; with their connections, and memory shared with the server."""
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
         """The armed frames in order, none left out, their times on the local clock.
@@ -111,27 +115,35 @@ class _RemoteFrames(_Remote):
             InstrumentError: not armed, or what ended the exposure at the server.
             LeaseError: control was lost, whereupon the server ended the exposure.
         """
-        number, received, ended = self._number, 0, False
+        number, ended = self._number, False
         if not number:
             raise InstrumentError(f"{self._role} is not armed; arm it before asking for frames.")
+        receiver = self._receiver()
         try:
-            while not stop.is_set():
-                first, frames, ended = self._next(number, received)
-                if frames and first != received + 1:
-                    raise LinkError(f"frame {received + 1} of {self._role} was lost on the way.")
+            for frames in receiver.batches(number, self._token, self._frame_bytes, stop):
                 for frame in frames:
                     if stop.is_set():
                         return
-                    received += 1
                     yield self._local(frame)
-                if ended:
-                    return
+            ended = not stop.is_set()
         except LeaseError:
             ended = True  # the server has ended it
             raise
         finally:
+            self._receivers.append(receiver)
             if not ended:
                 self._stop(number)
+
+    def _receiver(self) -> Receiver:
+        try:
+            return self._receivers.pop()
+        except IndexError:
+            return Receiver(self._link, self._role)
+
+    def release(self) -> None:
+        """Let go of what carries frames; the next ones make it anew."""
+        while self._receivers:
+            self._receivers.pop().close()
 
     def latest(self, after: int, wait_s: float = 0.5) -> tuple[int, Frame | None, int]:
         """The newest frame for a viewer: its serial number, the frame, and how many were not shown.
@@ -156,29 +168,11 @@ class _RemoteFrames(_Remote):
         reply = self._invoke("arm", exposure, frames)
         self._number = unpack(int, reply["number"])
         spec: StreamSpec = unpack(StreamSpec, reply["spec"])
+        self._frame_bytes = sum(
+            math.prod(channel.shape) * np.dtype(channel.dtype).itemsize + ALIGN
+            for channel in spec.channels.values()
+        )
         return spec
-
-    def _next(self, number: int, received: int) -> tuple[int, list[Frame], bool]:
-        give_up = time.monotonic() + FRAME_PATIENCE_S
-        while True:
-            try:
-                reply, buffer = self._link.call_with_blobs(
-                    "frames_next",
-                    self._role,
-                    number,
-                    received,
-                    POLL_S,
-                    self._token(),
-                    timeout_s=FRAME_TIMEOUT_S,
-                )
-                break
-            except LinkError as error:
-                # without a cause it is the server's own answer, and stays the same
-                if error.__cause__ is None or time.monotonic() > give_up:
-                    raise
-                time.sleep(0.05)
-        frames = [unpack_frame(head, buffer) for head in reply["frames"]]
-        return unpack(int, reply["first"]), frames, unpack(bool, reply["ended"])
 
     def _stop(self, number: int) -> None:
         try:

@@ -26,6 +26,7 @@ from acquire.remote.acquisition import Acquisition, Newest
 from acquire.remote.catalogue import kind_of, method_of, needs_control, only_reads
 from acquire.remote.daemon import LOCAL, HardDaemon, WithBlobs, current_connection, current_peer
 from acquire.remote.lease import TTL_S, Lease
+from acquire.remote.rings import Rings, put_frames
 from acquire.remote.tls import Role, ServerTls
 from acquire.remote.wire import pack, pack_frames, unpack_arguments
 from acquire.station import OpenStation
@@ -40,6 +41,8 @@ METHODS = (
     "frames_next",
     "frames_stop",
     "frames_latest",
+    "ring_open",
+    "ring_attach",
     "lease_acquire",
     "lease_beat",
     "lease_release",
@@ -56,6 +59,8 @@ OBSERVERS = (
     "now_s",
     "invoke",
     "frames_latest",
+    "ring_open",
+    "ring_attach",
     "truth",
     "simulation_facts",
     "simulation_expected",
@@ -96,12 +101,13 @@ class InstrumentServer:
         self._numbers = itertools.count(1)
         self._newest = {role: Newest() for role in ("scan", "spectrometer")}
         self._arming = {role: threading.Lock() for role in self._newest}
+        self._rings = Rings()
         self._lease = Lease(self._lapsed, ttl_s)
         try:
             self._daemon = HardDaemon(
                 listen or station.station.file.server.listen,
                 name="instruments",
-                on_disconnect=self._lease.disconnected,
+                on_disconnect=self._disconnected,
                 tls=tls,
             )
         except HotstageError:
@@ -243,16 +249,42 @@ class InstrumentServer:
     # --------------------------------------------------------------------- served: frames
 
     def frames_next(
-        self, role: str, number: int, received: int, wait_s: float, token: str
+        self,
+        role: str,
+        number: int,
+        received: int,
+        wait_s: float,
+        token: str,
+        onward: bool = False,
+        copied: int = -1,
     ) -> WithBlobs:
-        """Frames of acquisition ``number`` after frame ``received`` of it, every one, in order."""
+        """Frames of acquisition ``number`` after frame ``received`` of it, every one, in order.
+
+        With ``onward`` those that follow what was given out last, so that a client can ask before
+        the answer to its last question has come. A client with a ring says up to which number it
+        has copied what was put there; its frames are then in the ring, as far as there is room.
+        """
         self._lease.require(token)
         acquisition = self._acquisitions.get(role)
         if acquisition is None or acquisition.number != number:
             return WithBlobs({"first": received + 1, "frames": [], "ended": True}, [])
-        batch = acquisition.next(received, wait_s)
-        heads, blobs = pack_frames(batch.frames)
-        return WithBlobs({"first": batch.first, "frames": heads, "ended": batch.ended}, blobs)
+        ring = self._rings.of(current_connection(), copied)
+        if ring is None:
+            batch = acquisition.next(received, wait_s, onward=onward)
+            heads, blobs = pack_frames(batch.frames)
+            reply = {"first": batch.first, "frames": heads, "ended": batch.ended}
+            return WithBlobs(reply, blobs, plain=True)
+        batch = acquisition.next(
+            received,
+            wait_s,
+            onward=onward,
+            # half of it now, while the other half is copied out
+            most=max(1, min(ring.free, ring.slots // 2)),
+            most_bytes=ring.slots * ring.slot_bytes,
+        )
+        heads, places, blobs = put_frames(ring, batch.frames)
+        reply = {"first": batch.first, "frames": heads, "places": places, "ended": batch.ended}
+        return WithBlobs(reply, blobs, plain=True)
 
     def frames_stop(self, role: str, number: int, token: str) -> None:
         """End the exposures of acquisition ``number``; the instrument stays armed until disarmed."""
@@ -268,7 +300,19 @@ class InstrumentServer:
             raise LinkError(f"{role!r} takes no frames.")
         serial, frame = newest.after(after, wait_s)
         heads, blobs = pack_frames([] if frame is None else [frame])
-        return WithBlobs({"serial": serial, "frames": heads}, blobs)
+        return WithBlobs({"serial": serial, "frames": heads}, blobs, plain=True)
+
+    def ring_open(self, slots: int, slot_bytes: int) -> str:
+        """Make memory to share with this client, and say where; it is used when the client sees it."""
+        return self._rings.open(current_connection(), slots, slot_bytes)
+
+    def ring_attach(self, proof: bytes) -> bool:
+        """Whether the client has proved that it sees the memory that it asked for."""
+        return self._rings.attach(current_connection(), proof)
+
+    def _disconnected(self, connection: int) -> None:
+        self._rings.close(connection)
+        self._lease.disconnected(connection)
 
     def _stop_acquisition(self, role: str) -> None:
         acquisition = self._acquisitions.pop(role, None)

@@ -23,7 +23,8 @@ from acquire.instruments import AnyArray, Frame, FrameMeta
 from acquire.remote.messages import Buffer, Bytes
 
 T = TypeVar("T")
-_ALIGN = 64
+ALIGN = 64
+"""Bytes; every array begins at a multiple of it."""
 _DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SU]\d{1,6})")
 _BUILTIN_ERRORS: dict[str, type[Exception]] = {"KeyError": KeyError}
 _PLAIN = (bool, int, float, str, bytes)
@@ -234,7 +235,7 @@ def pack_arrays(arrays: Mapping[str, AnyArray], start: int = 0) -> tuple[list[An
         table.append([_key(name), flat.dtype.str, list(array.shape), offset])
         if flat.nbytes:
             blobs.append(flat.reshape(-1).view(np.uint8).data)
-        pad = -flat.nbytes % _ALIGN
+        pad = -flat.nbytes % ALIGN
         if pad:
             blobs.append(bytes(pad))
         offset += flat.nbytes + pad
@@ -262,9 +263,10 @@ def _row(row: Any) -> tuple[str, str, list[int], int]:
     """A line of a table of arrays; by hand, because every frame has some, and ``unpack`` takes its time."""
     if type(row) is list and len(row) == 4:
         name, text, shape, offset = row
-        if type(name) is str and type(text) is str and type(shape) is list:
-            if all(type(n) is int and n >= 0 for n in (*shape, offset)):
-                return name, text, shape, offset
+        if (type(name), type(text), type(shape)) == (str, str, list) and all(
+            type(n) is int and n >= 0 for n in (*shape, offset)
+        ):
+            return name, text, shape, offset
     raise LinkError(f"{_short(row)} came where an array's name, dtype, shape and place should be.")
 
 

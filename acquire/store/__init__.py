@@ -4,7 +4,7 @@ from acquire.store.after import Consolidation, Upload, consolidate_run, upload_r
 from acquire.store.cf import flags_of, unit_for_people, words_of
 from acquire.store.journal import Journal, JournalEntry, read_journal
 from acquire.store.keeping import Finding, Recovery, Verification, recover_run, verify_run
-from acquire.store.layout import JOURNAL_NAME, LOSS_WINDOW_S, PUBLISH_PERIOD_S, ZARR_NAME
+from acquire.store.layout import CHANNELS, JOURNAL_NAME, LOSS_WINDOW_S, PUBLISH_PERIOD_S, ZARR_NAME
 from acquire.store.memory import ASSUMED_COMPRESSION, CountingSink, MemorySink
 from acquire.store.run import Run, open_run
 from acquire.store.segments import segments, time_offsets_s
@@ -13,6 +13,7 @@ from acquire.store.writer import RunWriter
 
 __all__ = [
     "ASSUMED_COMPRESSION",
+    "CHANNELS",
     "JOURNAL_NAME",
     "LOSS_WINDOW_S",
     "PUBLISH_PERIOD_S",

@@ -9,6 +9,7 @@ A run folder holds ``run.zarr`` (one Zarr v3 group), ``journal.jsonl``, ``recipe
     spectra/<stream>/<channel>            (time, energy_loss), sharded, one inner chunk per ≤ 0.1 s
     …/time, t_end, dose, …                (time), coordinates of the stream's frames
     holder/, <table>/                     columns over time
+    channels/<record>/                    columns over time: readings of a channel
     estimates/<estimator>/                columns over time
     particles/<estimator>/                columns over row
     gaps/                                 columns over row: frames that are missing, and why
@@ -64,7 +65,9 @@ SPECTRA = "spectra"
 ESTIMATES = "estimates"
 PARTICLES = "particles"
 GAPS = "gaps"
-RESERVED = frozenset({IMAGES, SPECTRA, ESTIMATES, PARTICLES, GAPS})
+CHANNELS = "channels"
+"""Above the tables of channels, which are declared as ``channels/NAME``."""
+RESERVED = frozenset({IMAGES, SPECTRA, ESTIMATES, PARTICLES, GAPS, CHANNELS})
 
 COLUMN_CHUNK_ROWS = 4096
 """Rows per chunk of coordinates and tables: 32 kB, made whole and filled row by row."""

@@ -18,6 +18,7 @@ from acquire.measure.dose import DOSE_COLUMNS, DOSE_TABLE, Area, DoseMap
 from acquire.store.documents import read_header, read_report
 from acquire.store.journal import JournalEntry, read_journal
 from acquire.store.layout import (
+    CHANNELS,
     ESTIMATES,
     FORMAT_KEY,
     FORMAT_VERSION,
@@ -45,6 +46,8 @@ class Moment:
     """By stream: the newest frame whose exposure had ended, without the time dimension."""
     holder: xr.Dataset | None
     """The newest reading."""
+    channels: Mapping[str, xr.Dataset]
+    """By record: the newest reading of its channel."""
     estimates: Mapping[str, xr.Dataset]
     """By estimator: its newest estimate."""
     state: str
@@ -138,6 +141,11 @@ class Run:
         """Names of tables such as ``holder``."""
         return tuple(p for p in self._groups if "/" not in p and p not in RESERVED)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the records of channels."""
+        return self._names(CHANNELS)
+
     # ------------------------------------------------------------------------ what it holds
 
     def images(self, stream: str) -> xr.Dataset:
@@ -156,6 +164,14 @@ class Run:
     def table(self, name: str) -> xr.Dataset:
         """A table over time."""
         return self._dataset(name, self.tables)
+
+    def channel(self, name: str) -> xr.Dataset:
+        """Readings of a channel over time: its values, ``time_bound`` (s) and ``fault``, in words.
+
+        A reading was made within ``time`` ± ``time_bound``. Where ``fault`` says why there is none,
+        the values are NaN; see :func:`~acquire.store.cf.words_of`.
+        """
+        return self._dataset(f"{CHANNELS}/{name}", self.channels)
 
     def estimates(self, name: str) -> xr.Dataset:
         """What an estimator said over time: quantities, their ``_sigma``, ``flags``."""
@@ -223,6 +239,7 @@ class Run:
             for name, kind in self.streams.items()
         }
         newest = {name: _newest(data, "t_end", time_s) for name, data in frames.items()}
+        channels = {name: _newest(self.channel(name), "time", time_s) for name in self.channels}
         estimates = {
             name: _newest(self.estimates(name), "time", time_s) for name in self.estimators
         }
@@ -231,6 +248,7 @@ class Run:
             time_s,
             {name: data for name, data in newest.items() if data is not None},
             _newest(self.holder, "time", time_s) if HOLDER in self.tables else None,
+            {name: data for name, data in channels.items() if data is not None},
             {name: data for name, data in estimates.items() if data is not None},
             state,
             step,

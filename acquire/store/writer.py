@@ -25,6 +25,7 @@ from acquire.store.files import (
 from acquire.store.groups import GrowingGroup
 from acquire.store.journal import Journal
 from acquire.store.layout import (
+    CHANNELS,
     CHECKSUMS_NAME,
     FORMAT_KEY,
     FORMAT_VERSION,
@@ -297,9 +298,10 @@ class RunWriter:
                 self._estimates[name] = stream
 
     def declare_rows(self, table: str, units: Mapping[str, str]) -> None:
-        """Make the group of a table; raises StoreError."""
+        """Make the group of a table, or of a channel's readings; raises StoreError."""
         self._check()
-        if check_name(table, "a table") in RESERVED:
+        own = table.removeprefix(f"{CHANNELS}/")
+        if check_name(own, "a table") in RESERVED and own == table:
             raise StoreError(f"{table!r} cannot be the name of a table: it has another meaning.")
         with self._declaring:
             if table not in self._tables:

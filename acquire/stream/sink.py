@@ -152,7 +152,10 @@ class Sink(Protocol):
         """Say what estimator ``name`` gives, and the units of its table's columns."""
 
     def declare_rows(self, table: str, units: Mapping[str, str]) -> None:
-        """Say what columns a table stream has, with units (``"text"`` for words)."""
+        """Say what columns a table stream has, with units (``"text"`` for words).
+
+        Readings of a channel are the table ``channels/NAME``.
+        """
 
     def append_frame(self, frame: Frame, context: FrameContext) -> None:
         """Take a frame for good: it will be on disk, or the run ends."""

@@ -97,7 +97,7 @@ def check_loss(rig: Rig, exposing: Exposing, step: Step) -> None:
     if step in (Step.EXPOSING, Step.BETWEEN):
         task = threading.Thread(
             target=lambda: rig.call(
-                lambda: got.extend(_endless(exposing, stop)), "frames()", exposure_s=20.0
+                lambda: _take_all(exposing, stop, got), "frames()", exposure_s=20.0
             ),
             name="conformance-frames",
             daemon=True,
@@ -226,8 +226,9 @@ def _some(rig: Rig, exposing: Exposing, number: int) -> list[Frame]:
         exposing.device.disarm()
 
 
-def _endless(exposing: Exposing, stop: Signal) -> list[Frame]:
-    return list(exposing.device.frames(stop))
+def _take_all(exposing: Exposing, stop: Signal, into: list[Frame]) -> None:
+    for frame in exposing.device.frames(stop):
+        into.append(frame)  # noqa: PERF402  what has come counts, however it ends
 
 
 def _all(exposing: Exposing, stop: Signal) -> list[Frame]:

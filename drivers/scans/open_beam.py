@@ -20,6 +20,7 @@ import contextlib
 import logging
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from acquire.clock import Signal
@@ -48,6 +49,8 @@ KNOWN_WALL_S = 2.0
 """How long a command waits for the beam to be made safe, before it says that this is not known."""
 IN_FRAME_WALL_S = 1.0
 """How long a blank in a frame waits for its pixels."""
+BLANK_TRIES = 3
+LOOK_WALL_S = 0.05
 _DEVICE = "the Open Beam Interface"
 
 
@@ -111,7 +114,10 @@ class OpenBeamScan:
         self._dark_between = False
         """Whether the beam is blanked only because no frame is taken now."""
         self._controlled_on = 0
-        """The connection on which control was taken; 0 when it was not, or given back."""
+        """The connection on which control was taken."""
+        self._released = True
+        """Whether the microscope has the beam."""
+        self._parked_nm: tuple[float, float] | None = None
         self._safe_calls = 0
         self._device = OpenBeamDevice(address, context.clock, lambda: self._blank_wanted)
         self._shift_nm = (0.0, 0.0)
@@ -205,47 +211,60 @@ class OpenBeamScan:
         self._demand_known()
         with self._lock:
             self._control()
-            after = b""
-            if self._dark_between and not self._blank_wanted:
-                after = obi.blank(False)
-            self._device.park(x, y, after)
+            lighten = self._dark_between and not self._blank_wanted
+            self._device.park(x, y, obi.blank(False) if lighten else b"")
             self._parked_nm = (x_nm, y_nm)
-            if after:
-                self._dark_between = False
+            self._dark_between = self._dark_between and not lighten
 
     def shift(self, dx_nm: float, dy_nm: float) -> None:
-        """Move the next fields by the DAC, and the parked probe, if any; raises LimitError."""
+        """Move the next fields, and the resting probe if it is parked, by the DAC; raises LimitError."""
         wanted = (self._shift_nm[0] + dx_nm, self._shift_nm[1] + dy_nm)
         for value in wanted:
             within(self._limits[3], value, _DEVICE, "shift of the field")
-        self._shift_nm = wanted
+        with self._lock:
+            before, self._shift_nm = self._shift_nm, wanted
+            if self._parked_nm is not None:
+                try:
+                    self.park(*self._parked_nm)
+                except LimitError:
+                    self._shift_nm = before
+                    raise
 
     def blank(self, blanked: bool) -> None:
         """Blank or un-blank the beam, in a frame with its next pixels."""
         calls = self._safe_calls
         self._demand_known()
         self._blank_wanted = blanked
-        if self._device.wait_for_blank(blanked, IN_FRAME_WALL_S):
-            return
-        with self._lock:
-            if not blanked and calls != self._safe_calls:
-                self._blank_wanted = True
-                raise InstrumentError("the beam was made safe meanwhile; it stays blanked.")
-            self._control()
-            self._device.do(obi.blank(blanked), "blank" if blanked else "un-blank")
-            self._dark_between = False
+        for _ in range(BLANK_TRIES):
+            if self._device.wait_for_blank(blanked, IN_FRAME_WALL_S):
+                return
+            with self._lock:
+                if not blanked and calls != self._safe_calls:
+                    self._blank_wanted = True
+                    raise InstrumentError("the beam was made safe meanwhile; it stays blanked.")
+                if self._device.in_frame:
+                    continue
+                self._control()
+                self._device.do(obi.blank(blanked), "blank" if blanked else "un-blank")
+                self._dark_between = False
+                return
+        raise LinkError("the beam did not change in a frame; whether it is blanked is not known.")
 
     def blanked(self) -> bool:
         """Whether the beam is blanked, other than between the frames of an acquisition.
 
+        On a new connection, on which the board's state is not known, it is blanked first.
+
         Raises:
-            LinkError: not known: the link is down or was made anew, or ``make_safe`` is not confirmed.
+            LinkError: not known: the link is down, or ``make_safe`` could not be confirmed yet.
         """
         self._demand_known()
         with self._lock:
-            if self._controlled_on == 0 and self._settings.release_when_safe:
+            if self._released:
+                self._device.do(b"", "a look whether it is there")
                 return False
-            self._demand_control()
+            if not self._device.in_frame:
+                self._control()
             return self._blank_wanted
 
     def make_safe(self, reason: str) -> None:
@@ -260,8 +279,103 @@ class OpenBeamScan:
         """Blank the beam, give it back to the microscope, and let go of the board; idempotent."""
         self._acquisition.disarm()
         self._blanking.close()
-        if self._controlled_on:
-            with contextlib.suppress(HotstageError), self._lock:
-                self._controlled_on = 0
-                self._device.do(obi.blank(True) + obi.external_control(False), "the release")
+        if not self._released:
+            with contextlib.suppress(HotstageError):  # what cannot be reached cannot be given back
+                self._release()
         self._device.close()
+
+    # ---------------------------------------------------------------------------- frames
+
+    def _expose(self, exposure: ScanExposure, index: int, cut: Cut) -> Frame | None:
+        found = self._geometry(exposure)
+        if not self._wait_until_known(cut):
+            return None
+        with self._lock:
+            self._control()
+            self._parked_nm = None
+            self._dark_between = True
+            self._device.announce()
+        try:
+            scanned = self._device.scan(found.raster, cut)
+        except LinkError:
+            self._blanking.start()
+            if cut():
+                return None
+            raise
+        if scanned is None:
+            return None
+        duration_s = found.raster.pixels * found.dwell_s
+        span_s = scanned.end_s - scanned.start_s
+        if span_s < duration_s * (1 - 1e-6):
+            raise InstrumentError(
+                f"a frame came in {span_s:.4g} s that lasts {duration_s:.4g} s: the board's clock is not "
+                "what its documentation says."
+            )
+        scalars = {TIMING: span_s - duration_s, DWELL: found.dwell_s}
+        data = {self._settings.detector: scanned.counts}
+        return Frame(self._role, index, data, scanned.start_s, scanned.end_s, FrameMeta(scalars))
+
+    def _geometry(self, request: ScanExposure) -> Geometry:
+        """How an exposure is taken; raises LimitError."""
+        settings = self._settings
+        if len(request.detectors) > 1:
+            raise LimitError(
+                f"detectors {list(request.detectors)} refused: the board has one ADC, and on it "
+                f"{settings.detector} (option detector). Ask for that alone, or use a scan that takes "
+                "several at once."
+            )
+        microscope.check_detectors(request.detectors, (settings.detector,))
+        field, dwell, size, _ = self._limits
+        for pixels in request.shape:
+            within(size, pixels, _DEVICE)
+        within(field, request.field_of_view_nm, _DEVICE)
+        within(dwell, request.dwell_time_s, _DEVICE)
+        if not math.isfinite(request.frame_period_s) or request.frame_period_s < 0:
+            raise LimitError(
+                f"frame period {request.frame_period_s} s refused: it must be finite, at least 0."
+            )
+        return open_beam_settings.geometry(settings, request, self._shift_nm)
+
+    # ------------------------------------------------------------------------------ beam
+
+    def _control(self) -> None:
+        """Take the beam, blanked, unless this was done on the present connection."""
+        self._device.do(b"", "a look whether it is there")
+        if self._controlled_on != self._device.connections or self._released:
+            self._device.do(
+                obi.blank(True) + obi.ELECTRONS + obi.external_control(True), "taking control"
+            )
+            self._controlled_on = self._device.connections
+            self._released, self._dark_between, self._parked_nm = False, True, None
+
+    def _release(self) -> None:
+        """Blank, then give the beam back: the other way round it would be on before."""
+        with self._lock:
+            self._device.do(obi.blank(True) + obi.external_control(False), "the release")
+            self._released = True
+
+    def _blank_surely(self) -> None:
+        with self._lock:
+            self._control()
+            self._device.do(obi.blank(True), "blank")
+            if self._settings.release_when_safe:
+                self._release()
+
+    def _wait_until_known(self, cut: Cut) -> bool:
+        """Wait for what runs in the background; False when it is cut."""
+        deadline = time.monotonic() + KNOWN_WALL_S
+        while self._blanking.pending:
+            if cut():
+                return False
+            if time.monotonic() > deadline:
+                self._demand_known()
+            time.sleep(LOOK_WALL_S)
+        return True
+
+    def _demand_known(self) -> None:
+        """Wait for what runs in the background; raises LinkError if its end is not known."""
+        if not self._blanking.wait(KNOWN_WALL_S):
+            raise LinkError(
+                "the beam is being blanked, and it is not known yet whether it is: the Open Beam "
+                "Interface does not answer. Blank it by hand."
+            )

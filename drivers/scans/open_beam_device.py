@@ -131,6 +131,15 @@ class OpenBeamDevice:
 
         self._link.talk(exchange, within_s=COMMAND_S, doing="the position of the probe")
 
+    @property
+    def in_frame(self) -> bool:
+        """Whether a frame is being scanned, or will be at once."""
+        return self._blanked_in_frame is not None
+
+    def announce(self) -> None:
+        """Say that a frame comes now, which begins with the beam blanked; :meth:`scan` must follow."""
+        self._tell(True)
+
     def wait_for_blank(self, blanked: bool, within_s: float) -> bool:
         """Wait until a frame under way is exposed with the beam so; False if there is none, or in vain."""
         with self._state:

@@ -96,9 +96,7 @@ def limits_of(settings: Settings) -> tuple[Limit, Limit, Limit, Limit]:
     )
 
 
-def geometry(
-    settings: Settings, exposure: ScanExposure, shift_nm: tuple[float, float]
-) -> Geometry:
+def geometry(settings: Settings, exposure: ScanExposure, shift_nm: tuple[float, float]) -> Geometry:
     """Codes and cycles of an exposure whose quantities are within their limits; raises LimitError."""
     cycles = round(exposure.dwell_time_s / CYCLE_S)
     if abs(cycles * CYCLE_S / exposure.dwell_time_s - 1) > TOLERANCE:
@@ -117,9 +115,7 @@ def geometry(
     ranges = []
     centers = []
     rows, columns = exposure.shape
-    for count, center, shift in zip(
-        (columns, rows), exposure.center_nm, shift_nm, strict=True
-    ):
+    for count, center, shift in zip((columns, rows), exposure.center_nm, shift_nm, strict=True):
         reach = (count - 1) / 2 * step / FRACTIONS
         start = round(CODES / 2 + (center + shift) / settings.code_nm - reach)
         if not (start >= 0 and start + 2 * reach < CODES):

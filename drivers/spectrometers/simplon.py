@@ -66,7 +66,7 @@ def open_simplon(
     rows: Sequence[int] | None = None,
     gap: str = "10 µs",
     series_length: int = 1000,
-    filter: str | None = None,  # noqa: A002  what a station file calls it
+    filter: str | None = None,
     dispersions: Sequence[str] | None = None,
     zero_loss_channel: float = 0.0,
     energy_offsets: Sequence[str] = ("-100 eV", "3000 eV"),
@@ -268,6 +268,12 @@ class Simplon:
             _within(self._limits[4], exposure.low_loss_dwell_time_s)
         self._acquisition.arm(frames)
         self._exposure, self._frames = exposure, frames
+        try:
+            if not setting.dual:
+                self._count_s = self._device.configure(exposure.dwell_time_s, self._series_images())
+        except BaseException:
+            self._acquisition.disarm()
+            raise
         return self._spec(setting, exposure)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
@@ -295,6 +301,12 @@ class Simplon:
         self._device.close()
 
     # --------------------------------------------------------------------------- spectra
+
+    def _series_images(self, taken: int = 0) -> int:
+        """How many images the next series has, when some were taken already."""
+        if self._frames is None:
+            return self._series_length
+        return min(self._series_length, self._frames - taken)
 
     def _demand_tuned(self) -> SpectrometerSetting:
         if self._tuned is None:
@@ -374,25 +386,22 @@ class _Source:
 
     def __init__(self, driver: Simplon) -> None:
         self._driver = driver
-        self._left = driver._frames
-        self._dual = driver._tuned is not None and driver._tuned.dual
+        self._taken = 0
         self._series: Series | None = None
-        self._configured: tuple[float, int] | None = None
-        self._count_s = 0.0
+        self._images = driver._series_images()
+        """That the detector is configured for."""
 
     def expose(self, index: int, cut: Cut) -> Frame | None:
         """One frame; None when it is cut."""
-        if self._dual:
-            return self._driver._dual(index, cut)
+        driver = self._driver
+        if driver._demand_tuned().dual:
+            return driver._dual(index, cut)
         if self._series is None or not self._series.left:
             self._begin()
-        assert self._series is not None
-        shot = self._series.next(cut)
-        if shot is None:
+        if self._series is None or (shot := self._series.next(cut)) is None:
             return None
-        if self._left is not None:
-            self._left -= 1
-        return self._driver._frame(index, {CORE: shot})
+        self._taken += 1
+        return driver._frame(index, {CORE: shot})
 
     def close(self) -> None:
         """End a series that runs."""
@@ -403,13 +412,11 @@ class _Source:
     def _begin(self) -> None:
         self.close()
         driver = self._driver
-        longest = driver._series_length
-        images = longest if self._left is None else min(longest, self._left)
-        wanted = (driver._exposure.dwell_time_s, images)
-        if self._configured != wanted:
-            self._count_s = driver._device.configure(*wanted)
-            self._configured = wanted
-        self._series = driver._device.series(driver._detector, self._count_s, images)
+        images = driver._series_images(self._taken)
+        if images != self._images:
+            driver._device.configure(driver._exposure.dwell_time_s, images)
+            self._images = images
+        self._series = driver._device.series(driver._detector, driver._count_s, images)
 
 
 def _ending(inner: Iterator[Frame], source: _Source) -> Iterator[Frame]:

@@ -122,7 +122,7 @@ class SimplonDevice:
         )
 
     def state(self) -> str:
-        """What it is doing: ``idle``, ``ready``, ``acquire``, …"""
+        """What it is doing, such as ``idle``, ``ready`` or ``acquire``."""
         return str(self._rest.get("detector", "status", "state").value)
 
     def settle(self) -> None:
@@ -266,10 +266,12 @@ class SimplonDevice:
                 )
             recv_monitor_message(monitor)
         except BaseException:
-            receiver.disable_monitor()
             receiver.close(0)
             raise
-        receiver.disable_monitor()
+        finally:
+            if not receiver.closed:
+                receiver.disable_monitor()
+            monitor.close(0)
         return receiver
 
 
@@ -292,7 +294,7 @@ class Series:
         self._count_s = count_s
         self._images = images
         self._next = 0
-        self._refused = ""
+        self._refused: HotstageError | None = None
         self._zero_s: float | None = None
         self._late_s = float("inf")
         clock = device.clock
@@ -319,8 +321,8 @@ class Series:
                     raise InstrumentError(f"{self._device.rest.what}: {error}") from error
                 if image is not None:
                     return self._stamped(image)
-            elif self._refused:
-                raise LinkError(self._refused)
+            elif self._refused is not None:
+                raise self._refused
             elif self._device.clock.now_s() > self._due_s():
                 raise LinkError(
                     f"image {self._next} of series {self._number} of {self._device.rest.what} did not "
@@ -386,4 +388,4 @@ class Series:
                 "detector", "trigger", 1.5 * total_s / finite_rate(clock) + GRACE_S
             )
         except HotstageError as error:
-            self._refused = str(error)
+            self._refused = error

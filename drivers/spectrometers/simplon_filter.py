@@ -184,8 +184,8 @@ class GatanFilter:
         for index, known in enumerate(self._dispersions_ev):
             if math.isclose(known, dispersion_ev, rel_tol=1e-6):
                 return index
-        known = ", ".join(show(known, "eV") for known in self._dispersions_ev)
+        shown = ", ".join(show(known, "eV") for known in self._dispersions_ev)
         raise LimitError(
-            f"dispersion {show(dispersion_ev, 'eV')} refused: the filter has {known}. "
+            f"dispersion {show(dispersion_ev, 'eV')} refused: the filter has {shown}. "
             "Choose one of them (option dispersions)."
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cbor2
-import dectris.compression
+import dectris.compression  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 

@@ -23,7 +23,7 @@ from typing import Any
 from acquire.errors import InstrumentError, LinkError
 from drivers.links import cause, parse_address
 
-COMMAND_S = 5.0
+COMMAND_S = 3.0
 """Wall seconds for a request that exposes nothing."""
 LARGEST_REPLY = 1 << 20
 _PIECE = 64 << 10

@@ -123,6 +123,7 @@ def serve(
         tuple(options.quantity("dispersions", text, "eV", 0.01, 1.0) for text in dispersions),
         spectrometer.zero_loss_ev,
     )
+    world.energy_filter = energy_filter  # for other cameras behind it
     camera = GifCamera(
         world,
         spectrometer,

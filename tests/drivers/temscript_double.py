@@ -49,7 +49,9 @@ class Column(NullMicroscope):  # type: ignore[misc]
         info = {"type": "STEM_DETECTOR", "binnings": [1, 2, 4, 8]}
         return {name: dict(info) for name in self.detectors}
 
-    def set_stem_acquisition_param(self, values: dict[str, Any], ignore_errors: bool = False) -> None:
+    def set_stem_acquisition_param(
+        self, values: dict[str, Any], ignore_errors: bool = False
+    ) -> None:
         self.told.append(("param", values))
         self._stem_acq_param = {**values, "dwell_time(s)": self.dwell(values["dwell_time(s)"])}
 

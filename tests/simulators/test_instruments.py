@@ -73,7 +73,7 @@ def test_the_default_station_opens_and_is_a_simulation() -> None:
     clock = VirtualClock()
     with clock.enrolled("test"), Station.load("simulated").open(clock) as station:
         assert isinstance(station.simulation, Simulation)
-        assert set(station.instruments) == {"holder", "scan", "spectrometer"}
+        assert set(station.instruments) == {"holder", "scan", "spectrometer", "resistance"}
         assert station.station.file.simulation is not None
         assert station.station.make_clock().rate == 10
 

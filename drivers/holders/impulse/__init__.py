@@ -49,7 +49,8 @@ from drivers.holders.impulse.control import (
     STATUS_IN_CONTROL,
     ControlSocket,
 )
-from drivers.holders.impulse.holder import ImpulseHolder, Settings
+from drivers.holders.impulse.holder import ImpulseHolder
+from drivers.holders.impulse.situation import Settings
 from drivers.holders.impulse.stream import Stream, Units
 from drivers.links import parse_address
 
@@ -180,8 +181,8 @@ def _connect(
                 data,
                 context.clock,
                 units,
-                on_state=holder.on_state,
-                on_restart=holder.on_restart,
+                on_state=holder.situation.on_state,
+                on_restart=holder.situation.on_restart,
             )
         )
     except BaseException:

@@ -101,7 +101,7 @@ class EurothermDouble:
 
     def listen(self, *, tcp: bool = False) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(0.05)
+        listener.settimeout(0.01)
         self._stack.callback(listener.close)
         self._start(lambda: self._accept(listener, self._tcp if tcp else self._rtu))
         host, port = listener.getsockname()
@@ -147,7 +147,7 @@ class EurothermDouble:
                     self._client = client
                     self.connections += 1
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    client.settimeout(0.05)
+                    client.settimeout(0.01)
                     with suppress(OSError):
                         self._serve(lambda c=client: _received(c), client.sendall, framing)  # type: ignore[misc]
 
@@ -206,7 +206,8 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture
-def double() -> Iterator[EurothermDouble]:
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[EurothermDouble]:
+    monkeypatch.setattr("drivers.modbus.REPLY_S", 0.3)  # a double is never slow
     made = EurothermDouble(WallClock(20.0))
     yield made
     made.close()

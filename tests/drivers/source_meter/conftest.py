@@ -174,7 +174,7 @@ class SourceMeterDouble:
 
     def listen(self) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(0.05)
+        listener.settimeout(0.01)
         self._stack.callback(listener.close)
         self._start(lambda: self._accept(listener))
         host, port = listener.getsockname()
@@ -226,7 +226,7 @@ class SourceMeterDouble:
                     self._client = client
                     self.connections += 1
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    client.settimeout(0.05)
+                    client.settimeout(0.01)
                     with suppress(OSError):
                         self._serve(lambda c=client: _received(c), client.sendall)  # type: ignore[misc]
 
@@ -265,7 +265,7 @@ def until() -> Callable[..., None]:
 
 @pytest.fixture
 def clock() -> WallClock:
-    return WallClock(5.0)
+    return WallClock(10.0)
 
 
 @pytest.fixture
