@@ -113,12 +113,18 @@ class GuardedHolder:
         self._holder.hold()
 
     def read(self) -> HolderReading:
-        """A reading of the holder, judged as it passes; state TRIPPED while a fault is latched."""
+        """A reading of the holder, judged as it passes.
+
+        While a fault is latched its state is TRIPPED once the output is off, MAKING_SAFE until then.
+        """
         reading = self._holder.read()
         self._judge(reading)
-        if self._fault:
-            return replace(reading, state=HolderState.TRIPPED, fault=self._fault)
-        return reading
+        if not self._fault:
+            return reading
+        # a device that cannot be told to switch off must not be said to be off
+        state = HolderState.MAKING_SAFE if reading.state in _HEATING else HolderState.TRIPPED
+        why = f"{self._fault} {reading.fault}" if reading.fault else self._fault
+        return replace(reading, state=state, fault=why)
 
     def arm_safe_state(self, safe_state: SafeState) -> None:
         """Say how ``make_safe`` shall proceed; a cooling rate beyond the limits is refused."""
@@ -135,6 +141,10 @@ class GuardedHolder:
         """Unlatch a trip; raises FaultError while its cause persists."""
         self._holder.clear_fault()
         reading = self._holder.read()
+        if reading.state is HolderState.MAKING_SAFE:
+            raise FaultError(
+                f"the fault cannot be cleared yet: the heater is not known to be off. {self._fault}"
+            )
         # the output is off, so that of all causes only the temperature still shows
         if self._too_hot(reading):
             raise FaultError(

@@ -30,6 +30,7 @@ class Safekeeper:
         self._what = what
         self._lock = threading.Lock()
         self._wanted = False
+        self._demands = 0
         self._cause = ""
         self._wake = clock.signal()
         self._settled = threading.Event()
@@ -41,6 +42,7 @@ class Safekeeper:
         """Switch off, from now on until it is confirmed; returns at once."""
         with self._lock:
             self._wanted = True
+            self._demands += 1
             self._settled.clear()
         self._wake.set()
 
@@ -68,6 +70,7 @@ class Safekeeper:
             if not self._wanted:
                 self._wake.wait()
                 continue
+            demands = self._demands
             try:
                 self._off()
             except HotstageError as error:
@@ -78,8 +81,11 @@ class Safekeeper:
             else:
                 pause = FIRST_PAUSE_WALL_S
                 with self._lock:
-                    self._wanted, self._cause = False, ""
-                self._settled.set()
+                    self._cause = ""
+                    # one that came meanwhile may be about what was switched on after this
+                    if demands == self._demands:
+                        self._wanted = False
+                        self._settled.set()
                 continue
             self._wake.wait(pause * finite_rate(self._clock))
             pause = min(LONGEST_PAUSE_WALL_S, 2 * pause)

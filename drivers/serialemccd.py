@@ -172,10 +172,17 @@ class Emccd:
         )
         return reply.doubles[0]
 
-    def value(self, expression: str, *, doing: str, within_s: float = COMMAND_S) -> float:
+    def value(
+        self,
+        expression: str,
+        *,
+        doing: str,
+        within_s: float = COMMAND_S,
+        cut: Callable[[], bool] | None = None,
+    ) -> float:
         """The number that a script function returns."""
         return self.script(
-            f"number value = {expression}\nExit(value)\n", doing=doing, within_s=within_s
+            f"number value = {expression}\nExit(value)\n", doing=doing, within_s=within_s, cut=cut
         )
 
     def has(self, name: str) -> bool:

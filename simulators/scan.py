@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -132,6 +132,22 @@ class SimulatedScan:
             )
 
         return self._acquisition.frames(stop, duration, period, expose)
+
+    def draw(
+        self, exposure: ScanExposure, index: int, start_s: float, keep_going: KeepGoing
+    ) -> Mapping[str, NDArray[Any]] | None:
+        """Images of an exposure that begins at ``start_s``, for a far end that paces it itself.
+
+        It is remembered as frame ``index``. None if ``keep_going`` says no before it is there.
+
+        Raises:
+            LimitError: it cannot be taken.
+        """
+        self.check(exposure)
+        self._world.field_of_view = exposure
+        end_s = start_s + _duration_s(exposure)
+        frame = self._image(exposure, index, start_s, end_s, keep_going)
+        return None if frame is None else frame.data
 
     def disarm(self) -> None:
         """End the acquisition; idempotent."""

@@ -55,6 +55,10 @@ class Band:
     channels: int
 
 
+BACKGROUND_FROM_EV = 40.0
+"""Where the background of the core losses begins; what is below belongs to the low loss."""
+
+
 class CoreLoss:
     """Mean core-loss spectra of one energy band, made ready once and combined for every point."""
 
@@ -63,7 +67,12 @@ class CoreLoss:
         self._axis = _FineAxis(band, below_ev=_LOSS_REACH_EV)
         energy = self._axis.energy
         parts = {
-            "background": 8e-6 * (np.maximum(energy, 5.0) / 456.0) ** -3.0,
+            # no power law holds down to the plasmons: scattered once more, it would outshine the beam
+            "background": np.where(
+                energy > BACKGROUND_FROM_EV,
+                8e-6 * (np.maximum(energy, BACKGROUND_FROM_EV) / 456.0) ** -3.0,
+                0.0,
+            ),
             "ti4": edges.titanium(energy, reduced=False),
             "ti3": edges.titanium(energy, reduced=True),
             "o_bulk": edges.oxygen(energy, boundary=False),

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from acquire.bench.transport_source import open_bench
+from acquire.errors import HotstageError
 from acquire.remote.listening import listen_on
 from acquire.remote.server import InstrumentServer
 from acquire.remote.tls import ALLOWED, AllowList, Identity, ServerTls
@@ -65,6 +70,46 @@ def read(sock: socket.socket, size: int) -> bytes:
             raise ConnectionResetError("the other side is gone")
         found += piece
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The other process, and how to reach it."""
+
+    pid: int
+    address: str
+    """Of its instrument server."""
+    plain: int
+    """Port of its plain socket."""
+    context: ssl.SSLContext | None
+    """For the plain socket, if that speaks TLS."""
+
+
+@contextmanager
+def served(keys: Path | None = None, identity: Identity | None = None) -> Iterator[Served]:
+    """Run the other process; with TLS if there is a folder of keys, and an identity for it."""
+    arguments = [] if keys is None else [str(keys)]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        try:
+            line = process.stdout.readline() if process.stdout else b""
+            if not line:
+                raise HotstageError("the server of the bench did not start.")
+            said = json.loads(line)
+            context = identity.client_context() if identity else None
+            yield Served(process.pid, said["address"], said["plain"], context)
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            try:
+                process.wait(10.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def main(keys: Path | None) -> None:

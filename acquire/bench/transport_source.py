@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -215,6 +215,3 @@ def open_bench() -> OpenStation:
 def exposure(side: int, period_s: float = 0.0) -> ScanExposure:
     """Images of ``side``² pixels, back to back or one every ``period_s``."""
     return ScanExposure(("full",), (side, side), 100.0, 1e-6, period_s)
-
-
-Measured = Mapping[str, float]

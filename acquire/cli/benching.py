@@ -86,6 +86,36 @@ def particles(
 
 
 @bench.command()
+def transport(
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--parts",
+            help="Some of frames, torn, lease, malformed and intruders, with commas.",
+            show_default=False,
+        ),
+    ] = None,
+    soak: Annotated[
+        float,
+        typer.Option(
+            "--soak", help="Seconds of four large streams under one lease; the goal is 600."
+        ),
+    ] = 0.0,
+    json: JsonOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each, to see that it works.")
+    ] = False,
+) -> int:
+    """Measure frames and calls between processes beside plain sockets, and what a server endures."""
+    from acquire.bench.transport import main
+
+    return main(parts, soak, json, check=check, quick=quick)
+
+
+@bench.command()
 def faults(
     kills: Annotated[int, typer.Option("--kills", help="How often something is killed.")] = 200,
     only: Annotated[
@@ -130,3 +160,18 @@ def specimen(
         raise ConfigError(f"--seeds {seeds}: at least one specimen must be simulated.")
     report = plugins.find(plugins.BENCHES, "specimen")
     return int(report(seeds=range(1, seeds + 1), check=check, json=json))
+
+
+@bench.command()
+def wires(
+    only: Annotated[
+        str | None, typer.Option("--only", help="Drivers, with commas.", show_default=False)
+    ] = None,
+    json: JsonOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a driver fails.")
+    ] = False,
+) -> int:
+    """Try every driver on its far end while the connection is cut, silent, late or wrong."""
+    report = plugins.find(plugins.BENCHES, "wires")
+    return int(report(only, json, check))

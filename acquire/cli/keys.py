@@ -84,7 +84,13 @@ def revoke(
     """Let a certificate open nothing any more, at once where the server reads this list."""
     from acquire.remote.keys import revoke as end
 
-    end(folder or _default(), name)
+    ended = end(folder or _default(), name)
+    if ended.role == Role.SERVER.value:
+        say(
+            f"{name} cannot be used as a client. Programs that connect to it read no list: they "
+            f"trust its certificate until {ended.until}. If its key was stolen, make a new authority."
+        )
+        return 0
     say(f"{name} is refused from now on, wherever {(folder or _default()) / ALLOWED} is the list.")
     return 0
 

@@ -18,13 +18,14 @@ from acquire.engine.host import EngineHost
 from acquire.errors import ConfigError
 from acquire.farends import FarEnds
 from acquire.recipe import Recipe
-from acquire.remote import connect, serve, simulate, supervise
+from acquire.remote import connect, log_to_file, serve, simulate, supervise
 from acquire.station import Station
 
 
 def serve_station(name: str, listen: str | None) -> int:
     """Serve a station's instruments until a signal."""
     station = Station.load(name)
+    log_to_file("serve" if station.in_process else "supervise", station.name)
     if station.in_process:
         serve(station, listen=listen)
     else:

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
 from acquire.engine.estimating import Judged
@@ -175,7 +177,7 @@ class ChannelTask:
     ) -> None:
         run, t_s = self._run, (began_s + ended_s) / 2
         bound_s = (ended_s - began_s) / 2
-        row = {**values, "time_bound": bound_s, "fault": fault}
+        row: dict[str, float | str] = {**values, "time_bound": bound_s, "fault": fault}
         run.sink.append_row(Row(self._table, t_s, row))
         self._note(began_s, fault)
         # nothing is known of a reading that failed: it ends a succession, as an unfinite one does
@@ -207,13 +209,13 @@ class ChannelTask:
             run.note("channel", f"{self._what} is read again after {away}")
 
 
-def _numbers(values: Mapping[str, float]) -> dict[str, float]:
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
     """The values as floats; raises InstrumentError for what is not a number, or has no good name."""
     found = {}
     for name, value in values.items():
         if name in OWN_COLUMNS or not _NAME.fullmatch(name):
             raise InstrumentError(f"it gave a value called {name!r}, which cannot be recorded.")
-        if isinstance(value, str):
+        if not isinstance(value, float | int | np.number):
             raise InstrumentError(f"it gave {value!r} as {name}, which is not a number.")
         found[name] = float(value)
     return found

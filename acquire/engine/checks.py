@@ -80,7 +80,7 @@ def _dose_known(recipe: Recipe, station: OpenStation) -> None:
         )
 
 
-def _named(key: str, check: Callable[[], None]) -> None:
+def _named(key: str, check: Callable[[], object]) -> None:
     try:
         check()
     except HotstageError as error:

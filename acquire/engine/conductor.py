@@ -11,6 +11,7 @@ from dataclasses import asdict
 from acquire.engine.actions import Actions
 from acquire.engine.channels import ChannelTask
 from acquire.engine.checks import check_step, problems, quantities
+from acquire.engine.clocks import ClockLog
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
 from acquire.engine.dosing import DoseBooks
@@ -111,6 +112,7 @@ class Conductor:
         run.note(
             "armed", "safe state of the holder", {"instrument": "holder", "state": asdict(safe)}
         )
+        self._clocks = ClockLog(run)
         self.monitor = monitor = HolderMonitor(run, recipe.holder_period_s, self._beat)
         if monitor.latest.state is HolderState.TRIPPED:
             raise FaultError(
@@ -128,15 +130,18 @@ class Conductor:
         )
         exposures = Exposures(run, monitor, self._disk, self._scans, self)
         self.actions = Actions(run, monitor, exposures, self)
-        for name, channel in recipe.channels.items():
-            self._channels.append(ChannelTask(run, name, channel, self._on_estimate))
+        for name, record in recipe.channels.items():
+            self._channels.append(ChannelTask(run, name, record, self._on_estimate))
 
     def _beat(self) -> None:
         """Look after what may go wrong slowly, whenever the holder was read."""
         self._disk.look()
         self._dose.look()
-        for task in (*self._estimators, *self._channels):
+        self._clocks.look()
+        for task in self._estimators:
             task.check()
+        for channel in self._channels:
+            channel.check()
 
     def _on_estimate(self, judged: Judged) -> None:
         self.run.estimates[judged.estimate.estimator] = judged.estimate
@@ -305,6 +310,8 @@ class Conductor:
         if self._safekeeper is not None:
             self._safekeeper.release()
         reason = self._reason()
+        if self.monitor is not None:
+            self.monitor.finishing = True
         if in_control:  # else the instruments are somebody else's, and busy
             # safety before data: the heater first, then the beam, then everything that records
             self._safely(lambda: run.station.holder.make_safe(reason))
@@ -319,8 +326,10 @@ class Conductor:
         if self.monitor is not None:
             monitor = self.monitor
             self._safely(lambda: await_heater_off(run, monitor))
-        for task in (*self._estimators, *self._channels):
+        for task in self._estimators:
             self._safely(task.close)
+        for channel in self._channels:
+            self._safely(channel.close)
         if self.monitor is not None:
             self._safely(self.monitor.close)
         if in_control:

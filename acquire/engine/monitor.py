@@ -55,6 +55,8 @@ class HolderMonitor:
         self._waiting: list[Signal] = []
         self._closing = run.clock.signal()
         self._failures = 0
+        self.finishing = False
+        """Whether the run has made the holder safe itself: trouble on that way is its end's."""
         self._prepare()
         self._task = run.clock.spawn(self._loop, "holder-monitor")
 
@@ -175,7 +177,8 @@ class HolderMonitor:
 
     def _judge(self) -> None:
         run, reading = self._run, self.latest
-        if reading.state is HolderState.TRIPPED:
+        safing = reading.state is HolderState.MAKING_SAFE and not self.finishing
+        if reading.state is HolderState.TRIPPED or (safing and reading.fault):
             run.fail(FaultError(f"the heater tripped: {reading.fault}"))
         problem = run.station.control.problem()
         if problem:

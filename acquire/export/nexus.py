@@ -67,6 +67,9 @@ def _tables(run: Run, stream: str | None) -> list[tuple[str, xr.Dataset, str]]:
     found: list[tuple[str, xr.Dataset, str]] = []
     if stream is None:
         found += [(name, run.table(name), "measured") for name in run.tables]
+        for name in run.channels:
+            signal = next(iter(run.channel_values(name)), "")
+            found.append((f"channels_{name}", run.channel(name), signal))
     for name in run.estimators:
         estimates = run.estimates(name)
         if stream in (None, estimates.attrs.get("stream")):

@@ -68,6 +68,9 @@ def _tables(run: Run, stream: str | None) -> Iterator[tuple[str, xr.Dataset]]:
         for name in run.tables:
             if run.table(name).sizes["time"]:
                 yield name, run.table(name)
+        for name in run.channels:
+            if run.channel(name).sizes["time"]:
+                yield f"channels_{name}", run.channel(name)
     for name in run.estimators:
         estimates = run.estimates(name)
         if estimates.sizes["time"] and stream in (None, estimates.attrs.get("stream")):

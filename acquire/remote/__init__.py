@@ -5,6 +5,7 @@ from acquire.remote.daemon import HardDaemon, WithBlobs
 from acquire.remote.keeper import LeaseKeeper
 from acquire.remote.launch import attach, connect, emergency_off
 from acquire.remote.lease import Lease
+from acquire.remote.logs import log_folder, log_to_file
 from acquire.remote.serve import serve
 from acquire.remote.server import InstrumentServer
 from acquire.remote.supervisor import simulate, supervise
@@ -24,6 +25,8 @@ __all__ = [
     "attach",
     "connect",
     "emergency_off",
+    "log_folder",
+    "log_to_file",
     "serve",
     "server_tls",
     "simulate",

@@ -7,9 +7,10 @@ import logging
 import sys
 
 from acquire.errors import HotstageError
-from acquire.remote.child import Owner
+from acquire.remote.child import VOICE, Owner
+from acquire.remote.logs import FORMAT, log_to_file
 from acquire.remote.serve import LINGER_S, serve
-from acquire.remote.supervisor import Supervisor, simulate
+from acquire.remote.supervisor import simulate, supervise
 
 
 def main() -> int:
@@ -20,17 +21,17 @@ def main() -> int:
     parser.add_argument("--listen", default=None, metavar="HOST:PORT")
     parser.add_argument("--beats", action="store_true", help="signs of life on standard output")
     options = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.ERROR, format=FORMAT)
+    VOICE.reserve()
     owner = Owner()
     try:
         station = owner.station()
+        log_to_file(options.role, station.name)
         owner.watch()
         if options.role == "simulate":
             simulate(station, owner, options.linger)
         elif options.role == "supervise":
-            Supervisor(station, owner=owner, linger_s=options.linger, listen=options.listen).run()
+            supervise(station, listen=options.listen, owner=owner, linger_s=options.linger)
         else:
             serve(
                 station,

@@ -58,10 +58,13 @@ class Newest:
             self._arrived.notify_all()
 
     def after(self, serial: int, wait_s: float) -> tuple[int, Frame | None]:
-        """Serial number and frame of the newest after ``serial``; None if none came within ``wait_s``."""
+        """Serial number and frame of the newest after ``serial``; None if none came within ``wait_s``.
+
+        A number above all of ours is that of a server that was here before.
+        """
         with self._arrived:
-            self._arrived.wait_for(lambda: self._serial > serial, _bounded(wait_s))
-            if self._serial > serial:
+            self._arrived.wait_for(lambda: self._serial not in (0, serial), _bounded(wait_s))
+            if self._serial not in (0, serial):
                 return self._serial, self._frame
             return self._serial, None
 

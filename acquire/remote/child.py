@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from acquire.errors import ConfigError, HotstageError, LinkError
 from acquire.station import Station
@@ -81,6 +81,34 @@ class Owner:
         return line + b"\n"
 
 
+class Voice:
+    """What this process says to the program that started it, in lines of JSON."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stream: TextIO | None = None
+
+    def reserve(self) -> None:
+        """Keep standard output for what is said here; what anything else prints goes to the log.
+
+        A vendor's library may greet on it, from C, too, and a program that it starts would hold it open.
+        """
+        sys.stdout.flush()
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+
+    def say(self, found: Mapping[str, Any]) -> None:
+        """Say one line; raises OSError if nobody listens any more."""
+        with self._lock:
+            stream = self._stream or sys.stdout
+            stream.write(json.dumps(found) + "\n")
+            stream.flush()
+
+
+VOICE = Voice()
+
+
 def facts(station: Station, addresses: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What a child is told of a station in its first line."""
     simulation = station.file.simulation
@@ -102,6 +130,7 @@ class Child:
         arguments: of its command line.
         what: what it is, for messages.
         heard: called with every line of JSON that it says after the first, from a thread.
+        end_s: wall seconds that it may take to end in order.
     """
 
     def __init__(
@@ -109,7 +138,10 @@ class Child:
         arguments: list[str],
         what: str,
         heard: Callable[[dict[str, Any]], None] = lambda line: None,
+        end_s: float = END_S,
     ) -> None:
+        self._end_s = end_s
+        self._was_ready = False
         self._what = what
         self._heard = heard
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="hotstage-")  # noqa: SIM115
@@ -165,10 +197,11 @@ class Child:
                         f"did not say that it is ready within {within_s:g} s"
                     ) from None
         try:
-            found: dict[str, Any] = json.loads(line)
-            return {**found}
+            found: dict[str, Any] = {**json.loads(line)}
         except (ValueError, TypeError) as error:
             raise self._failed("did not start") from error
+        self._was_ready = True
+        return found
 
     def log(self) -> str:
         """The last lines that it wrote to its standard error."""
@@ -201,14 +234,25 @@ class Child:
                 pipe.close()
         except OSError:
             logger.debug("%s is gone already", self._what)
+        within_s = self._end_s
         for end in (self._process.terminate, self._process.kill):
-            if self.wait(END_S):
+            if self.wait(within_s):
                 break
             logger.warning("%s (process %d) does not end; it is made to", self._what, self.pid)
             end()
+            within_s = END_S
         self._process.wait()
-        self._reader.join(END_S)
-        if self._process.stdout is not None:
+        if self._was_ready and self._process.returncode:
+            logger.error(
+                "%s ended with status %d: %s",
+                self._what,
+                self._process.returncode,
+                self.log()[-1000:] or "it said nothing",
+            )
+        # a program that it started may hold its output open for as long as it likes, and closing
+        # what our thread reads would wait for that
+        self._reader.join(1.0)
+        if self._process.stdout is not None and not self._reader.is_alive():
             self._process.stdout.close()
         self._log.close()
 

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from Pyro5 import protocol
 
 from acquire.errors import LinkError
-from acquire.remote.buffers import Buffers
-from acquire.remote.messages import (
-    MAX_MESSAGE_BYTES,
-    Bytes,
-    MalformedMessage,
-    Message,
-    Where,
-    decode,
-    encode,
-    parse_address,
-    receive,
-    send,
-)
+from acquire.remote.connection import Connection
+from acquire.remote.messages import Bytes, encode, parse_address
 from acquire.remote.tls import Identity, own_identity
 from acquire.remote.wire import pack, unpack_error
 
 logger = logging.getLogger(__name__)
 
 CONNECT_S = 2.0
-_GREETING = frozenset({protocol.MSG_CONNECTOK, protocol.MSG_CONNECTFAIL})
-_RESULT = frozenset({protocol.MSG_RESULT})
-_NOTHING: Bytes = np.empty(0, np.uint8)
 
 
 class Link:
@@ -77,7 +59,7 @@ class Link:
                 " If it is, is our certificate valid and allowed there (`hotstage keys list`)?"
             )
         self._local = threading.local()
-        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -119,7 +101,7 @@ class Link:
 
     def drop(self) -> None:
         """Forget the calling thread's connection; the next call connects anew."""
-        connection: _Connection | None = getattr(self._local, "connection", None)
+        connection: Connection | None = getattr(self._local, "connection", None)
         self._local.connection = None
         if connection is not None:
             connection.close()
@@ -139,8 +121,14 @@ class Link:
         deadline = time.monotonic() + limit_s
         request = self._encode(method, arguments)
         connection = self._connection(deadline)
-        with self._told(method, limit_s, self.drop):
+        try:
             flags, value, blobs = connection.answer(connection.ask(request, deadline), deadline)
+        except (OSError, LinkError) as error:
+            self.drop()
+            raise self._told(error, method, limit_s) from error
+        except BaseException:
+            self.drop()  # interrupted: the answer would be taken for that of the next call
+            raise
         if flags & protocol.FLAGS_EXCEPTION:
             raise unpack_error(value)
         return value, blobs
@@ -148,29 +136,20 @@ class Link:
     def _encode(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         return encode([self.object_id, method, [pack(item) for item in arguments], {}])
 
-    @contextmanager
-    def _told(self, method: str, limit_s: float, drop: Callable[[], None]) -> Iterator[None]:
-        """Give up a connection on which something failed, and say so as LinkError."""
-        try:
-            yield
-        except TimeoutError as error:
-            drop()
-            raise LinkError(
+    def _told(self, error: OSError | LinkError, method: str, limit_s: float) -> LinkError:
+        """What to raise for what went wrong on a connection."""
+        if isinstance(error, TimeoutError):
+            return LinkError(
                 f"the server at {self.address} did not answer {method!r} within {limit_s:g} s; "
                 "what it did is not known. Read its state before going on."
-            ) from error
-        except (OSError, LinkError) as error:
-            drop()
-            raise LinkError(
-                f"the server at {self.address} was lost during {method!r} ({_cause(error)}); "
-                f"what it did is not known. {self._mend}"
-            ) from error
-        except BaseException:
-            drop()  # interrupted: the answer would be taken for that of the next call
-            raise
+            )
+        return LinkError(
+            f"the server at {self.address} was lost during {method!r} ({_cause(error)}); "
+            f"what it did is not known. {self._mend}"
+        )
 
-    def _connection(self, deadline: float) -> _Connection:
-        connection: _Connection | None = getattr(self._local, "connection", None)
+    def _connection(self, deadline: float) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None and connection.usable():
             return connection
         self.drop()
@@ -178,13 +157,13 @@ class Link:
         self._local.connection = connection
         return connection
 
-    def _connect(self, deadline: float) -> _Connection:
+    def _connect(self, deadline: float) -> Connection:
         if self._closed:
             raise LinkError(f"the link to {self.address} was closed here.")
         by = min(deadline, time.monotonic() + CONNECT_S)
         try:
-            connection = _Connection(self._where, self.object_id, by, self._context)
-        except (OSError, LinkError) as error:
+            connection = Connection(self._where, self.object_id, by, self._context)
+        except (OSError, LinkError, ValueError) as error:  # ValueError: a host's name that is none
             raise LinkError(
                 f"no server answers at {self.address} ({_cause(error)}). {self._mend}"
             ) from error
@@ -200,7 +179,7 @@ class Questions:
     an error of the connection nothing more can be asked.
     """
 
-    def __init__(self, link: Link, connection: _Connection) -> None:
+    def __init__(self, link: Link, connection: Connection) -> None:
         self._link = link
         self._connection = connection
         self._open: deque[tuple[int, str]] = deque()
@@ -222,8 +201,14 @@ class Questions:
     def ask(self, method: str, *arguments: Any, within_s: float) -> None:
         """Send a question; raises LinkError."""
         request = self._link._encode(method, arguments)
-        with self._link._told(method, within_s, self.close):
+        try:
             seq = self._connection.ask(request, time.monotonic() + within_s)
+        except (OSError, LinkError) as error:
+            self.close()
+            raise self._link._told(error, method, within_s) from error
+        except BaseException:
+            self.close()
+            raise
         self._open.append((seq, method))
 
     def answer(self, within_s: float) -> tuple[Any, Bytes]:
@@ -241,8 +226,14 @@ class Questions:
 
     def _answer(self, within_s: float) -> tuple[Any, Bytes]:
         seq, method = self._open[0]
-        with self._link._told(method, within_s, self.close):
+        try:
             flags, value, blobs = self._connection.answer(seq, time.monotonic() + within_s)
+        except (OSError, LinkError) as error:
+            self.close()
+            raise self._link._told(error, method, within_s) from error
+        except BaseException:
+            self.close()
+            raise
         self._open.popleft()
         if flags & protocol.FLAGS_EXCEPTION:
             raise unpack_error(value)
@@ -252,97 +243,6 @@ class Questions:
         """End the connection; idempotent."""
         self._open.clear()
         self._connection.close()
-
-
-class _Connection:
-    """One connection of one thread."""
-
-    def __init__(
-        self, where: Where, object_id: str, deadline: float, context: ssl.SSLContext | None
-    ) -> None:
-        left_s = max(0.001, deadline - time.monotonic())
-        sock = socket.create_connection((where.host, where.port), timeout=left_s)
-        if context is not None:
-            sock = _secure(sock, where.host, context, deadline)
-        # threads end without saying so: their connection must then close by itself
-        self.close = weakref.finalize(self, _close, sock)
-        self._sock = sock
-        self._seq = 0
-        self._buffers = Buffers()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.here: bool = sock.getsockname()[0] == sock.getpeername()[0]
-        try:
-            greeting = encode({"handshake": "hello", "object": object_id})
-            send(sock, protocol.MSG_CONNECT, 0, greeting)
-            reply = receive(sock, _GREETING, 1 << 20, deadline)
-            if reply.kind == protocol.MSG_CONNECTFAIL:
-                raise LinkError(f"refused: {decode(reply.payload)}")
-        except BaseException:
-            self.close()
-            raise
-
-    def usable(self) -> bool:
-        """Whether the peer is still there and owes nothing, as far as can be told without asking."""
-        if not self.close.alive:
-            return False
-        try:
-            self._sock.settimeout(0)
-            if isinstance(self._sock, ssl.SSLSocket):
-                self._sock.recv(
-                    1
-                )  # it knows no peeking; a byte that is owed would be lost, and we too
-            else:
-                self._sock.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            return False
-        return False
-
-    def ask(self, request: bytes, deadline: float) -> int:
-        """Send a request and return its number."""
-        self._seq = (self._seq + 1) & 0xFFFF
-        left_s = max(0.001, deadline - time.monotonic())
-        send(self._sock, protocol.MSG_INVOKE, self._seq, request, within_s=left_s)
-        return self._seq
-
-    def answer(self, seq: int, deadline: float) -> tuple[int, Any, Bytes]:
-        """Flags, decoded value and blobs of the answer to a request, the oldest that has none."""
-        reply = self._receive(seq, deadline)
-        value = decode(reply.payload)
-        if reply.blobs is None:
-            return reply.flags, value, _NOTHING
-        more = value["more"] if isinstance(value, dict) else 0
-        parts = [reply.blobs]
-        for _ in range(more):
-            blobs = self._receive(seq, deadline).blobs
-            parts.append(_NOTHING if blobs is None else blobs)
-        return reply.flags, value, parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _receive(self, seq: int, deadline: float) -> Message:
-        reply = receive(self._sock, _RESULT, MAX_MESSAGE_BYTES, deadline, self._buffers.take)
-        if reply.seq != seq:
-            raise MalformedMessage(f"answer {reply.seq} came for request {seq}")
-        return reply
-
-
-def _secure(
-    sock: socket.socket, host: str, context: ssl.SSLContext, deadline: float
-) -> ssl.SSLSocket:
-    sock.settimeout(max(0.001, deadline - time.monotonic()))
-    try:
-        return context.wrap_socket(sock, server_hostname=host)
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _close(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        logger.debug("a connection was gone already")
-    sock.close()
 
 
 def _cause(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from Pyro5 import protocol
 
 from acquire.errors import ConfigError, HotstageError, LeaseError, LinkError
+from acquire.remote.inbox import Inbox, receive
 from acquire.remote.listening import ACCEPT_S, listen_on
 from acquire.remote.messages import (
     MAX_REQUEST_BYTES,
@@ -29,7 +30,6 @@ from acquire.remote.messages import (
     encode,
     groups,
     parse_address,
-    receive,
     send,
 )
 from acquire.remote.tls import Door, Peer, Role, ServerTls
@@ -38,6 +38,8 @@ from acquire.remote.wire import pack, pack_error, unpack_arguments
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_S = 2.0
+SWEEP_S = 1.0
+"""Wall seconds after which a revocation ends a connection that is silent."""
 MAX_PENDING = 32
 MAX_CONNECTIONS = 64
 _CONNECT = frozenset({protocol.MSG_CONNECT})
@@ -69,11 +71,13 @@ class _Peer:
     busy: bool = False
     calls: int = 0
     who: Peer = LOCAL
+    certificate: dict[str, Any] = field(default_factory=dict)
 
     def cut(self) -> None:
         """End the connection; its thread notices and cleans up."""
         try:
-            self.sock.shutdown(socket.SHUT_RDWR)
+            # that of an SSLSocket would take the session from under the thread that reads from it
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
         except OSError:
             logger.debug("peer %d was gone already", self.number)
 
@@ -129,6 +133,7 @@ class HardDaemon:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._closing = threading.Event()
+        self._swept = 0.0
         self._listener = listen_on(where.host, where.port)
         host, port = self._listener.getsockname()[:2]
         self.address = str(Where(where.host if where.tls else host, port, where.tls))
@@ -193,6 +198,7 @@ class HardDaemon:
 
     def _accept(self) -> None:
         while not self._closing.is_set():
+            self._end_revoked()
             try:
                 sock, _ = self._listener.accept()
             except TimeoutError:
@@ -208,6 +214,19 @@ class HardDaemon:
             except (OSError, RuntimeError) as error:  # it is gone already, or there are no threads
                 logger.warning("cannot serve a connection: %s", error)
                 sock.close()
+
+    def _end_revoked(self) -> None:
+        """End connections of who was revoked, also those on which nothing is asked."""
+        if self._door is None or time.monotonic() - self._swept < SWEEP_S:
+            return
+        self._swept = time.monotonic()
+        with self._lock:
+            established = [peer for peer in self._peers if peer.established]
+        for peer in established:
+            try:
+                self._door.look_again(peer.certificate)
+            except ConnectionRefusedError:
+                peer.cut()
 
     def _admit(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -233,14 +252,32 @@ class HardDaemon:
             peer.cut()
 
     def _establish(self, peer: _Peer) -> None:
-        """Give a peer a client's place, if need be that of the client that was idle (or busy) for longest."""
+        """Give a peer a client's place, if need be that of the client that was idle (or busy) for longest.
+
+        Raises LinkError if only clients that may do more than it does have places.
+        """
         with self._lock:
             established = [other for other in self._peers if other.established]
             if len(established) >= MAX_CONNECTIONS:
-                # who never called anything goes first, so that a flood only displaces itself; who
-                # waits for a method that hangs goes last, but goes: a heater off must always get in
+                may_command = peer.who.role is Role.OPERATOR
+                equals = [
+                    other
+                    for other in established
+                    if may_command or other.who.role is not Role.OPERATOR
+                ]
+                if not equals:
+                    raise LinkError("all places are taken by operators. Try again later.")
+                # who may only look goes first, then who never called anything, so that a flood only
+                # displaces itself; who waits for a method that hangs goes last, but goes: a heater
+                # off must always get in
                 victim = min(
-                    established, key=lambda other: (other.busy, other.calls > 0, other.active)
+                    equals,
+                    key=lambda other: (
+                        other.who.role is Role.OPERATOR,
+                        other.busy,
+                        other.calls > 0,
+                        other.active,
+                    ),
                 )
                 victim.established = False
                 victim.cut()
@@ -254,12 +291,14 @@ class HardDaemon:
         try:
             if self._door is not None:
                 # in its own thread, and not for long: silent peers hold up nobody else
-                peer.sock, peer.who = self._door.secure(peer.sock, HANDSHAKE_S)
+                secured = peer.sock = self._door.wrap(peer.sock)
+                peer.who, peer.certificate = self._door.secure(secured, HANDSHAKE_S)
                 _here.who = peer.who
-            if self._handshake(peer):
+            inbox = Inbox(peer.sock)
+            if self._handshake(peer, inbox):
                 greeted = True
                 while not self._closing.is_set():
-                    self._handle(peer)
+                    self._handle(peer, inbox)
         except MalformedMessage as error:
             logger.warning("connection %d ended: %s", peer.number, error)
         except OSError as error:
@@ -279,8 +318,8 @@ class HardDaemon:
         except Exception:
             logger.exception("the end of connection %d could not be handled", number)
 
-    def _handshake(self, peer: _Peer) -> bool:
-        message = receive(peer.sock, _CONNECT, 1 << 16, time.monotonic() + HANDSHAKE_S)
+    def _handshake(self, peer: _Peer, inbox: Inbox) -> bool:
+        message = receive(inbox, _CONNECT, 1 << 16, time.monotonic() + HANDSHAKE_S)
         try:
             object_id = _field(decode(message.payload), "object")
             if object_id not in self._objects:
@@ -295,12 +334,12 @@ class HardDaemon:
         send(peer.sock, protocol.MSG_CONNECTOK, message.seq, reply)
         return True
 
-    def _handle(self, peer: _Peer) -> None:
-        message = receive(peer.sock, _INVOKE, MAX_REQUEST_BYTES, None)
+    def _handle(self, peer: _Peer, inbox: Inbox) -> None:
+        message = receive(inbox, _INVOKE, MAX_REQUEST_BYTES, None)
         if message.blobs is not None:
             raise MalformedMessage("a request with annotations")
         if self._door is not None:
-            self._door.look_again(peer.sock)
+            peer.who = _here.who = self._door.look_again(peer.certificate)
         peer.busy, peer.active = True, time.monotonic()
         peer.calls += 1
         try:

@@ -57,16 +57,19 @@ class LeaseKeeper:
         with self._lock:
             return self._asked_by
 
-    def hand_over(self) -> str:
+    def hand_over(self, to: str = "") -> str:
         """Give control to who asks for it, without making safe in between; returns their name.
 
+        Args:
+            to: who is meant; default who asked as of the last beat.
+
         Raises:
-            LeaseError: it is not ours, or nobody asks.
+            LeaseError: it is not ours, nobody asks, or somebody else by now.
             LinkError: the server does not answer.
         """
         link = Link(self._address, self._object_id, timeout_s=TTL_S, identity=self._identity)
         try:
-            heir = str(link.call("lease_hand_over", self._token))
+            heir = str(link.call("lease_hand_over", self._token, to or self.asked_by))
         finally:
             link.close()
         self._lost(f"control was handed over to {heir}")
@@ -191,4 +194,4 @@ class LeaseKeeper:
     def _lost(self, problem: str) -> None:
         logger.info("%s", problem)
         with self._lock:
-            self._problem = problem
+            self._problem, self._asked_by = problem, ""

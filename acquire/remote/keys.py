@@ -22,7 +22,7 @@ from acquire.remote.tls import ALLOWED, AUTHORITY, CERTIFICATE, PRIVATE_KEY, Rol
 AUTHORITY_KEY = "authority.key"
 ISSUED = "issued"
 AUTHORITY_DAYS = 3650
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.@-]{0,61}[A-Za-z0-9_@-])?")
 _EARLIER = timedelta(minutes=5)
 """Certificates are valid from a little before now: the clocks of two computers differ."""
 
@@ -70,7 +70,7 @@ def new_authority(folder: Path, name: str = "hotstage") -> None:
         .sign(key, hashes.SHA256())
     )
     _write_private(folder / AUTHORITY_KEY, _pem(key))
-    (folder / AUTHORITY).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    _write(folder / AUTHORITY, certificate.public_bytes(serialization.Encoding.PEM))
     _save(folder, [])
 
 
@@ -107,10 +107,17 @@ def issue(
         )
     entries = listed(folder)
     target = folder / ISSUED / name
-    if target.exists() or any(one.name == name and not one.revoked for one in entries):
+    for one in entries:
+        # also of another case: some file systems, and some people, take them for one
+        if one.name.casefold() == name.casefold() and not one.revoked:
+            raise ConfigError(
+                f"{one.name!r} has a certificate already. Revoke it "
+                f"(`hotstage keys revoke {one.name}`), or choose another name."
+            )
+    if target.exists():
         raise ConfigError(
-            f"{name!r} has a certificate already. Revoke it (`hotstage keys revoke {name}`), or "
-            "choose another name."
+            f"{str(target)!r} is there, and nothing lists it: issuing it was interrupted. Delete "
+            "that folder, or choose another name."
         )
     authority, authority_key = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -140,15 +147,18 @@ def issue(
     _private_folder(folder / ISSUED)
     _private_folder(target)
     _write_private(target / PRIVATE_KEY, _pem(key))
-    (target / CERTIFICATE).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (target / AUTHORITY).write_bytes((folder / AUTHORITY).read_bytes())
+    _write(target / CERTIFICATE, certificate.public_bytes(serialization.Encoding.PEM))
+    _write(target / AUTHORITY, (folder / AUTHORITY).read_bytes())
     serial = f"{certificate.serial_number:X}"
     _save(folder, [*entries, Listed(name, role.value, serial, until.isoformat("T", "seconds"))])
     return target
 
 
-def revoke(folder: Path, name: str) -> None:
-    """Let a certificate open nothing any more; its folder is kept under another name.
+def revoke(folder: Path, name: str) -> Listed:
+    """Let a certificate open nothing any more, and return what is listed of it.
+
+    Its folder is kept under another name. Only servers read the list: who connects to a server goes
+    on to trust the server's certificate until that expires.
 
     Raises:
         ConfigError: no such certificate is allowed.
@@ -163,6 +173,7 @@ def revoke(folder: Path, name: str) -> None:
     issued = folder / ISSUED / name
     if issued.exists():
         issued.rename(issued.with_name(f"{name}.revoked-{found[0].serial[:8]}"))
+    return replace(found[0], revoked=now)
 
 
 def listed(folder: Path) -> list[Listed]:
@@ -182,7 +193,8 @@ def listed(folder: Path) -> list[Listed]:
 def _save(folder: Path, entries: Sequence[Listed]) -> None:
     partial = folder / f"{ALLOWED}.part"
     text = json.dumps({"certificates": [asdict(one) for one in entries]}, indent=2)
-    partial.write_text(text + "\n", encoding="utf-8")
+    partial.unlink(missing_ok=True)
+    _write(partial, text.encode() + b"\n")
     partial.replace(folder / ALLOWED)  # a server that reads it meanwhile sees all of it
 
 
@@ -240,7 +252,11 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    # created with its mode: at no time can anybody else read it
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    _write(path, data, 0o600)
+
+
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    # created with its mode: at no time can anybody else write it, or read a key
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     with os.fdopen(handle, "wb") as file:
         file.write(data)

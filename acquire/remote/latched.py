@@ -10,10 +10,12 @@ from typing import Any, Self
 from acquire.errors import FaultError
 from acquire.remote.daemon import HardDaemon
 from acquire.remote.server import OBJECT_ID
+from acquire.remote.tls import ServerTls
 
 logger = logging.getLogger(__name__)
 
 METHODS = ("about", "invoke", "lease_acquire", "lease_beat", "emergency_off")
+OBSERVERS = ("about", "invoke")
 
 
 class Latched:
@@ -23,13 +25,23 @@ class Latched:
         listen: ``HOST:PORT`` where the server was.
         fault: what every client is told.
         make_safe: carried out on an emergency off.
+        tls: as the server's, for an address of TLS.
+
+    Raises:
+        HotstageError: no such port.
     """
 
-    def __init__(self, listen: str, fault: str, make_safe: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        listen: str,
+        fault: str,
+        make_safe: Callable[[str], None],
+        tls: ServerTls | None = None,
+    ) -> None:
         self._fault = fault
         self._make_safe = make_safe
-        self._daemon = HardDaemon(listen, name="latched")
-        self._daemon.register(OBJECT_ID, self, METHODS)
+        self._daemon = HardDaemon(listen, name="latched", tls=tls)
+        self._daemon.register(OBJECT_ID, self, METHODS, OBSERVERS)
 
     def __enter__(self) -> Self:
         self._daemon.start()

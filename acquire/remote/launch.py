@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from acquire.clock import Clock, ClockRelation, WallClock, relate
+from acquire.clock import Clock, WallClock, relate
 from acquire.errors import ConfigError, LinkError
 from acquire.instruments import Channel, Instrument
 from acquire.remote.child import Child, facts
 from acquire.remote.client import Link
+from acquire.remote.following import FOLLOW_S, ClockFollower
 from acquire.remote.keeper import LeaseKeeper
 from acquire.remote.proxies import (
+    Relation,
     RemoteChannel,
     RemoteHolder,
     RemoteScan,
@@ -22,9 +24,14 @@ from acquire.remote.tls import Identity, identity_of
 from acquire.remote.wire import unpack
 from acquire.station import OpenStation, Station
 
-START_S = 30.0
+START_S = 60.0
+"""Far ends and server one after the other."""
+END_S = 30.0
+"""A supervisor may first have to make sure that all is safe."""
 FIND_S = 2.0
 LINGER_S = 10.0
+PING_S = 2.0
+"""A look at the server's clock that takes longer says nothing."""
 
 
 def connect(
@@ -126,14 +133,21 @@ def _open_on(
             f"the clock of rate {local.rate:g} cannot follow the server at {address}, whose clock "
             f"runs at {rate:g}; a virtual clock needs instruments in its own process."
         )
-    relation = relate(local, lambda: unpack(float, link.call("now_s")))
+
+    def ping() -> float:
+        told: float = unpack(float, link.call("now_s", timeout_s=PING_S))
+        return told
+
+    follower = ClockFollower(local, ping, relate(local, ping), every_s=FOLLOW_S)
     keeper = LeaseKeeper(address, OBJECT_ID, identity=identity)
     roles = unpack(list[str], about.get("roles"))
-    holder, scan, spectrometer, channels = _proxies(link, roles, relation, lambda: keeper.token)
+    holder, scan, spectrometer, channels = _proxies(
+        link, roles, lambda: follower.relation, lambda: keeper.token
+    )
     instruments: dict[str, Instrument] = {"holder": holder, "scan": scan, **channels}
     if spectrometer is not None:
         instruments["spectrometer"] = spectrometer
-    return OpenStation(
+    opened = OpenStation(
         station=served if wanted is None else wanted,
         clock=local,
         holder=holder,
@@ -142,14 +156,21 @@ def _open_on(
         channels=channels,
         simulation=RemoteSimulation(link, instruments) if about.get("tells_truth") else None,
         control=keeper,
-        relation=relation,
+        relation=follower.relation,
         address=address,
-        on_close=[link.close, keeper.release],
+        on_close=[link.close, follower.close, *_releases(scan, spectrometer), keeper.release],
     )
+    follower.on_change(lambda relation: setattr(opened, "relation", relation))
+    follower.start()
+    return opened
+
+
+def _releases(*instruments: RemoteScan | RemoteSpectrometer | None) -> list[Callable[[], None]]:
+    return [one.release for one in instruments if one is not None]
 
 
 def _proxies(
-    link: Link, roles: list[str], relation: ClockRelation, token: Callable[[], str]
+    link: Link, roles: list[str], relation: Relation, token: Callable[[], str]
 ) -> tuple[RemoteHolder, RemoteScan, RemoteSpectrometer | None, dict[str, Channel]]:
     spectrometer = (
         RemoteSpectrometer(link, "spectrometer", relation, token)
@@ -178,7 +199,7 @@ class ServerProcess:
 
     def __init__(self, station: Station, linger_s: float = LINGER_S) -> None:
         role = "serve" if station.in_process else "supervise"
-        self._child = Child([role, "--linger", str(linger_s)], "the instrument server")
+        self._child = Child([role, "--linger", str(linger_s)], "the instrument server", end_s=END_S)
         try:
             self._child.tell(facts(station))
             self.address = str(self._child.ready(START_S).get("address", ""))

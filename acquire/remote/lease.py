@@ -106,18 +106,26 @@ class Lease:
                 return False
             raise LeaseError("control was not handed over. Ask again, or take it if it is free.")
 
-    def hand_over(self, token: str) -> str:
+    def hand_over(self, token: str, to: str = "") -> str:
         """Give control to who asked last, without making safe in between; returns their name.
 
         From now on it lapses like any other: a new commander who is gone leaves all safe.
 
+        Args:
+            token: of who has it.
+            to: who is meant to get it; empty for whoever asked last.
+
         Raises:
-            LeaseError: it is not yours to give, or nobody asks.
+            LeaseError: it is not yours to give, or nobody asks, or not who is meant.
         """
         with self._changed:
             self._require(token)
             if self._wish is None:
                 raise LeaseError("control cannot be handed over: nobody asks for it.")
+            if to and to != self._wish.name:
+                raise LeaseError(
+                    f"control was not handed over: {self._wish.name} asks for it now, not {to}."
+                )
             before, heir = self._commander, self._wish
             self._ended, self._refusal = f"{before} handed control to {heir.name}", LeaseError
             self._give(heir)

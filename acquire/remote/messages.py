@@ -10,8 +10,8 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgpack
@@ -29,12 +29,9 @@ GROUP_BYTES = 32 << 20
 """Blobs beyond this follow in further messages of the same reply."""
 MESSAGE_S = 10.0
 """A message that has begun must be complete within this time."""
-TIMEOUT_SLACK_S = 0.1
-"""A peer that sends byte by byte can exceed a deadline by so much."""
 MSGPACK_ID = 4
-_MAGIC = 0x4DC5
-_HEADER = struct.Struct("!4sHBBHHII16sHH")
-_ACCEPTED_FLAGS = protocol.FLAGS_EXCEPTION | protocol.FLAGS_CORR_ID
+MAGIC = 0x4DC5
+HEADER = struct.Struct("!4sHBBHHII16sHH")
 _JOIN_BYTES = 1 << 16
 _GATHER = 512
 """Pieces in one call; systems allow 1024."""
@@ -45,18 +42,6 @@ Bytes = NDArray[np.uint8]
 
 class MalformedMessage(ConnectionError):
     """What came is not a message that this protocol allows; the connection cannot go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message, its payload not yet decoded."""
-
-    kind: int
-    flags: int
-    seq: int
-    payload: Buffer
-    blobs: Bytes | None
-    """All annotation bytes one after the other, without their headers."""
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -121,96 +106,14 @@ def _no_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"msgpack extension type {code} is not used here")
 
 
-def receive(
-    sock: socket.socket,
-    accepted: frozenset[int],
-    limit: int,
-    deadline: float | None,
-    room: Callable[[int], Bytes] | None = None,
-) -> Message:
-    """One message from ``sock``.
-
-    Args:
-        sock: a stream socket; its timeout is changed.
-        accepted: message kinds that may come now.
-        limit: most bytes of payload and annotations together.
-        deadline: ``time.monotonic()`` by which it must be complete; None waits for a first byte
-            forever, and then ``MESSAGE_S`` for the rest.
-        room: gives the memory for so many bytes of annotations; default new memory.
-
-    Raises:
-        MalformedMessage: a header, flag, serializer or size that is not allowed.
-        ConnectionError, TimeoutError, OSError: nothing more comes.
-    """
-    header = memoryview(bytearray(_HEADER.size))
-    sock.settimeout(_left(deadline))
-    got = sock.recv_into(header)
-    if got == 0:
-        raise ConnectionResetError("the connection was closed")
-    by = min(deadline or float("inf"), time.monotonic() + MESSAGE_S)
-    _fill(sock, header[got:], by)
-    kind, flags, seq, size, annotated = _judge(header, accepted, limit)
-    blobs = None
-    if annotated:
-        buffer = np.empty(annotated, np.uint8) if room is None else room(annotated)
-        blobs = _receive_blobs(sock, buffer, by)
-    payload = memoryview(bytearray(size))
-    _fill(sock, payload, by)
-    return Message(kind, flags, seq, payload, blobs)
+def at_once(sock: socket.socket) -> None:
+    """From now on calls raise BlockingIOError instead of waiting."""
+    if sock.gettimeout() != 0:  # setting it is a call of the system
+        sock.settimeout(0)
 
 
-def _judge(
-    header: memoryview, accepted: frozenset[int], limit: int
-) -> tuple[int, int, int, int, int]:
-    tag, version, kind, serializer, flags, seq, size, annotated, _, _, magic = _HEADER.unpack(
-        header
-    )
-    if tag != b"PYRO" or version != protocol.PROTOCOL_VERSION or magic != _MAGIC:
-        raise MalformedMessage("not a Pyro5 message")
-    if kind not in accepted:
-        raise MalformedMessage(f"message kind {kind} is not expected now")
-    if serializer != MSGPACK_ID:
-        raise MalformedMessage(f"serializer {serializer} refused; only msgpack is spoken here")
-    if flags & ~_ACCEPTED_FLAGS:
-        raise MalformedMessage(f"message flags {flags:#x} refused")
-    if size + annotated > limit:
-        raise MalformedMessage(
-            f"message of {size + annotated} bytes refused; the limit is {limit} bytes"
-        )
-    return kind, flags, seq, size, annotated
-
-
-def _receive_blobs(sock: socket.socket, buffer: Bytes, by: float) -> Bytes:
-    view, size = buffer.data, buffer.nbytes
-    head = memoryview(bytearray(8))
-    filled = consumed = 0
-    while consumed < size:
-        if size - consumed < 8:
-            raise MalformedMessage("annotations do not add up")
-        _fill(sock, head, by)
-        length = int.from_bytes(head[4:], "big")
-        consumed += 8 + length
-        if consumed > size:
-            raise MalformedMessage("an annotation is longer than all of them")
-        _fill(sock, view[filled : filled + length], by)
-        filled += length
-    return buffer[:filled]
-
-
-def _fill(sock: socket.socket, view: memoryview, by: float) -> None:
-    again = 0.0
-    while len(view):
-        # setting it is a call of the system, and TLS gives no more than 16 KiB at a time
-        if (now := time.monotonic()) >= again:
-            sock.settimeout(_left(by))
-            again = now + TIMEOUT_SLACK_S
-        got = sock.recv_into(view)
-        if got == 0:
-            raise ConnectionResetError("the connection was closed in the middle of a message")
-        view = view[got:]
-
-
-def _left(deadline: float | None) -> float | None:
+def left_until(deadline: float | None) -> float | None:
+    """Seconds until a deadline of ``time.monotonic()``, None if there is none; raises TimeoutError after it."""
     if deadline is None:
         return None
     left = deadline - time.monotonic()
@@ -235,14 +138,14 @@ def send(
         LinkError: larger than ``MAX_MESSAGE_BYTES``; nothing was sent.
         OSError, TimeoutError: the connection is lost.
     """
-    annotations = list(_annotations(blobs))
+    annotations = list(_annotations(blobs)) if blobs else []
     annotated = sum(8 + size for size, _ in annotations)
     if len(payload) + annotated > MAX_MESSAGE_BYTES:
         raise LinkError(
             f"a message of {len(payload) + annotated} bytes was not sent: "
             f"the limit is {MAX_MESSAGE_BYTES} bytes."
         )
-    header = _HEADER.pack(
+    header = HEADER.pack(
         b"PYRO",
         protocol.PROTOCOL_VERSION,
         kind,
@@ -253,8 +156,11 @@ def send(
         annotated,
         b"\0" * 16,
         0,
-        _MAGIC,
+        MAGIC,
     )
+    if not blobs and len(payload) <= _JOIN_BYTES:
+        _send_small(sock, b"".join((header, payload)), within_s)
+        return
     pieces: list[Buffer] = [header]
     for number, (size, parts) in enumerate(annotations):
         pieces.append(b"B%03X" % number + size.to_bytes(4, "big"))
@@ -285,7 +191,7 @@ def _send_gathered(sock: socket.socket, pieces: Sequence[Buffer], by: float) -> 
     left = [memoryview(piece) for piece in pieces if len(piece)]
     first = 0
     while first < len(left):
-        sock.settimeout(_left(by))
+        sock.settimeout(left_until(by))
         sent = sock.sendmsg(left[first : first + _GATHER])
         while first < len(left) and sent >= len(left[first]):
             sent -= len(left[first])
@@ -309,8 +215,18 @@ def _send_pieces(sock: socket.socket, pieces: Sequence[Buffer], by: float) -> No
         _send_all(sock, b"".join(small), by)
 
 
+def _send_small(sock: socket.socket, data: bytes, within_s: float) -> None:
+    if not isinstance(sock, ssl.SSLSocket):
+        at_once(sock)  # there is room, nearly always: not worth to ask for it first
+        with suppress(BlockingIOError):
+            data = data[sock.send(data) :]
+    if data:
+        sock.settimeout(within_s)
+        sock.sendall(data)
+
+
 def _send_all(sock: socket.socket, data: Buffer, by: float) -> None:
-    sock.settimeout(_left(by))
+    sock.settimeout(left_until(by))
     sock.sendall(data)
 
 

@@ -27,22 +27,24 @@ from acquire.instruments import (
 )
 from acquire.remote.catalogue import kind_of, method_of
 from acquire.remote.client import Link
+from acquire.remote.following import StreamTimes
 from acquire.remote.receiving import Receiver
 from acquire.remote.wire import ALIGN, pack, unpack, unpack_frame, unpack_result
 
 logger = logging.getLogger(__name__)
 
+Relation = Callable[[], ClockRelation]
+"""Asks how the server's clock maps to ours now."""
+
 
 class _Remote:
     """What all proxies share: a link, a role, the relation of the clocks, the commander's token."""
 
-    def __init__(
-        self, link: Link, role: str, relation: ClockRelation, token: Callable[[], str]
-    ) -> None:
+    def __init__(self, link: Link, role: str, relation: Relation, token: Callable[[], str]) -> None:
         self._link = link
         self._role = role
         self._kind = kind_of(role)
-        self._relation = relation
+        self._times = StreamTimes(relation)
         self._token = token
 
     def describe(self) -> Description:
@@ -83,7 +85,7 @@ class RemoteHolder(_Remote):
     def read(self) -> HolderReading:
         """A reading, its time on the local clock."""
         reading: HolderReading = self._call("read")
-        return replace(reading, t_s=self._relation.to_local(reading.t_s))
+        return replace(reading, t_s=reading.t_s + self._times.offset_s(reading.t_s))
 
     def arm_safe_state(self, safe_state: SafeState) -> None:
         """Say how ``make_safe`` shall proceed."""
@@ -97,12 +99,12 @@ class RemoteHolder(_Remote):
 class _RemoteFrames(_Remote):
     """An instrument that exposes frames."""
 
-    def __init__(
-        self, link: Link, role: str, relation: ClockRelation, token: Callable[[], str]
-    ) -> None:
+    def __init__(self, link: Link, role: str, relation: Relation, token: Callable[[], str]) -> None:
         super().__init__(link, role, relation, token)
         self._number = 0
         self._frame_bytes = 0
+        self._seen_times = StreamTimes(relation)
+        """Viewers see newer frames than the recorder does."""
         self._receivers: list[Receiver] = []
         """Those that nobody uses now; with their connections, and memory shared with the server."""
 
@@ -124,7 +126,7 @@ class _RemoteFrames(_Remote):
                 for frame in frames:
                     if stop.is_set():
                         return
-                    yield self._local(frame)
+                    yield self._local(frame, self._times)
             ended = not stop.is_set()
         except LeaseError:
             ended = True  # the server has ended it
@@ -156,8 +158,8 @@ class _RemoteFrames(_Remote):
         serial = unpack(int, reply["serial"])
         if not reply["frames"]:
             return after, None, 0
-        frame = self._local(unpack_frame(reply["frames"][0], buffer))
-        return serial, frame, serial - after - 1 if after else 0
+        frame = self._local(unpack_frame(reply["frames"][0], buffer), self._seen_times)
+        return serial, frame, max(0, serial - after - 1) if after else 0
 
     def disarm(self) -> None:
         """End the acquisition; idempotent."""
@@ -180,17 +182,19 @@ class _RemoteFrames(_Remote):
         except HotstageError as error:
             logger.info("the frames of %s need no stop any more: %s", self._role, error)
 
-    def _local(self, frame: Frame) -> Frame:
-        to_local = self._relation.to_local
+    def _local(self, frame: Frame, times: StreamTimes) -> Frame:
+        offset_s = times.offset_s(frame.t_start_s)
         spans = {
-            name: (to_local(start), to_local(end))
+            name: (start + offset_s, end + offset_s)
             for name, (start, end) in frame.meta.spans.items()
         }
-        return replace(
-            frame,
-            t_start_s=to_local(frame.t_start_s),
-            t_end_s=to_local(frame.t_end_s),
-            meta=FrameMeta(frame.meta.scalars, spans),
+        return Frame(
+            frame.stream,
+            frame.index,
+            frame.data,
+            frame.t_start_s + offset_s,
+            frame.t_end_s + offset_s,
+            FrameMeta(frame.meta.scalars, spans),
         )
 
 

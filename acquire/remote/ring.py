@@ -66,7 +66,7 @@ class RingWriter:
             _sweep(folder)
             self.path, self._fd = _create(folder)
             try:
-                os.ftruncate(self._fd, _PAGE + slots * stride)
+                _reserve(self._fd, _PAGE + slots * stride)
                 self._map = mmap.mmap(self._fd, _PAGE + slots * stride)
             except BaseException:
                 self._remove()
@@ -233,6 +233,16 @@ def _create(folder: Path) -> tuple[Path, int]:
         if _lock(fd) and path.exists():
             return path, fd
         os.close(fd)
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Make a file so large, and be sure that its memory is there: else writing to it would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    zeros = bytes(1 << 20)
+    for start in range(0, size, len(zeros)):
+        os.write(fd, zeros[: size - start])
 
 
 def _sweep(folder: Path) -> None:

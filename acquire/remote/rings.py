@@ -12,7 +12,7 @@ from acquire.remote.messages import Buffer
 from acquire.remote.ring import RingWriter
 from acquire.remote.wire import pack_frame
 
-MOST_BYTES = 2 << 30
+MOST_BYTES = 1 << 30
 """Of all rings together."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from acquire.remote.child import Owner
+from acquire.errors import InstrumentError
+from acquire.remote.child import VOICE, Owner
 from acquire.remote.server import InstrumentServer
 from acquire.remote.tls import server_tls
 from acquire.station import Station
@@ -57,7 +57,8 @@ def serve(
         beats: signs of life on standard output, after the first line.
 
     Raises:
-        HotstageError: the station cannot be opened, or the port cannot be had.
+        HotstageError: the station cannot be opened, the port cannot be had, or at the end it is not
+            known whether all is safe.
     """
     ending = stop if stop is not None else threading.Event()
     with signals(ending), station.open(addresses=addresses) as opened:
@@ -70,6 +71,12 @@ def serve(
             _wait(server, ending, owner, linger_s)
         finally:
             server.close()
+        if server.danger:
+            words = "; ".join(f"{role}: {why}" for role, why in server.danger.items())
+            raise InstrumentError(
+                f"station {station.name!r} ends, and whether all is safe is not known: {words}. "
+                "Go there, and switch off by hand."
+            )
 
 
 def _wait(
@@ -98,8 +105,7 @@ def _beat() -> None:
     while True:
         time.sleep(BEAT_S)
         try:
-            sys.stdout.write('{"alive": true}\n')
-            sys.stdout.flush()
+            VOICE.say({"alive": True})
         except (OSError, ValueError):  # nobody listens any more
             return
 
@@ -108,13 +114,11 @@ def _announce(
     server: InstrumentServer, station: Station, clock_rate: float, ready: Path | None
 ) -> None:
     facts = {"address": server.address, "station": station.name, "clock_rate": clock_rate}
-    line = json.dumps(facts) + "\n"
     if ready is not None:
         partial = ready.with_name(ready.name + ".partial")
-        partial.write_text(line, encoding="utf-8")
+        partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
         partial.replace(ready)
-    sys.stdout.write(line)
-    sys.stdout.flush()
+    VOICE.say(facts)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from acquire.remote.lease import TTL_S, Lease
 from acquire.remote.rings import Rings, put_frames
 from acquire.remote.tls import Role, ServerTls
 from acquire.remote.wire import pack, pack_frames, unpack_arguments
-from acquire.station import OpenStation
+from acquire.station import OpenStation, not_safe
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +59,12 @@ OBSERVERS = (
     "now_s",
     "invoke",
     "frames_latest",
-    "ring_open",
-    "ring_attach",
     "truth",
     "simulation_facts",
     "simulation_expected",
 )
 """What who may only look is served; ``invoke`` looks closer by itself."""
+NAME_LENGTH = 80
 SAFE_WAIT_S = 1.0
 """An instrument that hangs while it is made safe is not waited for longer than this."""
 
@@ -102,6 +101,11 @@ class InstrumentServer:
         self._newest = {role: Newest() for role in ("scan", "spectrometer")}
         self._arming = {role: threading.Lock() for role in self._newest}
         self._rings = Rings()
+        self._commanding = threading.Condition()
+        self._under_way = 0
+        """Commands that have begun and not ended; control changes hands between them."""
+        self.danger: dict[str, str] = {}
+        """Why an instrument is not known to be safe, by role; told when all was made safe at the end."""
         self._lease = Lease(self._lapsed, ttl_s)
         try:
             self._daemon = HardDaemon(
@@ -157,6 +161,7 @@ class InstrumentServer:
         reason = "the instrument server is being closed"
         self._lease.close()
         self._make_all_safe(reason, at_once=True)
+        self.danger = not_safe(self._instruments, SAFE_WAIT_S)
         self._daemon.close()
 
     # ------------------------------------------------------------- served: what is there
@@ -215,9 +220,16 @@ class InstrumentServer:
             )
         if not needs_control(kind, method, values):
             return self._do(role, instrument, method, values)
-        self._lease.require(token)
-        result = self._do(role, instrument, method, values)
-        self._refuse_if_lost(token, role, f"{role}.{method}")
+        with self._commanding:
+            self._lease.require(token)
+            self._under_way += 1
+        try:
+            result = self._do(role, instrument, method, values)
+            self._refuse_if_lost(token, role, f"{role}.{method}")
+        finally:
+            with self._commanding:
+                self._under_way -= 1
+                self._commanding.notify_all()
         return result
 
     def _do(self, role: str, instrument: Instrument, method: str, values: list[Any]) -> Any:
@@ -340,16 +352,24 @@ class InstrumentServer:
         """Whether control that was asked for was handed over."""
         return self._lease.granted(token)
 
-    def lease_hand_over(self, token: str) -> str:
-        """Give control to who asked for it; nothing is made safe, and the safe state is off at once."""
-        heir = self._lease.hand_over(token)
-        self._forget_safe_state()
+    def lease_hand_over(self, token: str, to: str = "") -> str:
+        """Give control to who asked for it; nothing is made safe, and the safe state is off at once.
+
+        A command that is under way is waited for: else it would end under another commander. With a
+        name, only to who is called so: somebody else may have asked since.
+        """
+        with self._commanding:
+            if not self._commanding.wait_for(lambda: not self._under_way, SAFE_WAIT_S):
+                raise LeaseError("control is not handed over: a command is under way. Try again.")
+            heir = self._lease.hand_over(token, to)
+            # before the heir can arm another
+            self._forget_safe_state()
         return heir
 
     def _forget_safe_state(self) -> None:
         try:
             self._station.holder.arm_safe_state(SafeState())
-        except HotstageError:
+        except Exception:
             logger.exception("the safe state of the last commander stays armed")
 
     def lease_beat(self, token: str) -> str:
@@ -362,7 +382,7 @@ class InstrumentServer:
 
     def emergency_off(self, reason: str) -> None:
         """Heater off at once, beam blanked, exposures ended, control taken away; for everyone."""
-        text = f"emergency off ({reason})"
+        text = f"emergency off ({_plain(reason)})"
         logger.warning("%s", text)
         # control goes first: else the commander could heat again, or meet the end of its exposures
         # before it can be told why
@@ -409,7 +429,7 @@ class InstrumentServer:
         left_behind = self._acquisitions.get(role)
         try:
             if at_once and isinstance(instrument, HeatingHolder):
-                instrument.arm_safe_state(SafeState())
+                self._forget_safe_state()
             instrument.make_safe(reason)
         except Exception:
             logger.exception("%s could not be made safe", role)
@@ -435,5 +455,10 @@ class InstrumentServer:
 
 def _full_name(commander: str) -> str:
     """What a commander calls itself, and the name on its certificate if it showed one."""
-    who = current_peer()
-    return commander if who is LOCAL else f"{commander} ({who.name})"
+    who, name = current_peer(), _plain(commander)
+    return name if who is LOCAL else f"{name} ({who.name})"
+
+
+def _plain(text: str) -> str:
+    """What a client says of itself, fit for one line of a log."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:NAME_LENGTH])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import socket
 import ssl
 import threading
@@ -32,6 +31,8 @@ CERTIFICATE = "certificate.crt"
 PRIVATE_KEY = "private.key"
 ALLOWED = "allowed.json"
 IDENTITY_VARIABLE = "HOTSTAGE_IDENTITY"
+PATIENCE_S = 1.0
+"""A list that cannot be read for no longer than this may be one that is just being copied there."""
 
 
 class Role(StrEnum):
@@ -124,12 +125,18 @@ class AllowList:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._entries: dict[int, Peer] = {}
+        self._unreadable_since: float | None = None
         self._read()
 
-    def find(self, certificate: dict[str, Any]) -> Peer:
+    def find(self, certificate: dict[str, Any], patience_s: float = 0.0) -> Peer:
         """Who shows this certificate (as :meth:`ssl.SSLSocket.getpeercert` tells it).
+
+        Args:
+            certificate: of the peer.
+            patience_s: wall seconds for which a list that cannot be read any more still counts as
+                it was: a run must not end because somebody copies a new one there.
 
         Raises:
             LinkError: not listed, revoked, or a server's; with the name that it claims.
@@ -140,7 +147,8 @@ class AllowList:
             try:
                 self._read()
             except ConfigError as error:
-                raise LinkError(f"nobody is let in: {error}") from error
+                if time.monotonic() - (self._unreadable_since or 0.0) >= patience_s:
+                    raise LinkError(f"nobody is let in: {error}") from error
             found = self._entries.get(serial)
         if found is None:
             raise LinkError(
@@ -153,7 +161,8 @@ class AllowList:
     def _read(self) -> None:
         try:
             state = self._path.stat()
-            stamp = (state.st_mtime_ns, state.st_size)
+            # a list put in place of another may be as large and, if times were kept, as old
+            stamp = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
             if stamp == self._stamp:
                 return
             listed = json.loads(self._path.read_text(encoding="utf-8"))
@@ -162,9 +171,11 @@ class AllowList:
                 for entry in listed["certificates"]
                 if not entry["revoked"]
             }
-            self._stamp = stamp
+            self._stamp, self._unreadable_since = stamp, None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._stamp, self._entries = None, {}
+            self._stamp = None
+            if self._unreadable_since is None:
+                self._unreadable_since = time.monotonic()
             raise ConfigError(
                 f"the list of those allowed, {str(self._path)!r}, cannot be read: {error}. "
                 "`hotstage keys new` makes one."
@@ -219,54 +230,39 @@ class Door:
         self._allowed = tls.allowed
         self._context = tls.identity.server_context()
 
-    def secure(self, sock: socket.socket, within_s: float) -> tuple[ssl.SSLSocket, Peer]:
-        """The connection as a secured one, and who is at its other end.
+    def wrap(self, sock: socket.socket) -> ssl.SSLSocket:
+        """The connection as one that :meth:`secure` is about to secure; raises OSError.
+
+        Whoever holds ``sock`` holds nothing any more, and must end this one to end the connection.
+        """
+        return self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+
+    def secure(self, sock: ssl.SSLSocket, within_s: float) -> tuple[Peer, dict[str, Any]]:
+        """Shake hands, and tell who is at the other end, and the certificate that it shows.
 
         Raises:
             ConnectionRefusedError: why it goes no further.
         """
         where = _name_of(sock)
-        secured: ssl.SSLSocket | None = None
         try:
+            # for the whole handshake, also if its bytes come one by one
             sock.settimeout(within_s)
-            secured = self._context.wrap_socket(
-                sock, server_side=True, do_handshake_on_connect=False
-            )
-            _shake_hands(secured, within_s)
-            who = self._allowed.find(dict(secured.getpeercert() or {}))
+            sock.do_handshake()
+            certificate: dict[str, Any] = dict(sock.getpeercert() or {})
+            who = self._allowed.find(certificate)
         except (OSError, ValueError, LinkError) as error:
-            if secured is not None:
-                secured.close()
             logger.warning("a connection from %s was refused: %s", where, error)
             raise ConnectionRefusedError(f"{where} was refused: {error}") from error
         logger.info("%s (%s) connected from %s", *who.words, where)
-        return secured, who
+        return who, certificate
 
-    def look_again(self, sock: socket.socket) -> None:
-        """Raise ConnectionRefusedError if who is there was revoked since it connected."""
-        certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    def look_again(self, certificate: dict[str, Any]) -> Peer:
+        """Who that is now; raises ConnectionRefusedError if it was revoked since it connected."""
         try:
-            self._allowed.find(dict(certificate or {}))
+            return self._allowed.find(certificate, PATIENCE_S)
         except LinkError as error:
-            logger.warning("a connection from %s was ended: %s", _name_of(sock), error)
+            logger.warning("a connection was ended: %s", error)
             raise ConnectionRefusedError(str(error)) from error
-
-
-def _shake_hands(secured: ssl.SSLSocket, within_s: float) -> None:
-    """The whole handshake within a time, also if its bytes come one by one."""
-    deadline = time.monotonic() + within_s
-    secured.settimeout(0)
-    while True:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the handshake took too long")
-        try:
-            secured.do_handshake()
-            return
-        except ssl.SSLWantReadError:
-            select.select([secured], [], [], left_s)
-        except ssl.SSLWantWriteError:
-            select.select([], [secured], [], left_s)
 
 
 def _name_of(sock: socket.socket) -> str:

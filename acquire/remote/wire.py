@@ -41,10 +41,10 @@ def pack(value: Any) -> Any:
     Raises:
         LinkError: it holds something else (arrays travel as blobs, see :func:`pack_arrays`).
     """
-    if isinstance(value, Enum):
-        return value.value
     if value is None or type(value) in _PLAIN:
         return value
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, np.generic):
         return pack(value.item())
     if is_dataclass(value) and not isinstance(value, type):
@@ -159,22 +159,21 @@ def _hints(thing: Hashable) -> dict[str, Any]:
 
 
 @cache
-def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
-    return tuple(inspect.signature(function).parameters.values())[1:]
+def _parameters(function: Callable[..., Any]) -> tuple[int, tuple[Any, ...]]:
+    """How many arguments a method needs, and the types of all that it takes."""
+    parameters, hints = list(inspect.signature(function).parameters.values())[1:], _hints(function)
+    needed = sum(parameter.default is inspect.Parameter.empty for parameter in parameters)
+    return needed, tuple(hints[parameter.name] for parameter in parameters)
 
 
 def unpack_arguments(function: Callable[..., Any], plain: Sequence[Any]) -> list[Any]:
     """Arguments for a method, by the types that ``function`` (of a protocol class) declares."""
-    parameters, hints = _parameters(function), _hints(function)
-    needed = sum(parameter.default is inspect.Parameter.empty for parameter in parameters)
-    if not needed <= len(plain) <= len(parameters):
+    needed, hints = _parameters(function)
+    if not needed <= len(plain) <= len(hints):
         raise LinkError(
-            f"{function.__name__} takes {needed} to {len(parameters)} arguments, {len(plain)} came."
+            f"{function.__name__} takes {needed} to {len(hints)} arguments, {len(plain)} came."
         )
-    return [
-        unpack(hints[parameter.name], item)
-        for parameter, item in zip(parameters, plain, strict=False)
-    ]
+    return [unpack(hint, item) for hint, item in zip(hints, plain, strict=False)]
 
 
 def unpack_result(function: Callable[..., Any], plain: Any) -> Any:

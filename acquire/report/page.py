@@ -18,9 +18,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from acquire.measure.series import break_at_gaps
 from acquire.report.pictures import Picture, draw_picture, first_and_last
 from acquire.report.profile import RunProfile, run_profiles
-from acquire.report.summary import HOLDER, RunSummary, StepSummary, size_estimates, summarise
+from acquire.report.summary import (
+    HOLDER,
+    RunSummary,
+    StepSummary,
+    size_estimates,
+    summarise,
+)
 from acquire.report.text import QUANTITIES, facts_of, show_value
-from acquire.store import Run
+from acquire.store import Run, unit_for_people
 
 INK = "#222222"
 FAINT = "#8a8f98"
@@ -28,9 +34,14 @@ GRID = "#e6e8eb"
 MEASURED = "#c1121f"
 SIZE = "#1d4e89"
 COUNT = "#c98a1b"
+CHANNEL = "#3a6b5c"
 EDGE_COLOURS = ("#1f8a70", "#6a4c93", "#b5651d", "#4a4e69")
 EDGE_NAMES = {"ti_l": "Ti-L₂,₃", "o_k": "O-K"}
 DPI = 150
+MOST_CHANNELS = 2
+"""Channels that a page has room for."""
+DECADES = 100.0
+"""Values that differ by more are drawn on a logarithmic axis."""
 
 _STYLE: dict[str, Any] = {"fontsize": 8.5, "color": INK}
 _MOST_LABELS = 12
@@ -70,6 +81,10 @@ def plot_run(run: Run, path: Path | str) -> None:
     if sizes is not None:
         panels.append(lambda axes: _draw_sizes(axes, sizes[1], scale))
         timed += 1
+    for name in run.channels[:MOST_CHANNELS]:
+        if values := run.channel_values(name):
+            panels.append(_channel_panel(run, name, values[0], scale))
+            timed += 1
     if profiles:
         panels.append(lambda axes: _draw_profiles(axes, profiles))
     figure = Figure(figsize=(11.7, 8.3), dpi=DPI, layout="constrained", facecolor="white")
@@ -230,6 +245,22 @@ def _draw_sizes(axes: Axes, estimates: xr.Dataset, scale: _TimeScale) -> None:
     # sizes over counts
     axes.set_zorder(other.get_zorder() + 1)
     axes.patch.set_visible(False)
+
+
+def _channel_panel(run: Run, name: str, value: str, scale: _TimeScale) -> Callable[[Axes], None]:
+    curve = run.channel(name)[value]
+    return lambda axes: _draw_channel(axes, f"{name}: {value}", curve, scale)
+
+
+def _draw_channel(axes: Axes, label: str, curve: xr.DataArray, scale: _TimeScale) -> None:
+    values = curve.values
+    shown = break_at_gaps(curve.time.values / scale.seconds, values)
+    axes.plot(*shown, color=CHANNEL, linewidth=1.4)
+    known = values[np.isfinite(values)]
+    if len(known) and known.min() > 0 and known.max() > DECADES * known.min():
+        axes.set_yscale("log")
+    unit = unit_for_people(str(curve.attrs.get("units", "")))
+    axes.set_ylabel(f"{label} ({unit})" if unit else label, **_STYLE)
 
 
 def _draw_profiles(axes: Axes, profiles: list[RunProfile]) -> None:

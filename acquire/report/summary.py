@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from acquire.errors import StoreError
 from acquire.instruments import HolderState
-from acquire.store import JournalEntry, Run, flags_of, words_of
+from acquire.store import JournalEntry, Run, flags_of, unit_for_people, words_of
 from acquire.stream import Value
 
 UNKNOWN = Value(math.nan, math.nan)
@@ -30,6 +31,20 @@ class StepSummary:
     t_start_s: float
     t_end_s: float
     outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSummary:
+    """One value of a recorded channel; NaN where it was never read."""
+
+    unit: str
+    first: float
+    last: float
+    low: float
+    high: float
+    readings: int
+    failed: int
+    """Readings that told no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,8 @@ class RunSummary:
     """First estimates, by quantity."""
     final: Mapping[str, Value] = field(default_factory=dict)
     """Last ones that could be told."""
+    channels: Mapping[str, ChannelSummary] = field(default_factory=dict)
+    """By record and value: ``film.resistance``."""
     dose_e_per_nm2: float = math.nan
     bytes_on_disk: int = 0
     marks: tuple[tuple[float, str], ...] = ()
@@ -104,6 +121,7 @@ def summarise(run: Run) -> RunSummary:
         hold_deviation_celsius=deviation,
         first=first,
         final=final,
+        channels=_channels(run),
         dose_e_per_nm2=_dose(run) if report is None else report.dose_e_per_nm2,
         bytes_on_disk=_bytes_below(run.path),
         marks=tuple((e.t_s, e.text) for e in journal if e.kind == "mark"),
@@ -146,6 +164,25 @@ def size_estimates(run: Run) -> tuple[str, xr.Dataset] | None:
         if "mean_diameter" in estimates and np.isfinite(estimates.mean_diameter.values).any():
             return name, estimates
     return None
+
+
+def _channels(run: Run) -> dict[str, ChannelSummary]:
+    found = {}
+    for name in run.channels:
+        data = run.channel(name)
+        for value in run.channel_values(name):
+            numbers = data[value].values
+            unit = unit_for_people(str(data[value].attrs.get("units", "")))
+            found[f"{name}.{value}"] = _channel(numbers, unit)
+    return found
+
+
+def _channel(numbers: NDArray[np.float64], unit: str) -> ChannelSummary:
+    known = numbers[np.isfinite(numbers)].tolist()
+    first, last = (known[0], known[-1]) if known else (math.nan, math.nan)
+    low, high = (min(known), max(known)) if known else (math.nan, math.nan)
+    failed = len(numbers) - len(known)
+    return ChannelSummary(unit, first, last, low, high, len(numbers), failed)
 
 
 def _temperatures(run: Run) -> tuple[float, float, float]:
@@ -200,6 +237,7 @@ def _estimates(
 def _last_time_s(run: Run) -> float:
     """The latest time on anything that was recorded; NaN for an empty run."""
     datasets = [run.table(name) for name in run.tables]
+    datasets += [run.channel(name) for name in run.channels]
     datasets += [run.images(s) if k == "images" else run.spectra(s) for s, k in run.streams.items()]
     return max((float(d.time[-1]) for d in datasets if d.sizes["time"]), default=math.nan)
 

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acquire.report.summary import RunSummary
+from acquire.report.summary import ChannelSummary, RunSummary
 from acquire.stream import Value
 from acquire.units import show, show_bytes, show_duration
 
@@ -71,6 +71,7 @@ def facts_of(summary: RunSummary) -> list[tuple[str, str]]:
         ("missing frames", str(summary.missing_frames) if summary.missing_frames else ""),
         ("temperature", _temperature(summary)),
         *((QUANTITIES[n][0], _development(summary, n)) for n in QUANTITIES if n in summary.final),
+        *((name, _channel(channel)) for name, channel in summary.channels.items()),
         ("dose", show(summary.dose_e_per_nm2, "e/nm²") if _known(summary.dose_e_per_nm2) else ""),
         ("on disk", show_bytes(summary.bytes_on_disk)),
         ("marks", "; ".join(f"{show_duration(t)}: {text}" for t, text in summary.marks)),
@@ -128,6 +129,22 @@ def _development(summary: RunSummary, quantity: str) -> str:
     first, final = summary.first[quantity], summary.final[quantity]
     text = show_value(final, unit)
     return text if first == final else f"{text} (at first {show_value(first, unit)})"
+
+
+def _channel(channel: ChannelSummary) -> str:
+    def told(number: float) -> str:
+        return show(number, channel.unit)
+
+    text = "never read"
+    if _known(channel.last):
+        text = told(channel.last)
+    if channel.low < channel.high:
+        beyond = {channel.low, channel.high} != {channel.first, channel.last}
+        spread = f"; from {told(channel.low)} to {told(channel.high)}" if beyond else ""
+        text += f" (at first {told(channel.first)}{spread})"
+    if channel.failed:
+        text += f", {channel.failed} of {channel.readings} readings failed"
+    return text
 
 
 def _flags(summary: RunSummary) -> str:

@@ -11,7 +11,7 @@ from acquire.station.file import (
     WireSettings,
 )
 from acquire.station.opened import Control, DriverContext, LocalControl, OpenStation
-from acquire.station.safing import make_safe_anew
+from acquire.station.safing import make_safe_anew, not_safe
 from acquire.station.station import Station, installed
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "WireSettings",
     "installed",
     "make_safe_anew",
+    "not_safe",
 ]

@@ -10,6 +10,7 @@ from acquire import farends
 from acquire.units import Celsius, CelsiusDifference, CelsiusPerSecond, Seconds
 
 SIMULATED = "simulated"
+ROLES = ("holder", "scan", "spectrometer")
 
 
 class _Strict(BaseModel):
@@ -94,7 +95,7 @@ class ServerSettings(_Strict):
     def _address(cls, value: str) -> str:
         tls = value.startswith("tls://")
         host, _, port = value.removeprefix("tls://").rpartition(":")
-        if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise ValueError("write HOST:PORT, for example '127.0.0.1:7746'")
         if host not in farends.LOOPBACK and not tls:
             raise ValueError(
@@ -118,3 +119,11 @@ class StationFile(_Strict):
     scan: InstrumentSettings
     spectrometer: InstrumentSettings | None = None
     channels: dict[str, InstrumentSettings] = Field(default_factory=dict)
+
+    @field_validator("channels")
+    @classmethod
+    def _own_names(cls, value: dict[str, InstrumentSettings]) -> dict[str, InstrumentSettings]:
+        for name in value:
+            if name in ROLES:
+                raise ValueError(f"{name}: a channel cannot be called so; choose another name")
+        return value

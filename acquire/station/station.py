@@ -262,6 +262,8 @@ class Station:
         return built
 
     def _refuse_virtual_time(self, clock: Clock) -> None:
+        for driver in self.drivers:  # a name that is misspelt is told first
+            plugins.find(plugins.DRIVERS, driver)
         if not math.isfinite(clock.rate) and not self.in_process:
             raise ConfigError(
                 f"{self.source}: the drivers of station {self.name!r} talk to devices, which know no "

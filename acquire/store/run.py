@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,15 @@ class Run:
         the values are NaN; see :func:`~acquire.store.cf.words_of`.
         """
         return self._dataset(f"{CHANNELS}/{name}", self.channels)
+
+    def channel_values(self, name: str) -> tuple[str, ...]:
+        """Names of what a channel gave: first what its recipe decides by, then in its driver's order."""
+        data = self.channel(name)
+        values = {str(v) for v in data.data_vars if data[v].dtype.kind == "f"} - {"time_bound"}
+        drivers = (i.details for i in self.header.instruments.values())
+        order = [*next((d for d in drivers if values <= set(d)), ()), *sorted(values)]
+        decisive = re.findall(rf"\b{re.escape(name)}\.(\w+)\s*[<>]", self.header.recipe_yaml)
+        return tuple(sorted(values, key=lambda v: (v not in decisive, order.index(v))))
 
     def estimates(self, name: str) -> xr.Dataset:
         """What an estimator said over time: quantities, their ``_sigma``, ``flags``."""

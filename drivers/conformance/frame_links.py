@@ -31,6 +31,8 @@ CUT_S = 0.5
 LIKE = 0.3
 """How far, relatively, the mean of a channel may be from what it was without disturbances."""
 OUTAGE_S = 0.5
+LONG_S = 4.0
+"""Wall seconds of an exposure in the middle of which something happens."""
 
 
 class Step(StrEnum):
@@ -63,25 +65,25 @@ class Exposing:
         return found
 
 
-def scanning(scan: Scan, rig: Rig, size: int = 32, field_nm: float = 40.0) -> Exposing:
-    """Exposures of a scan: 2 µs a pixel, and some 20 wall seconds a frame."""
+def scanning(scan: Scan, rig: Rig, size: int = 64, field_nm: float = 40.0) -> Exposing:
+    """Exposures of a scan: 2 µs a pixel, and some wall seconds a frame."""
     detectors = scan.describe().detectors
 
     def arm(dwell_s: float, frames: int | None) -> StreamSpec:
         return scan.arm(ScanExposure(detectors, (size, size), field_nm, dwell_s), frames)
 
     slowest = min(li.high for li in scan.describe().limits if li.quantity == "dwell_time")
-    slow = min(slowest, 20.0 * rig.clock.rate / size**2)
+    slow = min(slowest, LONG_S * rig.clock.rate / size**2)
     return Exposing(scan, lambda n: arm(2e-6, n), lambda n: arm(slow, n), scan)
 
 
 def dispersing(spectrometer: Spectrometer, rig: Rig, setting: SpectrometerSetting) -> Exposing:
-    """Exposures of a spectrometer: 50 ms, and some 20 wall seconds."""
+    """Exposures of a spectrometer: 50 ms, and some wall seconds."""
     spectrometer.tune(setting)
     return Exposing(
         spectrometer,
         lambda n: spectrometer.arm(SpectrumExposure(0.05), n),
-        lambda n: spectrometer.arm(SpectrumExposure(min(20.0 * rig.clock.rate, 60.0)), n),
+        lambda n: spectrometer.arm(SpectrumExposure(LONG_S * rig.clock.rate), n),
     )
 
 
@@ -97,7 +99,7 @@ def check_loss(rig: Rig, exposing: Exposing, step: Step) -> None:
     if step in (Step.EXPOSING, Step.BETWEEN):
         task = threading.Thread(
             target=lambda: rig.call(
-                lambda: _take_all(exposing, stop, got), "frames()", exposure_s=20.0
+                lambda: _take_all(exposing, stop, got), "frames()", exposure_s=LONG_S
             ),
             name="conformance-frames",
             daemon=True,
@@ -109,7 +111,9 @@ def check_loss(rig: Rig, exposing: Exposing, step: Step) -> None:
             rig.until(lambda: bool(got), "a frame comes")
     rig.unplug()
     if exposing.beam is not None:
-        rig.call(exposing.beam.blanked, "blanked() while the link is lost")
+        blanked = exposing.beam.blanked
+        # a device with one thread answers when its exposure has ended
+        rig.call(blanked, "blanked() while the link is lost", exposure_s=LONG_S)
     time.sleep(OUTAGE_S)
     stop.set()
     if task is not None:
@@ -158,7 +162,7 @@ def check_stop_in_silence(rig: Rig, exposing: Exposing) -> None:
 
     task = threading.Thread(target=end, name="conformance-stop", daemon=True)
     task.start()
-    frames = rig.call(lambda: _all(exposing, stop), "frames() on a silent wire", exposure_s=20.0)
+    frames = rig.call(lambda: _all(exposing, stop), "frames() on a silent wire", exposure_s=LONG_S)
     took_s = time.monotonic() - stopped[0] if stopped else 0.0
     task.join()
     rig.well()
@@ -191,11 +195,16 @@ def check_many_threads(rig: Rig, exposing: Exposing) -> None:
     """Frames come whole while other threads ask, tune and make safe; two acquisitions never mix."""
     device, stop = exposing.device, rig.clock.signal()
     reference = _reference(rig, exposing)
+
+    def disarm_late() -> None:
+        time.sleep(0.1)
+        device.disarm()
+
     calls: list[tuple[str, Callable[[], object]]] = [
         ("take", lambda: _some(rig, exposing, 1)),
         ("take-too", lambda: _some(rig, exposing, 1)),
         ("describe", device.describe),
-        ("disarm", lambda: (time.sleep(0.1), device.disarm())),
+        ("disarm", disarm_late),
     ]
     if exposing.beam is not None:
         calls.append(("blanked", exposing.beam.blanked))
@@ -213,7 +222,8 @@ def _reference(rig: Rig, exposing: Exposing) -> list[Frame]:
     if exposing.beam is not None:
         exposing.beam.blank(False)
     exposing.device.disarm()
-    frames = _some(rig, exposing, 2)
+    # the first frames of a simulated specimen may take their time
+    frames = rig.until_works(lambda: _some(rig, exposing, 2), "an acquisition")
     assert len(frames) == 2, f"2 frames were armed, {len(frames)} came."
     return frames
 

@@ -209,8 +209,10 @@ def _make_safe_and_clear(rig: Rig, holder: HeatingHolder, what: str) -> None:
 
 
 def _expect_off(rig: Rig, holder: HeatingHolder) -> None:
-    def off() -> bool:
-        reading = rig.call(holder.read, "read()")
-        return isinstance(reading, HolderReading) and reading.state in SETTLED
+    said: list[HolderReading | HotstageError] = []
 
-    rig.until(off, "the holder says that it is off")
+    def off() -> bool:
+        said[:] = [rig.call(holder.read, "read()")]
+        return isinstance(said[0], HolderReading) and said[0].state in SETTLED
+
+    rig.until(off, "the holder says that it is off", said)

@@ -177,6 +177,8 @@ class FaultProxy:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._pairs.add(pair)
+        if self._unplugged:  # meanwhile, when there was no pair to end
+            pair.end()
         thread = threading.Thread(target=self._serve, args=(pair,), name="proxy-pair", daemon=True)
         self._threads.append(thread)
         thread.start()

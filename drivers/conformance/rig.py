@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,7 +20,6 @@ from acquire.station import DriverContext
 from drivers.conformance.proxy import Disturbance, FaultProxy
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741  an instrument of some kind
 
 AT_ONCE_S = 0.5
 """Wall seconds in which ``make_safe`` returns, whatever the link does."""
@@ -145,12 +145,13 @@ class Rig:
         try:
             result = call()
         except HotstageError as error:
-            assert len(str(error)) > 20, f"{what} failed with {error!r}, which helps nobody."
             result = error
             self.times.refused += 1
         except Exception as error:
             raise AssertionError(f"{what} raised {error!r}: raise errors of hotstage.") from error
         took_s = time.monotonic() - began - exposure_s
+        if isinstance(result, HotstageError):
+            assert len(str(result)) > 20, f"{what} failed with {result!r}, which helps nobody."
         self.times.calls += 1
         self.times.worst_s = max(self.times.worst_s, took_s)
         assert took_s <= self.subject.longest_call_s, (
@@ -163,28 +164,39 @@ class Rig:
         began = time.monotonic()
         instrument.make_safe(reason)
         took_s = time.monotonic() - began
-        assert took_s <= AT_ONCE_S, f"make_safe() took {took_s:.2f} s ({reason}); it returns at once."
+        assert took_s <= AT_ONCE_S, (
+            f"make_safe() took {took_s:.2f} s ({reason}); it returns at once."
+        )
 
-    def until(self, reached: Callable[[], bool], what: str, within_s: float = RECOVER_S) -> float:
-        """Wall seconds until something is so; fails when it takes longer than allowed."""
+    def until(
+        self,
+        reached: Callable[[], bool],
+        what: str,
+        said: Sequence[object] = (),
+        within_s: float = RECOVER_S,
+    ) -> float:
+        """Wall seconds until something is so; fails, with what was ``said``, when it takes too long."""
         began = time.monotonic()
         while not reached():
-            assert time.monotonic() - began < within_s, f"{what}: not within {within_s:g} s."
+            words = f" It says: {said[-1]}" if said else ""
+            assert time.monotonic() - began < within_s, f"{what}: not within {within_s:g} s.{words}"
             time.sleep(LOOK_S)
         return time.monotonic() - began
 
     def until_works(self, read: Callable[[], T], what: str) -> T:
         """The first result of a call that raises no error of ours any more."""
         found: list[T] = []
+        refused: list[HotstageError] = []
 
         def works() -> bool:
             result = self.call(read, what)
             if isinstance(result, HotstageError):
+                refused.append(result)
                 return False
             found.append(result)
             return True
 
-        took_s = self.until(works, f"{what} works again when the link does")
+        took_s = self.until(works, f"{what} works again when the link does", refused)
         self.times.recovered_s = max(self.times.recovered_s, took_s)
         return found[-1]
 
@@ -226,5 +238,8 @@ class Held:
     def now(cls) -> Held:
         """What is held now."""
         process = psutil.Process()
-        files = process.num_handles() if psutil.WINDOWS else process.num_fds()
+        if sys.platform == "win32":
+            files = process.num_handles()
+        else:
+            files = process.num_fds()
         return cls(frozenset(threading.enumerate()), files)

@@ -13,7 +13,9 @@ proxies that disturb the bytes. Nothing here needs pytest itself; any runner of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from acquire.instruments import (
@@ -47,6 +49,7 @@ class LinkSuite:
     """What holds for every driver."""
 
     subject: ClassVar[Subject]
+    disturbances: ClassVar[Sequence[Disturbance]] = tuple(Disturbance)
     rig: ClassVar[Rig]
     _made: ClassVar[AbstractContextManager[Rig]]
 
@@ -61,11 +64,11 @@ class LinkSuite:
         """End it."""
         cls._made.__exit__(None, None, None)
 
-    def test_opening_on_a_dead_wire_is_refused_in_time(self) -> None:
+    def test_opening_on_a_dead_wire(self) -> None:
         """See :func:`check_opening`."""
         check_opening(self.rig)
 
-    def test_closing_releases_everything(self) -> None:
+    def test_closing(self) -> None:
         """See :func:`check_release`."""
         check_release(self.rig)
 
@@ -109,7 +112,7 @@ class HolderSuite(LinkSuite):
 
     def test_disturbed_replies_are_never_taken_for_others(self) -> None:
         """See :func:`drivers.conformance.holder_links.check_disturbance`."""
-        for disturbance in Disturbance:
+        for disturbance in self.disturbances:
             holders.check_disturbance(self.rig, disturbance)
 
     def test_calls_of_many_threads(self) -> None:
@@ -140,14 +143,14 @@ class FrameSuite(LinkSuite):
         """While one short exposure follows another."""
         self._lose(frames.Step.BETWEEN)
 
-    def test_stop_ends_frames_in_silence(self) -> None:
+    def test_stop_in_silence(self) -> None:
         """See :func:`drivers.conformance.frame_links.check_stop_in_silence`."""
         with self.rig.opened() as instrument:
             frames.check_stop_in_silence(self.rig, self.exposing(instrument))
 
     def test_disturbed_replies_are_never_taken_for_others(self) -> None:
         """See :func:`drivers.conformance.frame_links.check_disturbance`."""
-        for disturbance in Disturbance:
+        for disturbance in self.disturbances:
             with self.rig.opened() as instrument:
                 frames.check_disturbance(self.rig, self.exposing(instrument), disturbance)
 
@@ -192,16 +195,22 @@ class SpectrometerSuite(FrameSuite):
     """A spectrometer."""
 
     setting: ClassVar[SpectrometerSetting] = SpectrometerSetting(400.0, 0.1, 2000, dual=True)
+    """Fewer channels are taken where there are not so many."""
 
     def exposing(self, instrument: Any) -> frames.Exposing:
         """Short spectra."""
-        return frames.dispersing(instrument, self.rig, self.setting)
+        return frames.dispersing(instrument, self.rig, self._possible(instrument))
+
+    def _possible(self, spectrometer: Spectrometer) -> SpectrometerSetting:
+        limits = spectrometer.describe().limits
+        most = [int(limit.high) for limit in limits if limit.quantity == "channels"]
+        return replace(self.setting, channels=min([self.setting.channels, *most]))
 
     def test_protocol(self) -> None:
         """Limits, tuning, spectra, cuts: see :func:`check_spectrometer`."""
         with self.rig.opened() as spectrometer:
             assert isinstance(spectrometer, Spectrometer)
-            check_spectrometer(spectrometer, self.rig.clock, self.setting)
+            check_spectrometer(spectrometer, self.rig.clock, self._possible(spectrometer))
 
 
 class ChannelSuite(LinkSuite):
@@ -219,5 +228,5 @@ class ChannelSuite(LinkSuite):
 
     def test_disturbed_replies_are_never_taken_for_others(self) -> None:
         """See :func:`check_channel_disturbed`."""
-        for disturbance in Disturbance:
+        for disturbance in self.disturbances:
             check_channel_disturbed(self.rig, disturbance)

@@ -19,6 +19,10 @@ class Trip(InstrumentError):
     """What a device says means that it must be switched off at once; the message says why."""
 
 
+class Unwanted(InstrumentError):
+    """Switching on was given up half-way, since the output is to be off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What a device measured; NaN where it cannot tell."""
@@ -38,8 +42,13 @@ class Actuator(Protocol):
     The holder calls them one at a time. ``Trip`` means: switch off, something is wrong.
     """
 
-    def begin(self) -> Measurement:
-        """Check the device, switch its output on and say where the heating starts; raises Trip."""
+    def begin(self, wanted: Callable[[], bool]) -> Measurement:
+        """Check the device, switch its output on and say where the heating starts.
+
+        Raises:
+            Trip: it is not to be trusted.
+            Unwanted: ``wanted`` was not true any more; the output may be on.
+        """
 
     def regulate(self, setpoint: Callable[[float], float]) -> Measurement:
         """Read the device, then make it follow ``setpoint(t_s)`` (°C); raises Trip."""
@@ -80,7 +89,7 @@ class Judge:
         self._deviates_since: float | None = None
 
     def begin(self) -> None:
-        """Forget what was: a command has changed what is to be expected."""
+        """Forget what was: the output is switched on anew. A new ramp begins where the setpoint is."""
         self._deviates_since = None
 
     def look(self, measured: Measurement, setpoint_celsius: float) -> None:

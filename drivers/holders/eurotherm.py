@@ -9,11 +9,12 @@ never written.
 Safety: a controller whose remote setpoint is not refreshed falls back to its own target setpoint [M],
 and so does one that is switched to local. Therefore a controller whose target setpoint is above
 ``fallback_limit`` is refused: a dead link then cools. Off is the standby mode (register 199 = 1, all
-outputs off), read back; a controller that has no such register is brought to a remote setpoint at
-ambient instead, confirmed by its working setpoint and refreshed while it is off. Trips are the
-status bits sensor break, loop break, heater fail, load fail, process value out of range, remote
-setpoint fail and manual mode, a working setpoint that is not the one written, over-temperature,
-deviation, and readings that fail for longer than ``patience``.
+outputs off), read back, and the first thing that is done to a controller that is opened; one that
+has no such register is brought to a remote setpoint at ambient instead, confirmed by its working
+setpoint and refreshed while it is off. Trips are the status bits sensor break, loop break, heater
+fail, load fail, process value out of range, remote setpoint fail and manual mode, a target setpoint
+that was raised above ``fallback_limit``, a working setpoint that is not the one written,
+over-temperature, deviation, and readings that fail for longer than ``patience``.
 
 Sources: ``wires.md`` A3 and the safety section (thaeber/eurothermlib; AERCO's register table). Register
 122, type code ``0x2xxx`` for the 2000 series with the range in the second digit, 107 version: two

@@ -13,7 +13,7 @@ from acquire.clock import Clock
 from acquire.errors import InstrumentError
 from acquire.units import show
 from drivers.holders.actuator import Measurement, Trip
-from drivers.links import Wire
+from drivers.links import MalformedReply, Wire
 from drivers.modbus import ModbusDevice, ModbusRefusal
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,6 @@ class EurothermActuator:
         """Connect, check how the controller is set, and switch off; raises InstrumentError."""
 
         def exchange(wire: Wire) -> None:
-            self.version = self._or(wire, VERSION, "{:x}")
             try:
                 self._device.read(wire, MODE)
             except ModbusRefusal:
@@ -95,10 +94,12 @@ class EurothermActuator:
                 logger.warning(
                     "%s has no standby mode: off is a remote setpoint at ambient", self._device.what
                 )
+            # first of all: one that is refused for its settings may be heating
+            self._switch_off(wire)
+            self.version = self._or(wire, VERSION, "{:x}")
             self._check_settings(wire)
 
         self._device.talk(exchange, "the set-up")
-        self.off()
 
     def close(self) -> None:
         """End the connection."""
@@ -107,26 +108,17 @@ class EurothermActuator:
     # --------------------------------------------------------------------------- output off
 
     def off(self) -> None:
-        """Remote setpoint to ambient, then standby; confirmed by reading back."""
-
-        def exchange(wire: Wire) -> None:
-            self._write_setpoint(wire, self._ambient_celsius)
-            if self.has_standby:
-                self._set(wire, MODE, STANDBY)
-            else:
-                self._set(wire, LOCAL_OR_REMOTE, REMOTE)
-                self._confirm_ambient(wire)
-
-        self._device.talk(exchange, "switching off")
+        """Standby, and the remote setpoint to ambient; confirmed by reading back."""
+        self._device.talk(self._switch_off, "switching off")
 
     def idle(self, measure: bool) -> Measurement:
         """See that the controller is off, refresh its setpoint, and read it."""
 
         def exchange(wire: Wire) -> State:
-            self._write_setpoint(wire, self._ambient_celsius)
             if self.has_standby and self._device.read(wire, MODE) != [STANDBY]:
-                self._set(wire, MODE, STANDBY)
+                self._switch_off(wire)
                 raise Trip("the controller was found operating though nobody had switched it on.")
+            self._rest_at_ambient(wire)
             if not self.has_standby:
                 self._confirm_ambient(wire)
             return self._look(wire)
@@ -145,7 +137,7 @@ class EurothermActuator:
 
     # ---------------------------------------------------------------------------- output on
 
-    def begin(self) -> Measurement:
+    def begin(self, wanted: Callable[[], bool]) -> Measurement:
         """Set the remote setpoint to the present temperature, then let the controller operate."""
 
         def exchange(wire: Wire) -> State:
@@ -173,6 +165,8 @@ class EurothermActuator:
                 self._check_after_reconnection(wire)
             state = self._look(wire)
             self._judge(state)
+            if not state.target_celsius <= self._fallback_celsius:
+                raise Trip(self._would_heat(state.target_celsius))
             if not again:
                 self._check_taken(state.working_celsius)
             self._write_setpoint(wire, setpoint(self._clock.now_s()))
@@ -222,17 +216,20 @@ class EurothermActuator:
         """Refuse a controller that heats on its own or that would not follow; raises InstrumentError."""
         target = self._look(wire).target_celsius
         if not target <= self._fallback_celsius:
-            raise InstrumentError(
-                f"{self._device.what} has a target setpoint of its own of {show(target, '°C')}, to which it "
-                f"would heat when the link fails; {show(self._fallback_celsius, '°C')} are allowed "
-                "(option fallback_limit). Lower it at the controller."
-            )
+            raise InstrumentError(f"{self._device.what}: {self._would_heat(target)}")
         limited = self._or(wire, RATE_LIMIT, "{:d}")
         if limited not in ("", "0"):
             raise InstrumentError(
                 f"{self._device.what} limits the rate of its setpoint itself (register {RATE_LIMIT} is "
                 f"{limited}). Switch its setpoint rate limit off."
             )
+
+    def _would_heat(self, target_celsius: float) -> str:
+        return (
+            f"the controller has a target setpoint of its own of {show(target_celsius, '°C')}, to which "
+            f"it would heat when the link fails; {show(self._fallback_celsius, '°C')} are allowed "
+            "(option fallback_limit). Lower it at the controller."
+        )
 
     def _look(self, wire: Wire) -> State:
         count = WORKING_SETPOINT - PROCESS_VALUE + 1
@@ -247,6 +244,31 @@ class EurothermActuator:
         wrong = [meaning for bit, meaning in _FAULTS.items() if state.status & bit]
         if wrong:
             raise Trip(f"the controller reports {', '.join(wrong)}.")
+
+    def _switch_off(self, wire: Wire) -> None:
+        """Standby, whatever becomes of the setpoint; the setpoint, whatever becomes of the standby."""
+        refused: InstrumentError | None = None
+        if self.has_standby:
+            try:
+                self._set(wire, MODE, STANDBY)
+            except MalformedReply:
+                raise
+            except InstrumentError as error:
+                refused = error
+        self._rest_at_ambient(wire)
+        if not self.has_standby:
+            self._set(wire, LOCAL_OR_REMOTE, REMOTE)
+            self._confirm_ambient(wire)
+        if refused is not None:
+            raise refused
+
+    def _rest_at_ambient(self, wire: Wire) -> None:
+        """Refresh a setpoint of ambient; one in standby may refuse it."""
+        try:
+            self._write_setpoint(wire, self._ambient_celsius)
+        except ModbusRefusal:
+            if not self.has_standby:
+                raise
 
     def _write_setpoint(self, wire: Wire, celsius: float) -> None:
         words = struct.unpack(">2H", struct.pack(">f", celsius))

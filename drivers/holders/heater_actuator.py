@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from acquire.clock import Clock
+from acquire.clock import Clock, finite_rate
 from acquire.errors import InstrumentError
 from acquire.units import show
 from drivers import scpi
 from drivers.four_wire import SETUP_WALL_S, FourWire
-from drivers.holders.actuator import Measurement, Trip
+from drivers.holders.actuator import Measurement, Trip, Unwanted
 from drivers.holders.heater_calibration import Calibration
 from drivers.holders.regulator import PowerLimits, PowerRegulator
 from drivers.links import MalformedReply, Wire
@@ -28,11 +28,15 @@ SETTLED = 5.0
 """Time constants after which the heater is at rest."""
 COLD_AGAIN = 20.0
 """Time constants after which a heater that was switched off is cold."""
-COLD_WITHIN_K = 60.0
-"""A heater that is off and reads further than this from ambient is another one, or badly connected."""
 LEARNING_RISE_K = 4.0
 MOST_LEARNING_STEPS = 24
 PROBE_AGAIN_S = 30.0
+LOOK_WALL_S = 0.02
+"""Switching on looks this often whether it is still wanted."""
+SAME_CURRENT = 0.05
+"""Share by which two currents may differ that count as the same."""
+LEAST_PERIOD = 0.5
+"""Of the usual one: clocks that tick every 16 ms give two readings the same time."""
 _REFUSED_BITS = (
     (scpi.STATUS_COMPLIANCE | scpi.STATUS_RANGE_COMPLIANCE, "it is in compliance (open heater?)"),
     (scpi.STATUS_OVERFLOW, "the measurement overflowed"),
@@ -51,6 +55,10 @@ class HeaterSettings:
     sense_current_a: float
     time_constant_s: float
     power_per_kelvin_mw: float | None
+    cold_within_celsius: float
+    """A heater without power that reads further than this from ambient is another one."""
+    jump_celsius: float
+    """A reading that is so far from the one before at the same current is no temperature."""
 
 
 class HeaterActuator:
@@ -71,6 +79,9 @@ class HeaterActuator:
         self._probing = False
         self._probed: Measurement | None = None
         self._regulator: PowerRegulator | None = None
+        self._wanted: Callable[[], bool] = _always
+        self._before: tuple[float, float] | None = None
+        """Current (A) and temperature (°C) of the reading before."""
 
     def open(self) -> None:
         """Connect, switch the output off, bring the device to a known state; raises InstrumentError."""
@@ -92,7 +103,8 @@ class HeaterActuator:
 
         self._regulator = None
         self._probed = None
-        self._meter.talk(exchange, "switching off")
+        # also where the connection must be made anew first, on a slow line
+        self._meter.talk(exchange, "switching off", scpi.CONNECT_S)
         self._off_s = self._clock.now_s()
 
     def idle(self, measure: bool) -> Measurement:
@@ -138,16 +150,25 @@ class HeaterActuator:
 
     # ---------------------------------------------------------------------------- output on
 
-    def begin(self) -> Measurement:
+    def begin(self, wanted: Callable[[], bool]) -> Measurement:
         """Check the cold heater, then learn its power per kelvin unless it is given."""
+        self._wanted = wanted
+        try:
+            return self._begun()
+        finally:
+            self._wanted = _always
+
+    def _begun(self) -> Measurement:
         self._wait_until(self._off_s + COLD_AGAIN * self._settings.time_constant_s)
         self._meter.talk(self._switch_on, "switching on", SETUP_WALL_S)
         cold = self._settled()
         ambient = self._settings.ambient_celsius
-        if abs(cold.celsius - ambient) > COLD_WITHIN_K:
+        if abs(cold.celsius - ambient) > self._settings.cold_within_celsius:
             raise Trip(
                 f"the cold heater reads {show(cold.resistance_ohm, 'Ω')}, which the calibration says is "
-                f"{show(cold.celsius, '°C')}. Is this the chip whose r0, t0 and alpha the station has?"
+                f"{show(cold.celsius, '°C')}; {show(ambient, '°C')} are expected within "
+                f"{show(self._settings.cold_within_celsius, '°C')} (option cold_within). Is this the chip "
+                "whose r0, t0 and alpha the station has?"
             )
         warm, per_kelvin = self._learned(cold)
         cold_celsius = cold.celsius - cold.power_mw / per_kelvin
@@ -156,6 +177,7 @@ class HeaterActuator:
             self._settings.time_constant_s, per_kelvin, cold_celsius, power
         )
         self._last_s = warm.t_s
+        self._before = None
         return warm
 
     def regulate(self, setpoint: Callable[[float], float]) -> Measurement:
@@ -170,6 +192,7 @@ class HeaterActuator:
         regulator = self._regulator
         if regulator is None:
             raise Trip("the loop was not begun.")
+        self._judge_jump(measured.celsius)
         period_s = measured.t_s - self._last_s
         self._last_s = measured.t_s
         # a mishap that took long does not make the next period long
@@ -182,7 +205,7 @@ class HeaterActuator:
             measured.celsius,
             setpoint(measured.t_s),
             following,
-            period_s,
+            max(period_s, LEAST_PERIOD * self._usual_s),
             PowerLimits(low_a**2 * resistance * 1e3, high_a**2 * resistance * 1e3),
         )
         self._force(wire, min(max(math.sqrt(power * 1e-3 / resistance), low_a), high_a))
@@ -224,11 +247,14 @@ class HeaterActuator:
         )
 
     def _settled(self) -> Measurement:
-        self._clock.sleep(SETTLED * self._settings.time_constant_s)
+        self._wait_until(self._clock.now_s() + SETTLED * self._settings.time_constant_s)
         return self._meter.talk(self._read, "a reading", self._wires.reading_wall_s)
 
     def _wait_until(self, t_s: float) -> None:
-        self._clock.sleep(min(t_s - self._clock.now_s(), 20.0))
+        while (left_s := t_s - self._clock.now_s()) > 0:
+            if not self._wanted():
+                raise Unwanted("it is not switched on any further.")
+            self._clock.sleep(min(left_s, LOOK_WALL_S * finite_rate(self._clock)))
 
     # ------------------------------------------------------------------- within an exchange
 
@@ -256,6 +282,17 @@ class HeaterActuator:
         middle, bound = (before + after) / 2, (after - before) / 2
         return Measurement(middle, bound, celsius, reading.power_mw, resistance)
 
+    def _judge_jump(self, celsius: float) -> None:
+        """Raise Trip for a step that the current has not made: the loop would heat until it is undone."""
+        before, self._before = self._before, (self._forced_a, celsius)
+        if before is None or abs(self._forced_a - before[0]) > SAME_CURRENT * before[0]:
+            return
+        if abs(celsius - before[1]) > self._settings.jump_celsius:
+            raise Trip(
+                f"the reading went from {show(before[1], '°C')} to {show(celsius, '°C')} at the same "
+                "current (a sense contact, or option deviation)."
+            )
+
     def _judge(self, reading: SourceReading) -> None:
         """Raise Trip if a reading says that something is wrong."""
         for bits, meaning in _REFUSED_BITS:
@@ -277,3 +314,7 @@ class HeaterActuator:
                 f"a resistance of {show(reading.resistance_ohm, 'Ω')} is outside the calibration, which "
                 f"goes from {show(low, 'Ω')} to {show(high, 'Ω')}."
             )
+
+
+def _always() -> bool:
+    return True

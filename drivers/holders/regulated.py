@@ -13,7 +13,8 @@ knows five modes:
 A trip latches a fault and goes to ``stopping`` at once. A link that fails while the output is on
 freezes the setpoint; if the device has not been heard again within ``patience_s`` that is a trip,
 since nobody watches the heater then. It is heard again over a new connection; the program goes on
-from where it stood when it was last heard. Nothing is commanded again after a mishap: the next setpoint is
+from where it stood when it was last heard (a slow line, on which every reading takes long, is no
+silence). Nothing is commanded again after a mishap: the next setpoint is
 computed from what the device then says.
 """
 
@@ -35,7 +36,14 @@ from acquire.instruments import (
     SafeState,
 )
 from acquire.units import show
-from drivers.holders.actuator import Actuator, Judge, Measurement, RegulatedSettings, Trip
+from drivers.holders.actuator import (
+    Actuator,
+    Judge,
+    Measurement,
+    RegulatedSettings,
+    Trip,
+    Unwanted,
+)
 from drivers.holders.program import Program
 
 logger = logging.getLogger(__name__)
@@ -46,8 +54,11 @@ FIRST_RETRY_WALL_S = 0.02
 LONGEST_RETRY_WALL_S = 0.5
 READ_WALL_S = 1.5
 """Longest that ``read`` waits for a reading that is newer than the last command."""
+CHANGE_WALL_S = 5.0
+"""The same while the output is switched on, or is off: a slow line takes long for all the settings."""
 SILENCE_WALL_S = 0.1
-"""A device that was not heard for so long stops the program meanwhile."""
+"""A device that was not heard for so long, and for so many times as long as usual, stops the program."""
+SILENCE_TURNS = 4.0
 CLOSE_WALL_S = 3.0
 
 
@@ -91,6 +102,8 @@ class RegulatedHolder:
         self._latest: Measurement | None = None
         self._judge = Judge(settings)
         self._retry_s = FIRST_RETRY_WALL_S
+        self._usual_s = settings.period_s
+        """From reading to reading: a slow line takes longer than the period."""
         self._wake = clock.signal()
         self._closed = clock.signal()
         self._task = clock.spawn(self._run, f"{name}-control")
@@ -209,15 +222,16 @@ class RegulatedHolder:
         Raises:
             LinkError: the device does not answer; what it does is not known.
         """
-        deadline = time.monotonic() + READ_WALL_S
+        began = time.monotonic()
         with self._changed:
             while True:
                 reading = self._answer()
                 if reading is not None:
                     return reading
-                if self._lost:
-                    raise LinkError(self._unknown())
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                changing = self._mode in (_Mode.OFF, _Mode.STARTING)
+                until = began + (CHANGE_WALL_S if changing else READ_WALL_S)
+                left_s = max(0.0, until - time.monotonic())
+                if self._lost or not self._changed.wait(left_s):
                     raise LinkError(self._unknown())
 
     def _answer(self) -> HolderReading | None:
@@ -263,7 +277,7 @@ class RegulatedHolder:
                 f"until it confirms: {cause}{fault}"
             )
         return self._lost or (
-            f"the {self._name} has given no reading within {READ_WALL_S:g} s; what it does is not known."
+            f"the {self._name} has given no reading in time; what it does is not known."
         )
 
     def _refuse(self) -> None:
@@ -284,8 +298,8 @@ class RegulatedHolder:
         """Enter a mode, or the same anew (lock held)."""
         self._mode = mode
         self._since_s = self._clock.now_s()
-        self._judge.begin()
         if mode not in _ON:
+            self._judge.begin()
             self._silent_since = None
         self._changed.notify_all()
         self._wake.set()
@@ -312,6 +326,8 @@ class RegulatedHolder:
             with self._device:
                 if self._mode is mode and not self._closed.is_set():
                     self._act(mode)
+        except Unwanted as error:
+            logger.info("%s: %s", self._name, error)
         except Trip as trip:
             self._trip(str(trip))
         except HotstageError as error:
@@ -325,7 +341,7 @@ class RegulatedHolder:
         if mode is _Mode.OFF:
             self._took(self._actuator.idle(measure=not self._fault))
         elif mode is _Mode.STARTING:
-            measured = self._actuator.begin()
+            measured = self._actuator.begin(lambda: self._mode is _Mode.STARTING)
             with self._changed:
                 if self._mode is _Mode.STARTING:
                     now = self._clock.now_s()
@@ -355,13 +371,20 @@ class RegulatedHolder:
                 with self._changed:
                     self._program = self._program.paused(heard.t_s, t_s)
                 logger.warning("%s was not heard for %.3g s", self._name, t_s - heard.t_s)
+            if not looked and heard is not None:
+                gap_s = min(t_s - heard.t_s, SILENCE_TURNS * self._usual_s)
+                self._usual_s += 0.2 * (gap_s - self._usual_s)
             looked = True
             return self._program.setpoint(t_s)
 
         return setpoint
 
     def _silence_s(self) -> float:
-        return max(10 * self._settings.period_s, SILENCE_WALL_S * finite_rate(self._clock))
+        return max(
+            10 * self._settings.period_s,
+            SILENCE_TURNS * self._usual_s,
+            SILENCE_WALL_S * finite_rate(self._clock),
+        )
 
     def _took(self, measured: Measurement) -> None:
         with self._changed:

@@ -25,6 +25,10 @@ from dataclasses import dataclass
 
 CORRECTION = 0.5
 LEARNING = 0.05
+MOST_LEAD = math.exp(-1)
+"""Of ``a``: more would make a heater that is faster than its time constant says run away."""
+MOST_OFF = 2.0
+"""More than so many times what a reading tells is forgotten at once: it would make the loop unstable."""
 LEAST_RISE_K = 10.0
 """A smaller rise above the cold chip tells its power per kelvin too badly."""
 
@@ -58,14 +62,18 @@ class PowerRegulator:
         self._cold_celsius = cold_celsius
         self._power_mw = power_mw
         self._error_k = 0.0
+        self._least = False
         self.power_per_kelvin_mw = power_per_kelvin_mw
         """As it is known now."""
 
     def learn(self, celsius: float, measured_mw: float) -> None:
         """Take in what a power has led to."""
         rise = celsius - self._cold_celsius
-        if rise >= LEAST_RISE_K and measured_mw > 0:
-            self.power_per_kelvin_mw += LEARNING * (measured_mw / rise - self.power_per_kelvin_mw)
+        # at the least power a fast way down is left to the heater, which is not at rest then
+        if rise >= LEAST_RISE_K and measured_mw > 0 and not self._least:
+            ratio = measured_mw / rise
+            learned = self.power_per_kelvin_mw + LEARNING * (ratio - self.power_per_kelvin_mw)
+            self.power_per_kelvin_mw = min(learned, MOST_OFF * ratio)
 
     def next_power_mw(
         self,
@@ -85,10 +93,11 @@ class PowerRegulator:
             limits: at the present resistance.
         """
         error = setpoint_celsius - celsius
-        stays = math.exp(-period_s / self._time_constant_s)
+        stays = min(math.exp(-period_s / self._time_constant_s), MOST_LEAD)
         correction = CORRECTION * (error - stays * self._error_k) / (1 - stays)
         ahead = next_setpoint_celsius - setpoint_celsius
         wanted = self._power_mw + self.power_per_kelvin_mw * (ahead + correction)
         self._error_k = error
         self._power_mw = min(max(wanted, limits.low_mw), limits.high_mw)
+        self._least = wanted <= limits.low_mw
         return self._power_mw

@@ -14,7 +14,8 @@ Safety: the compliance voltage is set and read back before the output is switche
 four-wire, and checked in the status of every reading; the off state is high impedance. A trip, with
 the output off at once, is: compliance, overflow, contact failure, an error in the queue, a current
 that is not the one forced, a resistance outside the calibration, over-temperature, deviation from
-the setpoint, and readings that fail for longer than ``patience``. A repeated reply is seen by its
+the setpoint, a reading that jumps at the same current (a sense contact that reads low would be
+heated up for), and readings that fail for longer than ``patience``. A repeated reply is seen by its
 time stamp. The device has no watchdog: nothing switches it off when this process dies, which is why
 it lives in a server under a supervisor, and why opening it switches the output off.
 
@@ -42,6 +43,8 @@ from drivers.options import number, quantity
 from drivers.scpi import SourceMeter
 
 DRIVER = "source_meter_heater"
+SLOWEST_S = 0.05
+"""The loop is for membranes, which settle within a reading; a slower heater is another loop's."""
 
 
 def open_heater(
@@ -57,6 +60,7 @@ def open_heater(
     ambient: str = "25 °C",
     maximum_ramp_rate: str = "100 °C/s",
     sense_current: str = "0.2 mA",
+    cold_within: str = "30 °C",
     time_constant: str = "4 ms",
     power_per_kelvin: str | None = None,
     period: str = "20 ms",
@@ -84,13 +88,16 @@ def open_heater(
         ambient: temperature of the heater without power, and the lowest setpoint.
         maximum_ramp_rate: fastest ramp; the loop follows 20 ms behind.
         sense_current: for reading the heater while it is cold.
+        cold_within: how far from ambient the heater may read without power before it is refused: an r0
+            that is 1 % off reads 5 °C wrong when cold, and 13 °C at 800 °C (alpha 1.9e-3 1/K).
         time_constant: thermal, of the heater.
         power_per_kelvin: at low temperature, "8e-3 mW/K"; default: learned when heating begins.
         period: from reading to reading.
         nplc: line cycles per integration, 0.01 to 10.
         line_frequency: of the mains.
         deviation: difference between measured temperature and setpoint that trips …
-        deviation_time: … when it lasts longer than this.
+        deviation_time: … when it lasts longer than this; a step of it between two readings at the
+            same current trips at once.
         patience: how long readings may fail while the output is on before that trips.
         baud_rate: of a serial line, as the device is set.
         terminator: ``LF``, ``CR`` or ``CRLF``, as the device is set.
@@ -115,10 +122,12 @@ def open_heater(
         cold,
         highest_a,
         quantity("sense_current", sense_current, "A", 1e-6, highest_a / 2),
-        quantity("time_constant", time_constant, "s", 1e-4, 1),
+        quantity("time_constant", time_constant, "s", 1e-4, SLOWEST_S),
         quantity("power_per_kelvin", power_per_kelvin, "mW/K", 1e-6, 1e3)
         if power_per_kelvin
         else None,
+        quantity("cold_within", cold_within, "Δ°C", 1, 200),
+        quantity("deviation", deviation, "Δ°C", 1, 1000),
     )
     limit_v = quantity("compliance", compliance, "V", 2e-4, 210) if compliance else 1.1 * needed_v
     cycles = number("nplc", nplc, 0.01, 10)
@@ -141,7 +150,7 @@ def open_heater(
             "option maximum_ramp_rate",
         ),
         ambient_celsius=cold,
-        deviation_celsius=quantity("deviation", deviation, "Δ°C", 1, 1000),
+        deviation_celsius=settings.jump_celsius,
         deviation_time_s=quantity("deviation_time", deviation_time, "s", 0, 600),
         patience_s=quantity("patience", patience, "s", 0, 10),
     )

@@ -175,8 +175,8 @@ class Link:
                 after a complete reply (a device's refusal) keep the connection.
             within_s: wall seconds for all of it, waiting for others' exchanges included.
             doing: the command, for messages.
-            cut: looked at every 50 ms; when it turns true the exchange ends with ExchangeCut, and
-                so does the connection.
+            cut: looked at every 50 ms, while the connection is made anew, too; when it turns true
+                the exchange ends with ExchangeCut, and so does the connection.
 
         Raises:
             LinkError: no connection, no reply in time, or one that is not understood; what the
@@ -188,7 +188,7 @@ class Link:
                 f"{self._what} was busy with another command for {within_s:g} s; {doing} was not sent."
             )
         try:
-            transport = self._connected(deadline, doing)
+            transport = self._connected(deadline, doing, cut)
             return self._carry_out(exchange, Wire(transport, deadline, cut), doing)
         finally:
             self._lock.release()
@@ -236,8 +236,10 @@ class Link:
             self._drop()  # interrupted: the reply would be taken for that of the next exchange
             raise
 
-    def _connected(self, deadline: float, doing: str) -> Transport:
+    def _connected(self, deadline: float, doing: str, cut: Callable[[], bool] | None) -> Transport:
         while True:
+            if cut is not None and cut():
+                raise ExchangeCut(f"{doing} was cut before it was sent.")
             if self._closed:
                 raise LinkError(f"the link to {self._what} was closed here; {doing} was not sent.")
             if self._transport is not None:

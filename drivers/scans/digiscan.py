@@ -326,7 +326,7 @@ class DigiScan:
         while not cut():
             now_s = self._clock.now_s()
             if now_s >= look_s:
-                if not self._device.scanning():
+                if not self._device.scanning(cut):
                     return True
                 look_s = max(now_s, min(due_s, now_s + LOOK_WALL_S * rate))
             if now_s > patience_s:

@@ -170,9 +170,10 @@ class DigiScanDevice:
         """Let the present frame be the last one."""
         self._run("DSFinishAcquisition()", "the end of the scan after its frame")
 
-    def scanning(self) -> bool:
-        """Whether a scan runs."""
-        return self._emccd.value("DSIsAcquisitionActive()", doing="a question for the scan") != 0
+    def scanning(self, cut: Callable[[], bool] | None = None) -> bool:
+        """Whether a scan runs; raises ExchangeCut."""
+        what = "a question for the scan"
+        return self._emccd.value("DSIsAcquisitionActive()", doing=what, cut=cut) != 0
 
     def stop(self, within_s: float) -> None:
         """End a scan at once."""

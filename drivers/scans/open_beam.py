@@ -16,15 +16,12 @@ blanker then decides. ``close`` always does this. There is no way to ask the boa
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import threading
-import time
 from collections.abc import Iterator, Sequence
 
 from acquire.clock import Signal
-from acquire.errors import HotstageError, InstrumentError, LimitError, LinkError
+from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import (
     Description,
     Frame,
@@ -37,20 +34,15 @@ from acquire.station import DriverContext
 from drivers.acquisition import Acquisition, Cut
 from drivers.scans import microscope, open_beam_settings
 from drivers.scans import open_beam_protocol as obi
-from drivers.scans.keeping import Keeper
 from drivers.scans.microscope import TIMING, TIMING_SPEC, within
-from drivers.scans.open_beam_device import OpenBeamDevice
+from drivers.scans.open_beam_beam import OpenBeam
 from drivers.scans.open_beam_settings import Geometry, Settings
 
 logger = logging.getLogger(__name__)
 
 DWELL = "dwell_time"
-KNOWN_WALL_S = 2.0
-"""How long a command waits for the beam to be made safe, before it says that this is not known."""
-IN_FRAME_WALL_S = 1.0
-"""How long a blank in a frame waits for its pixels."""
-BLANK_TRIES = 3
-LOOK_WALL_S = 0.05
+CLOCK_TOLERANCE = 1e-3
+"""The board's clock is not ours."""
 _DEVICE = "the Open Beam Interface"
 
 
@@ -110,28 +102,13 @@ class OpenBeamScan:
         self._role = context.role
         self._settings = settings
         self._limits = open_beam_settings.limits_of(settings)
-        self._blank_wanted = True
-        self._dark_between = False
-        """Whether the beam is blanked only because no frame is taken now."""
-        self._controlled_on = 0
-        """The connection on which control was taken."""
-        self._released = True
-        """Whether the microscope has the beam."""
-        self._parked_nm: tuple[float, float] | None = None
-        self._safe_calls = 0
-        self._device = OpenBeamDevice(address, context.clock, lambda: self._blank_wanted)
-        self._shift_nm = (0.0, 0.0)
-        self._lock = threading.RLock()
-        """Held while the beam is told something, outside of frames."""
+        self._beam = OpenBeam(address, context.clock, settings, self._limits[3])
         self._acquisition = Acquisition(context.clock, context.role)
         self._armed: tuple[ScanExposure, Geometry] | None = None
-        self._blanking = Keeper(f"the beam at {address} is being blanked", self._blank_surely)
 
     def open(self) -> None:
         """Connect and take control with the beam blanked; raises LinkError."""
-        self._device.open()
-        with self._lock:
-            self._control()
+        self._beam.open()
 
     def describe(self) -> Description:
         """Identity, limits, calibration and the microscope's facts."""
@@ -166,8 +143,7 @@ class OpenBeamScan:
         found = self._geometry(exposure)
         self._acquisition.arm(frames)
         try:
-            with self._lock:
-                self._control()
+            self._beam.control()
         except BaseException:
             self._acquisition.disarm()
             raise
@@ -204,51 +180,15 @@ class OpenBeamScan:
         Raises:
             LimitError: it is out of the DAC's range.
         """
-        x, y = (
-            open_beam_settings.code(self._settings, place + shift)
-            for place, shift in zip((x_nm, y_nm), self._shift_nm, strict=True)
-        )
-        self._demand_known()
-        with self._lock:
-            self._control()
-            lighten = self._dark_between and not self._blank_wanted
-            self._device.park(x, y, obi.blank(False) if lighten else b"")
-            self._parked_nm = (x_nm, y_nm)
-            self._dark_between = self._dark_between and not lighten
+        self._beam.park(x_nm, y_nm)
 
     def shift(self, dx_nm: float, dy_nm: float) -> None:
         """Move the next fields, and the resting probe if it is parked, by the DAC; raises LimitError."""
-        wanted = (self._shift_nm[0] + dx_nm, self._shift_nm[1] + dy_nm)
-        for value in wanted:
-            within(self._limits[3], value, _DEVICE, "shift of the field")
-        with self._lock:
-            before, self._shift_nm = self._shift_nm, wanted
-            if self._parked_nm is not None:
-                try:
-                    self.park(*self._parked_nm)
-                except LimitError:
-                    self._shift_nm = before
-                    raise
+        self._beam.shift(dx_nm, dy_nm)
 
     def blank(self, blanked: bool) -> None:
         """Blank or un-blank the beam, in a frame with its next pixels."""
-        calls = self._safe_calls
-        self._demand_known()
-        self._blank_wanted = blanked
-        for _ in range(BLANK_TRIES):
-            if self._device.wait_for_blank(blanked, IN_FRAME_WALL_S):
-                return
-            with self._lock:
-                if not blanked and calls != self._safe_calls:
-                    self._blank_wanted = True
-                    raise InstrumentError("the beam was made safe meanwhile; it stays blanked.")
-                if self._device.in_frame:
-                    continue
-                self._control()
-                self._device.do(obi.blank(blanked), "blank" if blanked else "un-blank")
-                self._dark_between = False
-                return
-        raise LinkError("the beam did not change in a frame; whether it is blanked is not known.")
+        self._beam.blank(blanked)
 
     def blanked(self) -> bool:
         """Whether the beam is blanked, other than between the frames of an acquisition.
@@ -258,62 +198,37 @@ class OpenBeamScan:
         Raises:
             LinkError: not known: the link is down, or ``make_safe`` could not be confirmed yet.
         """
-        self._demand_known()
-        with self._lock:
-            if self._released:
-                self._device.do(b"", "a look whether it is there")
-                return False
-            if not self._device.in_frame:
-                self._control()
-            return self._blank_wanted
+        return self._beam.blanked()
 
     def make_safe(self, reason: str) -> None:
         """End the acquisition, and blank the beam in the background until that is confirmed."""
         logger.info("the beam is made safe: %s", reason)
-        self._safe_calls += 1
-        self._blank_wanted = True
         self._acquisition.disarm()
-        self._blanking.start()
+        self._beam.make_safe()
 
     def close(self) -> None:
         """Blank the beam, give it back to the microscope, and let go of the board; idempotent."""
         self._acquisition.disarm()
-        self._blanking.close()
-        if not self._released:
-            with contextlib.suppress(HotstageError):  # what cannot be reached cannot be given back
-                self._release()
-        self._device.close()
-
-    # ---------------------------------------------------------------------------- frames
+        self._beam.close()
 
     def _expose(self, exposure: ScanExposure, index: int, cut: Cut) -> Frame | None:
         found = self._geometry(exposure)
-        if not self._wait_until_known(cut):
-            return None
-        with self._lock:
-            self._control()
-            self._parked_nm = None
-            self._dark_between = True
-            self._device.announce()
-        try:
-            scanned = self._device.scan(found.raster, cut)
-        except LinkError:
-            self._blanking.start()
-            if cut():
-                return None
-            raise
+        scanned = self._beam.scan(found.raster, cut)
         if scanned is None:
             return None
         duration_s = found.raster.pixels * found.dwell_s
         span_s = scanned.end_s - scanned.start_s
-        if span_s < duration_s * (1 - 1e-6):
+        if span_s < duration_s * (1 - CLOCK_TOLERANCE):
             raise InstrumentError(
                 f"a frame came in {span_s:.4g} s that lasts {duration_s:.4g} s: the board's clock is not "
                 "what its documentation says."
             )
+        span_s = max(span_s, duration_s)
         scalars = {TIMING: span_s - duration_s, DWELL: found.dwell_s}
         data = {self._settings.detector: scanned.counts}
-        return Frame(self._role, index, data, scanned.start_s, scanned.end_s, FrameMeta(scalars))
+        return Frame(
+            self._role, index, data, scanned.start_s, scanned.start_s + span_s, FrameMeta(scalars)
+        )
 
     def _geometry(self, request: ScanExposure) -> Geometry:
         """How an exposure is taken; raises LimitError."""
@@ -334,48 +249,4 @@ class OpenBeamScan:
             raise LimitError(
                 f"frame period {request.frame_period_s} s refused: it must be finite, at least 0."
             )
-        return open_beam_settings.geometry(settings, request, self._shift_nm)
-
-    # ------------------------------------------------------------------------------ beam
-
-    def _control(self) -> None:
-        """Take the beam, blanked, unless this was done on the present connection."""
-        self._device.do(b"", "a look whether it is there")
-        if self._controlled_on != self._device.connections or self._released:
-            self._device.do(
-                obi.blank(True) + obi.ELECTRONS + obi.external_control(True), "taking control"
-            )
-            self._controlled_on = self._device.connections
-            self._released, self._dark_between, self._parked_nm = False, True, None
-
-    def _release(self) -> None:
-        """Blank, then give the beam back: the other way round it would be on before."""
-        with self._lock:
-            self._device.do(obi.blank(True) + obi.external_control(False), "the release")
-            self._released = True
-
-    def _blank_surely(self) -> None:
-        with self._lock:
-            self._control()
-            self._device.do(obi.blank(True), "blank")
-            if self._settings.release_when_safe:
-                self._release()
-
-    def _wait_until_known(self, cut: Cut) -> bool:
-        """Wait for what runs in the background; False when it is cut."""
-        deadline = time.monotonic() + KNOWN_WALL_S
-        while self._blanking.pending:
-            if cut():
-                return False
-            if time.monotonic() > deadline:
-                self._demand_known()
-            time.sleep(LOOK_WALL_S)
-        return True
-
-    def _demand_known(self) -> None:
-        """Wait for what runs in the background; raises LinkError if its end is not known."""
-        if not self._blanking.wait(KNOWN_WALL_S):
-            raise LinkError(
-                "the beam is being blanked, and it is not known yet whether it is: the Open Beam "
-                "Interface does not answer. Blank it by hand."
-            )
+        return open_beam_settings.geometry(settings, request, self._beam.shift_nm)

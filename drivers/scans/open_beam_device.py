@@ -33,13 +33,14 @@ PIECE_WALL_S = 0.02
 MOST_IN_PIECE = 1 << 17
 """Pixels; a piece of 125 ns pixels is shorter than it might be, for the sake of buffers."""
 PIECES_AHEAD = 3
-STALLED_S = 2.0
+STALLED_S = 10.0
 """No pixel for so much longer than the pieces on the way need: the board hangs."""
 CUT_S = 0.12
 """A cut that the board did not answer for so long ends the connection."""
 STALE_BYTES = 1 << 27
 """Pixels of a client before, at most, before the first synchronisation."""
 PARK_CYCLES = 8
+MOST_STALE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +291,13 @@ class _Frame:
 
 
 def _expect(wire: Wire, cookie: int) -> None:
-    came = wire.receive(4)
-    if came != obi.reply_to(cookie):
-        raise MalformedReply(
-            f"{came.hex(' ')} came where a synchronisation was expected: pixels are missing, or too many."
-        )
+    """The reply to a synchronisation; one to an earlier, that came twice or late, is thrown away."""
+    for _ in range(MOST_STALE):
+        came = wire.receive(4)
+        if came == obi.reply_to(cookie):
+            return
+        if not came.startswith(obi.MARK):
+            break
+    raise MalformedReply(
+        f"{came.hex(' ')} came where a synchronisation was expected: pixels are missing, or too many."
+    )

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from acquire.clock import Signal, finite_rate
-from acquire.errors import HotstageError, InstrumentError, LimitError, LinkError
+from acquire.errors import HotstageError, InstrumentError, LimitError
 from acquire.instruments import (
     Description,
     Frame,
@@ -35,8 +33,8 @@ from acquire.units import show
 from drivers.acquisition import Acquisition, Cut
 from drivers.links import ExchangeCut
 from drivers.scans import microscope, temscript_settings
-from drivers.scans.keeping import Keeper
 from drivers.scans.microscope import TIMING, TIMING_SPEC, within
+from drivers.scans.temscript_beam import TemscriptBeam
 from drivers.scans.temscript_device import Parameters, TemscriptDevice
 from drivers.scans.temscript_http import TemscriptHttp
 from drivers.scans.temscript_settings import Settings
@@ -45,10 +43,8 @@ logger = logging.getLogger(__name__)
 
 DWELL = "dwell_time"
 DWELL_TOLERANCE = 0.01
-SHIFT_TOLERANCE_NM = 0.5
-KNOWN_WALL_S = 2.0
-"""How long a command waits for the beam to be made safe, after the frame that is being taken."""
-LOOK_WALL_S = 0.05
+CLOCK_TOLERANCE = 1e-3
+"""The microscope's clock is not ours."""
 _DEVICE = "the microscope"
 
 
@@ -58,7 +54,7 @@ def open_temscript(
     address: str,
     width_at_1x: str,
     detectors: Mapping[str, str] | None = None,
-    full_size: int = 4096,
+    full_size: int = 2048,
     partial_field: str = "unused",
     field_of_view: Sequence[str] = ("5 nm", "5000 nm"),
     field_tolerance: float = 0.05,
@@ -154,25 +150,10 @@ class TemscriptScan:
         self._limits = temscript_settings.limits_of(settings, self._sizes)
         if settings.rotation_rad is not None:
             self._device.rotate(settings.rotation_rad)
-        self._base = self._device.shift(settings.shift)
-        self._shift_nm = (0.0, 0.0)
-        self._at_nm = (0.0, 0.0)
-        """What the beam is on when it rests, from the scan's origin: a field's middle, or a parked point."""
-        self._field_nm = settings.width_at_1x_nm / max(self._device.magnification(), 1e-9)
-        self._blank_wanted = self._device.blanked()
-        self._dark_between = False
-        """Whether the beam is blanked only because no frame is taken now."""
-        self._safe_calls = 0
-        self._placed = True
-        """Whether the beam is known to be where the last shift said."""
-        self._lock = threading.RLock()
-        """Held while the column is set up."""
+        self._beam = TemscriptBeam(http, self._device, settings, self._limits[3])
         self._acquisition = Acquisition(context.clock, context.role)
         self._exposure: ScanExposure | None = None
         self._taken = Parameters("", 0, 0.0)
-        where = f"the beam at {http.address}"
-        self._blanking = Keeper(f"{where} is being blanked", self._blank_surely)
-        self._darkening = Keeper(f"{where} is being blanked after a frame", self._darken_surely)
 
     def describe(self) -> Description:
         """Identity, limits, calibration and the microscope's facts."""
@@ -198,7 +179,7 @@ class TemscriptScan:
     def check(self, request: ScanExposure) -> None:
         """Raise LimitError if the exposure cannot be taken."""
         microscope.check_detectors(request.detectors, tuple(self._detectors))
-        field, dwell, _, position = self._limits
+        field, dwell, _, _ = self._limits
         rows, columns = request.shape
         if rows != columns or rows not in self._sizes:
             raise LimitError(
@@ -207,8 +188,7 @@ class TemscriptScan:
             )
         within(field, request.field_of_view_nm, _DEVICE)
         within(dwell, request.dwell_time_s, _DEVICE)
-        for shift, center in zip(self._shift_nm, request.center_nm, strict=True):
-            within(position, shift + center, _DEVICE, "shift of the field")
+        self._beam.check(request.center_nm)
         if not math.isfinite(request.frame_period_s) or request.frame_period_s < 0:
             raise LimitError(
                 f"frame period {request.frame_period_s} s refused: it must be finite, at least 0."
@@ -224,8 +204,7 @@ class TemscriptScan:
         self.check(exposure)
         self._acquisition.arm(frames)
         try:
-            with self._lock:
-                pixel_nm = self._set_up(exposure)
+            pixel_nm = self._set_up(exposure)
         except BaseException:
             self._acquisition.disarm()
             raise
@@ -264,24 +243,15 @@ class TemscriptScan:
         Raises:
             LimitError: it is out of reach.
         """
-        with self._lock:
-            self._go(self._shift_nm, (x_nm, y_nm))
-            self._lighten()
+        self._beam.park(x_nm, y_nm)
 
     def shift(self, dx_nm: float, dy_nm: float) -> None:
         """Move field and parked probe, relative to the present shift; raises LimitError."""
-        with self._lock:
-            self._go((self._shift_nm[0] + dx_nm, self._shift_nm[1] + dy_nm), self._at_nm)
+        self._beam.shift(dx_nm, dy_nm)
 
     def blank(self, blanked: bool) -> None:
         """Blank or un-blank the beam, and read back that it is so; after the frame that is taken now."""
-        calls = self._safe_calls
-        self._demand_known()
-        with self._lock:
-            if not blanked and calls != self._safe_calls:
-                raise InstrumentError("the beam was made safe meanwhile; it stays blanked.")
-            self._device.set_blanked(blanked)
-            self._blank_wanted, self._dark_between = blanked, False
+        self._beam.blank(blanked)
 
     def blanked(self) -> bool:
         """Whether the beam is blanked, other than between the frames of an acquisition.
@@ -289,10 +259,7 @@ class TemscriptScan:
         Raises:
             LinkError: not known: the link is down, or ``make_safe`` could not be confirmed yet.
         """
-        self._demand_known()
-        with self._lock:
-            dark = self._device.blanked()
-            return dark and (self._blank_wanted or not self._dark_between)
+        return self._beam.blanked()
 
     def make_safe(self, reason: str) -> None:
         """End the acquisition, and blank the beam in the background until that is confirmed.
@@ -300,16 +267,14 @@ class TemscriptScan:
         While the microscope takes a frame, the server hears this only after it.
         """
         logger.info("the beam is made safe: %s", reason)
-        self._safe_calls += 1
-        self._blank_wanted = True
+        # the frame that is being taken must not un-blank it, nor another begin
         self._acquisition.disarm()
-        self._blanking.start()
+        self._beam.make_safe()
 
     def close(self) -> None:
         """Let go of the server; idempotent."""
         self._acquisition.disarm()
-        self._blanking.close()
-        self._darkening.close()
+        self._beam.close()
         self._http.close()
 
     # ---------------------------------------------------------------------------- frames
@@ -318,73 +283,36 @@ class TemscriptScan:
         wall_s = exposure.scan_time_s / finite_rate(self._clock)
         names = [self._detectors[name] for name in exposure.detectors]
         try:
-            if not self._wait_until_known(cut):
+            if not self._beam.wait_until_known(cut):
                 return None
             self._device.wait_until_free(cut)
-            self._begin(exposure, cut)
+            self._beam.begin(exposure.center_nm, cut)
             taken = self._device.acquire(
                 names, exposure.shape, self._settings.count_offset, wall_s, cut
             )
         except ExchangeCut:
-            self._darken()
+            self._beam.darken()
             return None
         except HotstageError:
-            self._darken()
+            self._beam.darken()
             if cut():
                 return None
             raise
-        self._darken(at_once=True)
+        self._beam.darken(at_once=True)
         duration_s = exposure.shape[0] * exposure.shape[1] * self._taken.dwell_time_s
         start_s, end_s = taken.asked_s, taken.answered_s
-        if end_s - start_s < duration_s * (1 - 1e-6):
+        if end_s - start_s < duration_s * (1 - CLOCK_TOLERANCE):
             raise InstrumentError(
                 f"the microscope took a frame in {end_s - start_s:.4g} s that lasts {duration_s:.4g} s. "
                 "Look whether its own program changes the dwell time or the size."
             )
+        end_s = max(end_s, start_s + duration_s)
         data = {
             ours: taken.images[theirs]
             for ours, theirs in zip(exposure.detectors, names, strict=True)
         }
         scalars = {TIMING: end_s - start_s - duration_s, DWELL: self._taken.dwell_time_s}
         return Frame(self._role, index, data, start_s, end_s, FrameMeta(scalars))
-
-    def _begin(self, exposure: ScanExposure, cut: Cut) -> None:
-        """Bring the field back if a probe was parked, and the beam if it was only dark between frames."""
-        with self._lock:
-            self._go(self._shift_nm, exposure.center_nm)
-            if not cut():
-                self._lighten()
-
-    def _lighten(self) -> None:
-        if self._dark_between and not self._blank_wanted:
-            self._device.set_blanked(False)
-            self._dark_between = False
-
-    def _darken(self, at_once: bool = False) -> None:
-        """Blank the beam after a frame; in the background where the server may not answer yet."""
-        if self._blank_wanted or not self._settings.blank_between:
-            return
-        if at_once:
-            try:
-                self._darken_surely()
-            except HotstageError as error:
-                logger.warning("the beam could not be blanked after a frame yet: %s", error)
-            else:
-                return
-        self._darkening.start()
-
-    def _wait_until_known(self, cut: Cut) -> bool:
-        """Wait for what runs in the background; False when it is cut."""
-        deadline = time.monotonic() + self._http.busy_left_s + KNOWN_WALL_S
-        while self._blanking.pending or self._darkening.pending:
-            if cut():
-                return False
-            if time.monotonic() > deadline:
-                self._demand_known()
-            time.sleep(LOOK_WALL_S)
-        return True
-
-    # ------------------------------------------------------------------------------ beam
 
     def _set_up(self, exposure: ScanExposure) -> float:
         """Set everything for a frame; returns the pixel size that was taken, in nm."""
@@ -401,62 +329,7 @@ class TemscriptScan:
                 f"{show(taken.dwell_time_s, 's')}. Ask for that."
             )
         self._taken = taken
-        self._magnify(exposure.field_of_view_nm / size.field_share)
-        self._go(self._shift_nm, exposure.center_nm)
-        return self._field_nm * size.field_share / exposure.shape[1]
-
-    def _magnify(self, wanted_nm: float) -> None:
-        settings = self._settings
-        taken = self._device.magnify(settings.width_at_1x_nm / wanted_nm)
-        taken_nm = settings.width_at_1x_nm / taken if taken > 0 else math.nan
-        off = abs(taken_nm / wanted_nm - 1)
-        if not off <= settings.field_tolerance:
-            raise InstrumentError(
-                f"field of view {show(wanted_nm, 'nm')} refused: the column's nearest magnification "
-                f"gives {show(taken_nm, 'nm')}. Ask for that, or raise field_tolerance."
-            )
-        self._field_nm = wanted_nm if off < 1e-6 else taken_nm
-
-    def _go(self, shift_nm: tuple[float, float], at_nm: tuple[float, float]) -> None:
-        """Bring the beam to a place of the scan's frame under a shift; raises LimitError."""
-        settings = self._settings
-        x, y = shift_nm[0] + at_nm[0], shift_nm[1] + at_nm[1]
-        for coordinate in (x, y):
-            within(self._limits[3], coordinate, _DEVICE, "shift of the field or the probe")
-        cosine, sine = math.cos(settings.shift_rotation_rad), math.sin(settings.shift_rotation_rad)
-        wanted = (
-            self._base[0] + (cosine * x - sine * y) / settings.shift_nm,
-            self._base[1] + (sine * x + cosine * y) / settings.shift_nm,
+        whole_nm = exposure.field_of_view_nm / size.field_share
+        return (
+            self._beam.set_up(whole_nm, exposure.center_nm) * size.field_share / exposure.shape[1]
         )
-        with self._lock:
-            if (shift_nm, at_nm) == (self._shift_nm, self._at_nm) and self._placed:
-                return
-            self._placed = False
-            self._device.set_shift(settings.shift, *wanted)
-            taken = self._device.shift(settings.shift)
-            off_nm = math.dist(wanted, taken) * settings.shift_nm
-            if not off_nm <= SHIFT_TOLERANCE_NM + 0.01 * math.hypot(x, y):
-                raise InstrumentError(
-                    f"shift to ({x:.4g}, {y:.4g}) nm: the column is {show(off_nm, 'nm')} from it. Its "
-                    "range may be at an end: bring the stage nearer."
-                )
-            self._shift_nm, self._at_nm, self._placed = shift_nm, at_nm, True
-
-    def _blank_surely(self) -> None:
-        with self._lock:
-            self._device.set_blanked(True)
-
-    def _darken_surely(self) -> None:
-        with self._lock:
-            if not self._blank_wanted:
-                self._device.set_blanked(True)
-                self._dark_between = True
-
-    def _demand_known(self) -> None:
-        """Wait for what runs in the background; raises LinkError if its end is not known."""
-        for keeper in (self._blanking, self._darkening):
-            if not keeper.wait(self._http.busy_left_s + KNOWN_WALL_S):
-                raise LinkError(
-                    "the beam is being blanked, and it is not known yet whether it is: the temscript "
-                    "server does not answer. Blank it by hand."
-                )

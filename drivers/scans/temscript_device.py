@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from acquire.errors import InstrumentError, LinkError
 from drivers.links import ExchangeCut
-from drivers.scans.temscript_http import COMMAND_S, TemscriptHttp
+from drivers.scans.temscript_http import TemscriptHttp
 
 DTYPES = {
     f"{sign}INT{bits}": f"{letter}{bits // 8}"
@@ -33,6 +33,8 @@ ORDERS = {"LITTLE": "<", "BIG": ">"}
 BYTES_PER_PIXEL = 8 * 4 / 3
 """Of the widest type, in BASE64."""
 SLOWEST_BYTES_PER_S = 5e6
+ACQUIRE_S = 10.0
+"""Wall seconds that the microscope may take to begin and to end a frame."""
 HIGHEST = 65535
 OLDEST_VERSION = 2
 
@@ -193,7 +195,7 @@ class TemscriptDevice:
         query = "&".join(f"detectors={quote(name, safe='')}" for name in names)
         size = math.ceil(shape[0] * shape[1] * len(names) * BYTES_PER_PIXEL) + (1 << 16)
         # half as long again for a flyback that is not known
-        self._http.busy_for(1.5 * duration_wall_s + COMMAND_S)
+        self._http.busy_for(1.5 * duration_wall_s + ACQUIRE_S)
         try:
             answer = self._http.get(
                 f"acquire?{query}", within_s=size / SLOWEST_BYTES_PER_S, at_most=size, cut=cut

@@ -145,6 +145,26 @@ def test_a_heater_that_did_not_hear_is_told_again_until_it_is_off(clock: Virtual
         assert guarded.read().state is HolderState.TRIPPED
 
 
+def test_a_tripped_heater_that_is_not_off_yet_is_never_said_to_be(clock: VirtualClock) -> None:
+    holder = ScriptedHolder(clock)
+    holder.reading = replace(holder.reading, measured_celsius=1050.0)
+    holder.deaf = True
+    guarded = GuardedHolder(holder, LIMITS, clock)
+    with clock.enrolled("test"):
+        clock.sleep(1.0)
+        reading = guarded.read()
+        assert reading.state is HolderState.MAKING_SAFE
+        assert "above the station's limit" in reading.fault
+        holder.reading = replace(
+            holder.reading, state=HolderState.MAKING_SAFE, measured_celsius=700.0, fault="no answer"
+        )
+        assert guarded.read().fault.endswith("no answer")
+        with pytest.raises(FaultError, match="not known to be off"):
+            guarded.clear_fault()
+        with pytest.raises(FaultError, match="stays off"):
+            guarded.ramp(100.0, 1.0)
+
+
 def test_the_watch_survives_whatever_a_driver_raises(
     clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,12 @@ def test_a_station_opens_with_the_roles_it_names() -> None:
         ("1300 °C", "1300", "holder.limits.temperature.*has no unit"),
         ("1300 °C", "1300 nm", "not of the right kind"),
         ("hotstage = 1", "hotstage = 9", "hotstage = 9"),
+        (
+            "[scan]",
+            '[channels.holder]\ndriver = "simulated"\n[scan]',
+            "a channel cannot be called so",
+        ),
+        ("[scan]", '[server]\nlisten = "tls://:7746"\n[scan]', "write HOST:PORT"),
         ('name = "bench"', "", "'name' is missing"),
         ("[simulation]\nseed = 3", "", "needs a .simulation. table"),
         ("seed = 3", 'seed = 3\nsimulator = "nothing"', "no 'nothing'; known are: exsolution"),

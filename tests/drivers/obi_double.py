@@ -57,7 +57,6 @@ class ObiDouble:
         self._thread.join(5.0)
         self._socket.close()
 
-    @property
     def lit(self) -> bool:
         """Whether there is beam on the specimen, as far as the board decides."""
         return not self.control or (self.beam == 1 and not self.blank)
@@ -156,7 +155,7 @@ class ObiDouble:
             self.blank, self._inline = self._inline, None
 
     def _read(self) -> int:
-        return value(*self.at) if self.lit and self.control else 5
+        return value(*self.at) if self.lit() and self.control else 5
 
     def _pixels(self, stream: socket.socket, words: list[int]) -> None:
         data = b"".join(struct.pack(">H", word << 2) for word in words)

@@ -152,7 +152,7 @@ class SimplonDouble:
         return [path.rsplit("/", 1)[1] for method, path, _ in self.requests if "/command/" in path]
 
     def push(self, parts: list[bytes]) -> None:
-        with self._lock, contextlib.suppress(zmq.Again):  # what nobody reads is lost
+        with self._lock, contextlib.suppress(zmq.ZMQError):  # what nobody reads is lost
             self._push.send_multipart(parts)
 
     def _get(self, path: str) -> tuple[int, bytes]:

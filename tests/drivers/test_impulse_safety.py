@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,4 +248,54 @@ def test_many_threads_may_call_at_once(double: Double, holder: ImpulseHolder) ->
         thread.join(10)
     assert errors == []
     holder.make_safe("enough")
+    until(holder, is_off)
+
+
+# ------------------------------------------------------------------ commands that come late
+
+
+def test_made_safe_while_a_ramp_without_a_reply_may_still_begin_it_does_not_stay_hot(
+    double: Double, holder: ImpulseHolder
+) -> None:
+    def lose(request: dict[str, Any]) -> list[bytes] | None:
+        if "startRamp" in request["$type"] and request["temperature"] > 25:
+            return [b"never"]
+        return None
+
+    double.answer = lose
+    with pytest.raises(LinkError):
+        holder.ramp(700.0, 100.0)
+    until(holder, is_off)
+    holder.make_safe("the ramp failed")
+    until(holder, is_off)
+    double.heat_to(700.0)  # Impulse carries out what it had not answered
+    wait(lambda: double.setpoint() == 25.0)
+    until(holder, is_off)
+
+
+def test_a_cooling_that_impulse_does_not_carry_out_is_ended_at_once(
+    double: Double, holder: ImpulseHolder
+) -> None:
+    holder.ramp(500.0, 200.0)
+    until(holder, lambda r: r.setpoint_celsius > 200)
+    holder.arm_safe_state(SafeState(5.0, 25.0))  # more than half a minute
+    holder.make_safe("test")
+    wait(lambda: len(double.commands()) == 2)
+    double.heat_to(double.setpoint())  # somebody stopped it in the Impulse window
+    until(holder, is_off, 6.0)
+
+
+def test_a_ramp_to_room_temperature_without_a_ramp_time_may_be_refused(
+    double: Double, holder: ImpulseHolder
+) -> None:
+    def refuse(request: dict[str, Any]) -> list[bytes] | None:
+        if "startRamp" in request["$type"] and request["rampTime"] <= 0:
+            error = {"parameter": "rampTime", "description": "must be above 0"}
+            data = {"resultCode": "invalidInput", "message": "no", "data": {"errors": [error]}}
+            return [json.dumps(data).encode()]
+        return None
+
+    double.answer = refuse
+    holder.ramp(60.0, 200.0)
+    holder.make_safe("test")
     until(holder, is_off)

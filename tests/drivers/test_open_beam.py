@@ -115,12 +115,8 @@ def test_it_is_a_scan_with_one_detector(opened: Opener) -> None:
         scan.check(SHORT)
 
 
-def test_it_passes_conformance(opened: Opener, clock: WallClock, board: ObiDouble) -> None:
-    check_scan(opened(), clock, SHORT)
-
-
 @pytest.mark.parametrize("rate", [10.0])
-def test_it_passes_conformance_on_a_faster_clock(rate: float) -> None:
+def test_it_passes_conformance(rate: float) -> None:
     clock = WallClock(rate)
     with ObiDouble(rate) as board:
         context = DriverContext("scan", clock, "station.toml")
@@ -173,14 +169,14 @@ def test_the_beam_is_on_only_for_pixels_and_parked_probes(
 ) -> None:
     scan = opened()
     assert scan.blanked()
-    assert not board.lit
+    assert not board.lit()
     scan.blank(False)
-    assert board.lit
+    assert board.lit()
     take(scan, clock)
-    assert not board.lit
+    assert not board.lit()
     assert not scan.blanked()
     scan.park(10.0, -10.0)
-    assert board.lit
+    assert board.lit()
     assert board.at == (8292, 8092)
     scan.shift(1.0, 0.0)
     assert board.at == (8302, 8092)
@@ -190,7 +186,7 @@ def test_the_beam_is_on_only_for_pixels_and_parked_probes(
         scan.park(math.nan, 0.0)
     scan.blank(True)
     scan.park(0.0, 0.0)
-    assert not board.lit
+    assert not board.lit()
     assert scan.blanked()
 
 
@@ -209,7 +205,7 @@ def test_a_blank_in_a_frame_takes_effect_within_it(
     began = time.monotonic()
     scan.blank(True)
     assert time.monotonic() - began < 0.4
-    assert not board.lit
+    assert not board.lit()
     taking.join(5.0)
     image = got[0].data["haadf"].ravel()
     assert image[0] > 5
@@ -231,7 +227,7 @@ def test_make_safe_in_a_frame_aborts_and_blanks(
     scan.make_safe("test")
     assert time.monotonic() - began < 0.1
     assert scan.blanked()
-    assert not board.lit
+    assert not board.lit()
     assert board.control
     taking.join(1.0)
     assert not taking.is_alive()
@@ -248,7 +244,7 @@ def test_release_when_safe_blanks_before_it_gives_the_beam_back(
     assert board.log[-2:] == ["blank 1", "control 0"]
     scan.blank(True)
     assert board.control
-    assert not board.lit
+    assert not board.lit()
 
 
 def test_close_gives_the_beam_back_blanked_first(opened: Opener, board: ObiDouble) -> None:
@@ -266,8 +262,14 @@ def test_close_gives_the_beam_back_blanked_first(opened: Opener, board: ObiDoubl
 @pytest.mark.parametrize("mishap", ["lose_byte_after", "extra_byte_after"])
 @pytest.mark.parametrize("after", [0, 700])
 def test_a_byte_too_few_or_too_many_never_shifts_an_image(
-    opened: Opener, clock: WallClock, board: ObiDouble, mishap: str, after: int
+    opened: Opener,
+    clock: WallClock,
+    board: ObiDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    mishap: str,
+    after: int,
 ) -> None:
+    monkeypatch.setattr("drivers.scans.open_beam_device.STALLED_S", 0.5)
     scan = opened()
     scan.blank(False)
     good = take(scan, clock).data["haadf"]
@@ -289,7 +291,7 @@ def test_a_cut_connection_is_made_anew_and_nothing_is_replayed(
         take(scan, clock, LONG)
     regions = sum(line.startswith("region") for line in board.log)
     assert scan.blanked() is False
-    assert not board.lit, "on a new connection the beam is blanked at rest"
+    assert not board.lit(), "on a new connection the beam is blanked at rest"
     assert sum(line.startswith("region") for line in board.log) == regions
     assert take(scan, clock).data["haadf"].max() > 5
 

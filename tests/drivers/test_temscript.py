@@ -74,7 +74,7 @@ def test_it_is_a_scan_with_the_microscopes_detectors(opened: Opener) -> None:
 
 
 def test_it_passes_conformance(opened: Opener, clock: WallClock) -> None:
-    scan = opened(dwell_time=["100 ns", "0.5 ms"])
+    scan = opened(dwell_time=["100 ns", "0.3 ms"])
     check_scan(scan, clock, SHORT)
 
 
@@ -242,12 +242,12 @@ def test_make_safe_is_not_forgotten_while_the_server_is_gone(
     scan = opened()
     working = scan._http.address
     scan._http.address = "127.0.0.1:1"
-    monkeypatch.setattr("drivers.scans.temscript.KNOWN_WALL_S", 0.1)
+    monkeypatch.setattr("drivers.scans.temscript_beam.KNOWN_WALL_S", 0.1)
     scan.make_safe("test")
     with pytest.raises(LinkError, match="not known"):
         scan.blanked()
     scan._http.address = working
-    monkeypatch.setattr("drivers.scans.temscript.KNOWN_WALL_S", 5.0)
+    monkeypatch.setattr("drivers.scans.temscript_beam.KNOWN_WALL_S", 5.0)
     assert scan.blanked()
     assert server.column.get_beam_blanked()
 

@@ -14,6 +14,9 @@ from acquire.measure.particles.islands import find_peaks, free_film
 from acquire.measure.particles.meeting import meeting_pairs, overlapping
 from acquire.measure.particles.noise import film_noise, ring_covariance
 from acquire.measure.particles.rings import MOST_RINGS, average_rings, ring_sums
+from acquire.measure.particles.shapes import blurred_dome
+from acquire.measure.particles.weigh import weigh_domes
+from acquire.measure.particles.whitening import factorise, whiten, whiten_three
 
 _VALUES = arrays(
     np.float32,
@@ -164,3 +167,81 @@ def test_white_noise_and_texture_are_told_apart_beside_particles() -> None:
     assert found.white == pytest.approx(0.04, rel=0.05)
     assert found.texture[0] == pytest.approx(0.01, rel=0.15)
     assert found.texture[4] == pytest.approx(0.01 * np.exp(-(4.0**2) / (4 * 4.0**2)), rel=0.2)
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 26])
+def test_vectors_whitened_with_a_factor_are_those_of_a_unit_covariance(m: int) -> None:
+    rng = np.random.default_rng(m)
+    mixed = rng.normal(size=(m, m + 3))
+    cover = mixed @ mixed.T
+    room = np.full((30, 30), np.nan)
+    room[:m, :m] = np.triu(cover) + np.tril(
+        np.full((m, m), np.nan), -1
+    )  # left of it is not looked at
+    factorise(room, m, True)
+    upper = np.triu(room[:m, :m])
+    assert upper.T @ upper == pytest.approx(cover, rel=1e-9, abs=1e-9)
+    vectors = rng.normal(size=(3, 30))
+    exact = np.linalg.solve(upper.T, vectors[:, :m].T).T
+    alone = vectors[1].copy()
+    whiten(room, alone, m, True)
+    whiten_three(room, vectors, m, True)
+    assert vectors[:, :m] == pytest.approx(exact, rel=1e-6, abs=1e-9)
+    assert alone[:m] == pytest.approx(exact[1], rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("first_guess", [0.75, 1.0, 1.3])
+def test_a_profile_without_noise_gives_its_dome_whatever_the_rings_and_the_guess(
+    first_guess: float,
+) -> None:
+    dome, radius, height, offset, blur = blurred_dome(0.5), 9.0, 0.4, 0.02, 1.1
+    # rings of different widths, some left out, as where others stand
+    ends = np.array([0, 2, 4, 6, *range(7, 24), 27, 30, 34])
+    rings = np.zeros((1, MOST_RINGS, 5))
+    count = len(ends) - 1
+    rings[0, :count, 3], rings[0, :count, 4] = ends[:-1], ends[1:]
+    at = 0.25 * (ends[:-1] + ends[1:])
+    smear = float(np.hypot(blur, np.sqrt(0.25 / 12.0)))
+    seen = height * dome(at, np.full(count, radius), smear) + offset
+    rings[0, :count, 0], rings[0, :count, 1] = seen, at
+    rings[0, :count, 2] = np.pi * 0.25 * (ends[1:] ** 2 - ends[:-1] ** 2)
+    rings[0, 5, 2] = 0.0
+    texture = np.zeros((1, MOST_RINGS, MOST_RINGS))
+    texture[0] = ring_covariance(np.array([[4e-4, 3.0]]), MOST_RINGS, 0.5, False)
+    fitted = np.array([[0.0, 0.0, first_guess * radius, height, 0.0]])
+    found = weigh_domes(
+        fitted, rings, np.array([count]), np.array([0.5]), np.array([1e-3]), texture,
+        dome.values, blur, 1, height / radius,
+    )[0]  # fmt: skip
+    assert found[0] == pytest.approx(radius, rel=2e-3)
+    assert found[2] == pytest.approx(height, rel=2e-3)
+    assert found[4] == pytest.approx(offset, abs=1e-3)
+    assert found[5] == pytest.approx(0.0, abs=1e-2)
+    assert found[6] > 50.0  # no Gaussian is as good
+    assert found[7] == count - 1
+    # σ from the information matrix, by hand
+    used = np.arange(count) != 5
+    noise = np.maximum(1.0 + height * dome(at, np.full(count, fitted[0, 2]), smear), 0.2)
+    cover = np.empty((count, count))
+    area = 0.5 * (ends[1:] ** 2 - ends[:-1] ** 2)
+    weights = np.arange(MOST_RINGS) + 0.5
+    for a in range(count):
+        for b in range(count):
+            block = np.s_[ends[a] : ends[a + 1], ends[b] : ends[b + 1]]
+            shared = (np.outer(weights, weights) * texture[0])[block].sum() / area[a] / area[b]
+            cover[a, b] = shared * noise[a] * noise[b]
+    cover[np.diag_indices(count)] += 1e-3 * noise / np.maximum(rings[0, :count, 2], 1e-9)
+    slope = height * (
+        dome(at, np.full(count, found[0] * 1.01), smear)
+        - dome(at, np.full(count, found[0] * 0.99), smear)
+    )
+    design = np.stack([slope / (0.02 * found[0]), (seen - offset) / height, np.ones(count)], axis=1)
+    information = design[used].T @ np.linalg.solve(cover[np.ix_(used, used)], design[used])
+    stiff = 1.0 / 0.3**2
+    information[0, 0] += stiff / found[0] ** 2
+    information[1, 1] += stiff / found[2] ** 2
+    information[0, 1] -= stiff / (found[0] * found[2])
+    information[1, 0] = information[0, 1]
+    sigmas = np.sqrt(np.diag(np.linalg.inv(information)))
+    assert found[1] == pytest.approx(sigmas[0], rel=0.03)
+    assert found[3] == pytest.approx(sigmas[1], rel=0.03)

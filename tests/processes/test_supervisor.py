@@ -112,7 +112,8 @@ def _attached(address: str, within_s: float = 30.0) -> OpenStation:
         except FaultError:
             raise
         except HotstageError as error:
-            assert time.monotonic() < give_up, f"no server at {address}: {error}"
+            if time.monotonic() > give_up:
+                pytest.fail(f"no server at {address}: {error}")
             time.sleep(0.1)
 
 
@@ -146,10 +147,8 @@ def test_a_killed_server_leaves_the_hardware_safe_comes_back_and_stays_down_when
         logger.info("kill -9 of the server: safe after %.2f s", took_s)
         assert took_s < SAFE_S
         _let_go(opened)
-    give_up = time.monotonic() + 10.0
     with pytest.raises(FaultError, match="stays down"):
-        while time.monotonic() < give_up:
-            _let_go(_attached(address))
+        _attached(address)
     assert thermometer.celsius() < COLD_CELSIUS
 
 
@@ -206,5 +205,3 @@ def test_a_killed_program_leaves_the_hardware_safe_and_nothing_running(
     assert took_s < SAFE_S + (HOT_CELSIUS + 200) / 200 / 10  # it cools as the recipe says
     _, alive = psutil.wait_procs(orphans, timeout=60.0)
     assert not alive, f"still running: {[process.cmdline() for process in alive]}"
-
-

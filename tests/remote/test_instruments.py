@@ -552,3 +552,16 @@ def test_the_safe_state_that_one_commander_armed_does_not_bind_the_next(
         assert inside.holder.safe_state == SafeState()
         second.holder.arm_safe_state(slow)
         assert inside.holder.safe_state == slow
+
+
+def test_a_viewer_that_outlived_its_server_sees_the_frames_of_the_next(
+    outside: OpenStation, server: InstrumentServer
+) -> None:
+    outside.control.take("a test")
+    outside.scan.arm(ScanExposure(("haadf",), (8, 8), 9.0, 1e-6, 0.01), 2)
+    assert len(list(outside.scan.frames(outside.clock.signal()))) == 2
+    link = Link(server.address, "station")
+    reply, _ = link.call_with_blobs("frames_latest", "scan", 5000, 0.5)
+    assert reply["serial"] == 2
+    assert len(reply["frames"]) == 1
+    link.close()

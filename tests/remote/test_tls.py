@@ -264,3 +264,142 @@ def test_a_list_that_cannot_be_read_lets_nobody_in(
     (laboratory / ALLOWED).write_text("{", encoding="utf-8")
     with pytest.raises(LinkError):
         attach(secured.address, identity=identity(laboratory, "alice"))
+
+
+def test_many_silent_connections_do_not_cost_a_thread_each(secured: InstrumentServer) -> None:
+    before = threading.active_count()
+    port = int(secured.address.rpartition(":")[2])
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(150)]
+    try:
+        wait_for(lambda: threading.active_count() - before < 60, 1.0)
+    finally:
+        for one in silent:
+            one.close()
+
+
+def test_a_handshake_that_comes_byte_by_byte_ends_in_time(secured: InstrumentServer) -> None:
+    port = int(secured.address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.settimeout(0.05)
+        began = time.monotonic()
+        slow.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc")  # the head of a long hello
+        said: bytes | None = None
+        while said is None:
+            try:
+                slow.sendall(b"\x03")
+                said = slow.recv(1)
+            except TimeoutError:
+                assert time.monotonic() - began < 4.0
+            except OSError:
+                said = b""
+        assert said in (b"", b"\x15")  # the end, or an alert before it
+
+
+def test_a_list_that_is_being_written_ends_no_connection_that_is_open(
+    secured: InstrumentServer, inside: OpenStation, laboratory: Path
+) -> None:
+    whole = (laboratory / ALLOWED).read_bytes()
+    with attach(secured.address, identity=identity(laboratory, "alice")) as station:
+        station.control.take("a recipe")
+        station.holder.ramp(200.0, 50.0)
+        (laboratory / ALLOWED).write_bytes(whole[:40])  # as a copy over a network does
+        for _ in range(20):
+            station.holder.read()
+        (laboratory / ALLOWED).write_bytes(whole)
+        station.holder.read()
+        assert station.control.problem() == ""
+        (laboratory / ALLOWED).write_bytes(whole[:40])  # and never comes to its end
+        wait_for(lambda: inside.holder.read().state is HolderState.OFF)
+
+
+def test_a_role_that_was_taken_away_is_gone_on_a_connection_that_is_open(
+    secured: InstrumentServer, laboratory: Path
+) -> None:
+    with attach(secured.address, identity=identity(laboratory, "alice")) as station:
+        station.holder.read()
+        path = laboratory / ALLOWED
+        before = path.stat()
+        text = path.read_text(encoding="utf-8")
+        changed = path.with_name("changed.json")
+        changed.write_text(text.replace('"operator"', '"observer"'), encoding="utf-8")
+        # of the same size, and as old, as a copy that keeps times
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+        changed.replace(path)
+        with pytest.raises(LeaseError, match="alice may look, not command"):
+            station.control.take("mischief")
+
+
+def test_observers_crowd_out_one_another_and_never_who_commands(
+    secured: InstrumentServer, inside: OpenStation, laboratory: Path
+) -> None:
+    with attach(secured.address, identity=identity(laboratory, "alice")) as station:
+        station.control.take("a recipe")
+        station.holder.ramp(200.0, 50.0)
+        bob = identity(laboratory, "bob")
+        crowd = [Link(secured.address, "station", identity=bob) for _ in range(70)]
+        for one in crowd:
+            one.call("now_s")
+        for _ in range(3):
+            for one in crowd[-30:]:
+                one.call("now_s")
+        assert station.holder.read().state is HolderState.RAMPING
+        assert station.control.problem() == ""
+        for one in crowd:
+            one.close()
+
+
+def test_what_others_may_write_to_is_refused_or_not_made(
+    tmp_path: Path,
+) -> None:
+    before = os.umask(0)
+    try:
+        folder = tmp_path / "shared folder"
+        folder.mkdir()
+        keys.new_authority(folder)
+        keys.issue(folder, "alice", Role.OPERATOR)
+        keys.revoke(folder, "alice")
+    finally:
+        os.umask(before)
+    made = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(made) == 6
+    for path in made:
+        assert path.stat().st_mode & 0o022 == 0, path
+
+
+def test_names_that_a_person_or_a_file_system_takes_for_one_are_refused(laboratory: Path) -> None:
+    with pytest.raises(ConfigError, match="'alice' has a certificate already"):
+        keys.issue(laboratory, "Alice", Role.OPERATOR)
+    with pytest.raises(ConfigError, match="refused: letters"):
+        keys.issue(laboratory, "carol.", Role.OPERATOR)
+
+
+def test_what_an_interrupted_issue_left_can_be_put_away_by_what_the_message_says(
+    laboratory: Path,
+) -> None:
+    left = laboratory / "issued" / "carol"
+    left.mkdir()
+    with pytest.raises(ConfigError, match="nothing lists") as refused:
+        keys.issue(laboratory, "carol", Role.OPERATOR)
+    assert str(left) in str(refused.value)
+    left.rmdir()
+    keys.issue(laboratory, "carol", Role.OPERATOR)
+
+
+@pytest.mark.parametrize("address", ["tls://" + "a" * 70 + ":7746", "tls://.lab:7746"])
+def test_a_name_that_is_none_is_told_as_any_server_that_is_not_there(
+    laboratory: Path, address: str
+) -> None:
+    link = Link(address, "station", identity=identity(laboratory, "alice"))
+    with pytest.raises(LinkError, match="no server answers"):
+        link.call("about")
+
+
+def test_who_is_revoked_and_says_nothing_loses_the_connection_too(
+    secured: InstrumentServer, laboratory: Path
+) -> None:
+    link = Link(secured.address, "station", identity=identity(laboratory, "bob"))
+    link.call("now_s")
+    assert secured.clients == 1
+    keys.revoke(laboratory, "bob")
+    wait_for(lambda: secured.clients == 0)
+    link.close()

@@ -92,6 +92,12 @@ def noise_by_part(
 
 
 @compiled
+def median_of_few(values: NDArray[np.float64]) -> float:
+    """Median of numbers that may be infinite; NaN without any. For a few, as many as particles."""
+    return float(np.median(values)) if values.size else np.nan
+
+
+@compiled
 def middle(values: NDArray[Any]) -> float:
     """Median; 0 without values."""
     count = values.shape[0]

@@ -20,6 +20,8 @@ from acquire.measure.particles.pixels import block_means, spread
 _CUT = 2.5
 """Blocks above this many σ belong to a particle."""
 _ROUNDS = 5
+_SAME = 0.01
+"""Where no more than this share of the blocks is judged anew the film is found."""
 _NODES_PER_SCALE = 4
 _MOST_BLOCKS = 96
 _SAMPLE = 2048
@@ -43,11 +45,7 @@ class Film:
         self, y_px: NDArray[np.float64], x_px: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The level at places over the harmonic mean of the film."""
-        high, wide = self.nodes.shape
-        i = np.clip((y_px / self.cell_px).astype(np.intp), 0, high - 1)
-        j = np.clip((x_px / self.cell_px).astype(np.intp), 0, wide - 1)
-        safe = np.maximum(self.nodes.astype(np.float64), self.floor)
-        return np.asarray(safe[i, j] * np.mean(1.0 / safe))
+        return _brightness(self.nodes, self.floor, self.cell_px, y_px, x_px)
 
 
 def find_film(
@@ -85,6 +83,27 @@ def film_level(
 
 
 @compiled
+def _brightness(
+    nodes: NDArray[np.float32],
+    floor: float,
+    cell: int,
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    high, wide = nodes.shape
+    total = 0.0
+    for i in range(high):
+        for j in range(wide):
+            total += 1.0 / max(float(nodes[i, j]), floor)
+    bright = np.empty(len(y))
+    for p in range(len(y)):
+        i = min(max(int(y[p] / cell), 0), high - 1)
+        j = min(max(int(x[p] / cell), 0), wide - 1)
+        bright[p] = max(float(nodes[i, j]), floor) * total / nodes.size
+    return bright
+
+
+@compiled
 def _film_nodes(
     coarse: NDArray[np.float32], group: int, sigma: float, polarity: int
 ) -> NDArray[np.float32]:
@@ -111,7 +130,11 @@ def _film_nodes(
         wanted = _clear(rest, cut)
         if wanted.sum() < 0.1 * wanted.size:
             break
-        if round_number > 0 and np.array_equal(wanted, free):
+        changed = 0
+        for i in range(rows):
+            for j in range(columns):
+                changed += wanted[i, j] != free[i, j]
+        if round_number > 0 and changed <= _SAME * wanted.size:
             break
         free = wanted
     return nodes

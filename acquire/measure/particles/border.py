@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.compiled import compiled
-from acquire.measure.particles.arrays import negative_side_sigma
+from acquire.measure.particles.arrays import median_of_few, negative_side_sigma
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.shapes import BlurredDome
-from acquire.measure.particles.size import PIXEL_VARIANCE, Sizes, cut_by_border
+from acquire.measure.particles.size import PIXEL_VARIANCE, Sizes
+from acquire.measure.particles.starts import cut_by_border
 from acquire.measure.particles.surface import fit_beside, neighbours
 
 _FEWEST = 5
@@ -48,33 +49,27 @@ def fit_cut(
         return sizes
     factor = found.factor
     blur = float(np.sqrt(blur_px**2 + PIXEL_VARIANCE * factor**2)) / factor
-    lengths = np.stack([sizes.y_px, sizes.x_px, sizes.radius_px], axis=1) / factor
-    domes = np.column_stack([lengths, np.maximum(sizes.height, 1e-6)])
-    start = domes.copy()
+    domes = np.empty((len(found), 4))
+    domes[:, 0], domes[:, 1] = sizes.y_px, sizes.x_px
+    domes[:, 2] = sizes.radius_px
+    domes[:, :3] /= factor
+    domes[:, 3] = np.maximum(sizes.height, 1e-6)
+    start = domes[touching]
     alive = sizes.height > 0
     steep = steepness * factor
     _fit_each(coarse, domes, touching, alive, dome.values, blur, sigma**2, shot, steep)
-    over = np.maximum(-domes[:, :2], domes[:, :2] - np.array(coarse.shape)).max(axis=1)
-    sound = np.isfinite(domes).all(axis=1) & (over < _FARTHEST * domes[:, 2])
-    ratio = domes[:, 2] / start[:, 2]
+    cut = domes[touching]
+    over = np.maximum(-cut[:, :2], cut[:, :2] - np.array(coarse.shape)).max(axis=1)
+    sound = np.isfinite(cut).all(axis=1) & (over < _FARTHEST * cut[:, 2])
+    ratio = cut[:, 2] / start[:, 2]
     sound &= (ratio < _GROWS) & (ratio > 1.0 / _GROWS)
-    domes = np.where(sound[:, None], domes, start)
-    fitted = {
-        "y_px": domes[:, 0] * factor,
-        "x_px": domes[:, 1] * factor,
-        "radius_px": domes[:, 2] * factor,
-        "height": domes[:, 3],
-    }
-    moved = np.zeros(len(domes), np.bool_)
-    moved[touching] = True
-    changed = {name: np.where(moved, new, getattr(sizes, name)) for name, new in fitted.items()}
-    return replace(
-        sizes,
-        y_px=changed["y_px"],
-        x_px=changed["x_px"],
-        radius_px=changed["radius_px"],
-        height=changed["height"],
+    cut[~sound] = start[~sound]
+    cut[:, :3] *= factor
+    y, x, radius, height = (
+        values.copy() for values in (sizes.y_px, sizes.x_px, sizes.radius_px, sizes.height)
     )
+    y[touching], x[touching], radius[touching], height[touching] = cut.T
+    return replace(sizes, y_px=y, x_px=x, radius_px=radius, height=height)
 
 
 @compiled
@@ -102,4 +97,4 @@ def _steepness(sizes: Sizes, touching: NDArray[np.intp]) -> float:
     whole &= (sizes.height > 0) & (sizes.radius_sigma_px < 0.1 * sizes.radius_px)
     if np.count_nonzero(whole) < _FEWEST:
         return 0.0
-    return float(np.median(sizes.height[whole] / sizes.radius_px[whole]))
+    return median_of_few(sizes.height[whole] / sizes.radius_px[whole])

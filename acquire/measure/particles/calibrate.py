@@ -23,7 +23,8 @@ from acquire.measure.particles.measure import plain_image
 from acquire.measure.particles.options import ParticleOptions
 from acquire.measure.particles.prepare import prepare
 from acquire.measure.particles.shapes import dome_between
-from acquire.measure.particles.size import PIXEL_VARIANCE, Profiles, cut_by_border, take_profiles
+from acquire.measure.particles.size import PIXEL_VARIANCE, Profiles, take_profiles
+from acquire.measure.particles.starts import cut_by_border
 from acquire.measure.particles.weigh import weigh_domes
 
 FEWEST = 5

@@ -16,7 +16,7 @@ from acquire.measure.particles.arrays import (
 )
 from acquire.measure.particles.background import Film
 from acquire.measure.particles.pixels import multiply_by, spread
-from acquire.measure.particles.shapes import BlurredDome
+from acquire.measure.particles.shapes import BlurredDome, blur_row, dome_at
 from acquire.measure.particles.smoothing import (
     evenness,
     smooth,
@@ -30,7 +30,9 @@ _SMOOTHINGS = (0.2, 0.32, 0.5)
 """Smoothing tried, as standard deviation over the footprint radius expected."""
 _SURROUND = 3.0
 """A band-pass subtracts the mean over this many times the smoothing."""
-_TRIAL = 224
+_TRIAL = 160
+_HOPELESS = 0.7
+"""A band-pass with less of the best score gets no second trial."""
 """Side of the middle of the image on which filters are compared."""
 _SAMPLE = 16384
 _TRIAL_SAMPLE = 6000
@@ -71,18 +73,24 @@ def best_filter(
     top, left = max(0, (rows - _TRIAL) // 2), max(0, (columns - _TRIAL) // 2)
     part = np.ascontiguousarray(coarse[top : top + _TRIAL, left : left + _TRIAL])
     best, best_score = (0.5 * radius, False), 0.0
-    scales = np.maximum(np.array(_SMOOTHINGS) * radius, 0.6)
-    blurs = np.stack([scales, _SURROUND * scales], axis=1)
-    heights = dome(np.zeros(blurs.shape), np.full(blurs.shape, radius), blurs).tolist()
     step = max(1, int((part.size / _TRIAL_SAMPLE) ** 0.5))
-    for (scale, surround), centre in zip(blurs.tolist(), heights, strict=True):
-        plain, less_surround = noise_of_filters(part, scale, surround, step)
+    for smoothing in sorted(_SMOOTHINGS, reverse=True):
+        scale = max(smoothing * radius, 0.6)
+        top_height = _centre_height(dome.values, scale / radius)
+        surround = _centre_height(dome.values, _SURROUND * scale / radius)
+        gained = False
+        plain, less_surround = noise_of_filters(part, scale, _SURROUND * scale, step)
         for band_pass, height, sigma in (
-            (False, centre[0], plain),
-            (True, centre[0] - centre[1], less_surround),
+            (False, top_height, plain),
+            (True, top_height - surround, less_surround),
         ):
-            if sigma > 0 and height / sigma > best_score:
-                best, best_score = (scale, band_pass), height / sigma
+            score = height / sigma if sigma > 0 else 0.0
+            gained = gained or score > best_score
+            if score > best_score:
+                best, best_score = (scale, band_pass), score
+        # the score rises to one maximum, and this one, with what a band-pass may still gain, is past it
+        if not gained and score < _HOPELESS * best_score:
+            break
     scale, band_pass = best
     if not band_pass:
         return smooth_evenly(coarse, scale), scale
@@ -90,6 +98,13 @@ def best_filter(
     filtered *= evenness(scale, rows)[:, None]
     filtered *= evenness(scale, columns)
     return filtered, scale
+
+
+@compiled
+def _centre_height(values: NDArray[np.float64], blur_over_radius: float) -> float:
+    """Height of a dome at its centre after such a blur, over that before it."""
+    row, along = blur_row(blur_over_radius)
+    return dome_at(values, 0.0, row, along)
 
 
 @compiled

@@ -18,7 +18,7 @@ _FIRST_GRID = np.geomspace(0.5, 2.0, 11)
 NEXT_GRID = np.geomspace(0.86, 1.16, 5)
 _NEAR = 0.05
 """A centre that moves by less than this many pixels is found,"""
-_AT_ONCE = 0.02
+_AT_ONCE = 0.15
 """and by less than this where it moves for the first time, by what the pixels' noise is taken as even."""
 _EDGE = 3.0
 """Beyond R and so many standard deviations of the blur there is film alone."""

@@ -122,24 +122,60 @@ def film_noise(
     zero exceeds the continuation of that from one pixel on. A texture that is not above its own
     uncertainty is taken as none. ``reach`` is the largest distance of interest in pixels.
     """
-    lags = _LAGS[max(reach, 4) >= _LAGS]
-    total, pairs = _correlate(contrast, free, factor, lags, _SAMPLED_ROWS)
-    correlation = total / np.maximum(pairs, 1.0)
-    uncertainty = correlation[0] / np.sqrt(np.maximum(pairs, 1.0))
-    if len(lags) < 4 or correlation[0] <= 0.0 or correlation[1] < 2.0 * uncertainty[1]:
-        return FilmNoise(max(float(correlation[0]), 1e-30), np.zeros(1))
     # a sum of Gaussians, unlike a sampled correlation, is a covariance in the plane: no combination
     # of rings can get a negative variance from it
-    widths = _WIDTHS[max(reach, 4) >= _WIDTHS]
-    shapes = np.exp(-0.5 * np.square(lags[:, None] / widths))
-    weight = 1.0 / np.maximum(uncertainty[1:], 1e-30)
-    share, _ = optimize.nnls(shapes[1:] * weight[:, None], correlation[1:] * weight)
-    top = min(float(share.sum()), 0.999 * float(correlation[0]))
-    share *= top / max(float(share.sum()), 1e-30)
-    at = np.arange(int(4.0 * float(widths[share > 0].max(initial=1.0))) + 2)
-    texture = np.exp(-0.5 * np.square(at[:, None] / widths)) @ share
-    gaussians = np.stack([share, widths], axis=1)[share > 0]
-    return FilmNoise(max(float(correlation[0]) - top, 1e-30), texture, gaussians)
+    lags, widths = _LAGS[max(reach, 4) >= _LAGS], _WIDTHS[max(reach, 4) >= _WIDTHS]
+    total, pairs = _correlate(contrast, free, factor, lags, _SAMPLED_ROWS)
+    correlation, uncertainty, shapes, wanted = _to_be_fitted(total, pairs, lags, widths)
+    if len(lags) < 4 or correlation[0] <= 0.0 or correlation[1] < 2.0 * uncertainty[1]:
+        return FilmNoise(max(float(correlation[0]), 1e-30), np.zeros(1))
+    share, _ = optimize.nnls(shapes, wanted)
+    white, texture, gaussians = _sum_of_gaussians(share, widths, float(correlation[0]))
+    return FilmNoise(white, texture, gaussians)
+
+
+@compiled
+def _to_be_fitted(
+    total: NDArray[np.float64],
+    pairs: NDArray[np.float64],
+    lags: NDArray[np.int64],
+    widths: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Correlation and its σ by lag; Gaussians (lag, width) and the correlation from lag 1 on, over σ."""
+    count = lags.shape[0]
+    correlation = total / np.maximum(pairs, 1.0)
+    uncertainty = correlation[0] / np.sqrt(np.maximum(pairs, 1.0))
+    shapes, wanted = np.empty((count - 1, widths.shape[0])), np.empty(count - 1)
+    for k in range(1, count):
+        weight = 1.0 / max(uncertainty[k], 1e-30)
+        wanted[k - 1] = weight * correlation[k]
+        for n in range(widths.shape[0]):
+            shapes[k - 1, n] = weight * np.exp(-0.5 * (lags[k] / widths[n]) ** 2)
+    return correlation, uncertainty, shapes, wanted
+
+
+@compiled
+def _sum_of_gaussians(
+    share: NDArray[np.float64], widths: NDArray[np.float64], variance: float
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """White variance, covariance at 0, 1, 2 … pixels, and the Gaussians (n, 2) of which there is a share.
+
+    Some of the ``variance`` of a pixel is always left white.
+    """
+    top = min(share.sum(), 0.999 * variance)
+    scale = top / max(share.sum(), 1e-30)
+    widest, many = 1.0, 0
+    gaussians = np.empty((widths.shape[0], 2))
+    for n in range(widths.shape[0]):
+        if share[n] > 0.0:
+            gaussians[many, 0], gaussians[many, 1] = scale * share[n], widths[n]
+            widest = max(widest, widths[n])
+            many += 1
+    texture = np.zeros(int(4.0 * widest) + 2)
+    for k in range(texture.shape[0]):
+        for n in range(many):
+            texture[k] += gaussians[n, 0] * np.exp(-0.5 * (k / gaussians[n, 1]) ** 2)
+    return max(variance - top, 1e-30), texture, gaussians[:many].copy()
 
 
 @compiled

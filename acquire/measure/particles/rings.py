@@ -55,7 +55,10 @@ def ring_sums(
     theirs = np.zeros(room, np.uint32)
     from_block = min(first // factor, labels.shape[1] - 1)
     to_block = max(min((last + factor - 1) // factor, labels.shape[1]), from_block + 1)
-    first, known, marked, own = from_block * factor, -1, False, np.int32(name)
+    first, known, own = from_block * factor, -1, np.int32(name)
+    crowded = bottom > top and _has_others(
+        labels, top // factor, bottom // factor, from_block, to_block, own
+    )
     # neighbours often share a ring: two sets of sums, so that neither waits for the other. The last
     # place of each takes what is left out.
     sets = np.zeros((2, MOST_RINGS + 1, 9 if harmonics else 3), np.float32)
@@ -63,45 +66,60 @@ def ring_sums(
     unit, inverse = np.float32(1.0), np.float32(1.0 / width)
     begin, outermost = np.float32(inner / width), np.float32(rings - 1)
     nothing, left_out = np.float32(0.0), np.uint32(MOST_RINGS)
+    hole = max(inner - 1.0, 0.0)
     for i in range(top, bottom):
         dy = i + 0.5 - y
         half = np.sqrt(max(outer * outer - dy * dy, 0.0))
-        if i // factor != known:
-            known = i // factor
-            whose = labels[min(known, labels.shape[0] - 1), from_block:to_block]
-            marked = _mark_others(whose, factor, own, theirs)
         left = max(0, int(np.ceil(x - half - 0.5)))
         right = min(columns, int(np.floor(x + half - 0.5)) + 1)
         if right <= left:
             continue
-        square = np.float32(dy * dy)
-        offset, count = np.float32(left + 0.5 - x), right - left
-        for k in range(count):
-            dx = offset + np.float32(k)
-            away[k] = np.sqrt(square + dx * dx) * inverse
-            at = np.uint32(min(max(away[k] - begin, nothing), outermost))
-            ring[k] = at if away[k] >= begin else left_out
-        if marked:
-            out = theirs[left - first : right - first]
+        marked = False
+        if crowded:
+            if i // factor != known:
+                known = i // factor
+                block_row = min(known, labels.shape[0] - 1)
+                _mark_others(labels, block_row, from_block, to_block, factor, own, theirs)
+            marked = True
+        # of a wide ring the hole is passed over
+        gap = np.sqrt(max(hole * hole - dy * dy, 0.0))
+        until = min(max(int(x - gap), left), right) if gap > 1.0 else right
+        again = min(max(int(x + gap), until), right)
+        square, row = np.float32(dy * dy), np.uint64(i)
+        while left < right:
+            # unsigned places need no look at whether they count from the end
+            start, count = np.uint64(left), until - left
+            offset = np.float32(left + 0.5 - x)
             for k in range(count):
-                ring[k] = max(ring[k], out[k])
-        seen = image[i, left:right]
-        if harmonics:
-            _add_harmonics(even, ring, seen, away, offset, np.float32(dy))
-            continue
-        for k in range(0, count - 1, 2):
-            a, b = ring[k], ring[k + 1]
-            even[a, 0] += unit
-            even[a, 1] += seen[k]
-            even[a, 2] += away[k]
-            odd[b, 0] += unit
-            odd[b, 1] += seen[k + 1]
-            odd[b, 2] += away[k + 1]
-        if count % 2:
-            a = ring[count - 1]
-            even[a, 0] += unit
-            even[a, 1] += seen[count - 1]
-            even[a, 2] += away[count - 1]
+                dx = offset + np.float32(k)
+                away[k] = np.sqrt(square + dx * dx) * inverse
+                at = np.uint32(min(max(away[k] - begin, nothing), outermost))
+                ring[k] = at if away[k] >= begin else left_out
+            if marked:
+                out = np.uint64(left - first)
+                for k in range(np.uint64(count)):
+                    ring[k] = max(ring[k], theirs[out + k])
+            if harmonics:
+                _add_harmonics(even, ring, image, row, start, count, away, offset, np.float32(dy))
+            else:
+                for k in range(np.uint64(count // 2)):
+                    k1 = np.uint64(2) * k
+                    k2 = k1 + np.uint64(1)
+                    a, b = ring[k1], ring[k2]
+                    even[a, 0] += unit
+                    even[a, 1] += image[row, start + k1]
+                    even[a, 2] += away[k1]
+                    odd[b, 0] += unit
+                    odd[b, 1] += image[row, start + k2]
+                    odd[b, 2] += away[k2]
+                if count % 2:
+                    k1 = np.uint64(count - 1)
+                    a = ring[k1]
+                    even[a, 0] += unit
+                    even[a, 1] += image[row, start + k1]
+                    even[a, 2] += away[k1]
+            left, until = max(again, until), right
+            again = right
     for k in range(rings):
         for n in range(sets.shape[2]):
             sums[n, k] = even[k, n] + odd[k, n]
@@ -110,49 +128,71 @@ def ring_sums(
 
 
 @compiled
-def _mark_others(
-    whose: NDArray[np.int32], factor: int, name: np.int32, theirs: NDArray[np.uint32]
+def _has_others(
+    labels: NDArray[np.int32], top: int, bottom: int, first: int, end: int, name: np.int32
 ) -> bool:
-    """Set the place that takes what is left out where a pixel is another's, and 0 elsewhere.
+    """Whether a part of the labels, rows ``top`` to ``bottom``, holds another's."""
+    for i in range(np.uint64(top), np.uint64(min(bottom + 1, labels.shape[0]))):
+        count = np.int32(0)
+        for j in range(np.uint64(first), np.uint64(end)):
+            owner = labels[i, j]
+            count |= np.int32((owner != np.int32(0)) & (owner != name))
+        if count:
+            return True
+    return False
 
-    Returns whether there is any; where not, nothing is set.
-    """
-    count = np.int32(0)
-    for block in range(whose.shape[0]):
-        owner = whose[block]
-        count += np.int32((owner != np.int32(0)) & (owner != name))
-    if count == 0:
-        return False
+
+@compiled
+def _mark_others(
+    labels: NDArray[np.int32],
+    row: int,
+    first: int,
+    end: int,
+    factor: int,
+    name: np.int32,
+    theirs: NDArray[np.uint32],
+) -> None:
+    """Set the place that takes what is left out where a pixel is another's, and 0 elsewhere."""
     left_out, taken = np.uint32(MOST_RINGS), np.uint32(0)
+    begin, blocks = np.uint64(first), np.uint64(end - first)
+    i, size = np.uint64(row), np.uint64(factor)
     if factor == 1:
-        for block in range(whose.shape[0]):
-            owner = whose[block]
-            other = (owner != np.int32(0)) & (owner != name)
-            theirs[block] = left_out if other else taken
+        for block in range(blocks):
+            owner = labels[i, begin + block]
+            theirs[block] = left_out if (owner != np.int32(0)) & (owner != name) else taken
+    elif factor == 2:
+        for block in range(blocks):
+            owner = labels[i, begin + block]
+            mark = left_out if (owner != np.int32(0)) & (owner != name) else taken
+            theirs[size * block] = mark
+            theirs[size * block + np.uint64(1)] = mark
     else:
-        for block in range(whose.shape[0]):
-            owner = whose[block]
-            other = (owner != np.int32(0)) & (owner != name)
-            part = theirs[block * factor : (block + 1) * factor]
-            for k in range(part.shape[0]):
-                part[k] = left_out if other else taken
+        for block in range(blocks):
+            owner = labels[i, begin + block]
+            mark = left_out if (owner != np.int32(0)) & (owner != name) else taken
+            for k in range(size):
+                theirs[size * block + k] = mark
     # an incomplete last block of the image counts to the one before it
-    theirs[whose.shape[0] * factor :] = theirs[whose.shape[0] * factor - 1]
-    return True
+    covered = (end - first) * factor
+    for k in range(covered, theirs.shape[0]):
+        theirs[k] = theirs[covered - 1]
 
 
 @compiled
 def _add_harmonics(
     sums: NDArray[np.float32],
     ring: NDArray[np.uint32],
-    seen: NDArray[np.float32],
+    image: NDArray[np.float32],
+    row: np.uint64,
+    start: np.uint64,
+    count: int,
     away: NDArray[np.float32],
     offset: np.float32,
     dy: np.float32,
 ) -> None:
-    """Add a row of pixels to the nine sums of their rings."""
-    for k in range(seen.shape[0]):
-        at, value, dx = ring[k], seen[k], offset + np.float32(k)
+    """Add ``count`` pixels of a row from ``start`` on to the nine sums of their rings."""
+    for k in range(np.uint64(count)):
+        at, value, dx = ring[k], image[row, start + k], offset + np.float32(k)
         sums[at, 0] += np.float32(1.0)
         sums[at, 1] += value
         sums[at, 2] += away[k]

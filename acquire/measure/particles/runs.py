@@ -231,9 +231,10 @@ def _divided(
         if many + wide > len(parts):
             parts = np.concatenate((parts, np.empty((len(parts) + wide, 4), np.int32)))
         if members[k] == 1:
-            _fill_run(labels, runs, r, first[k])
-            parts[many] = runs[r]
-            parts[many, 3] = first[k]
+            if first[k] != k:
+                _fill_run(labels, runs, r, first[k])
+            parts[many, 0], parts[many, 1] = i, left
+            parts[many, 2], parts[many, 3] = left + wide, first[k]
             many += 1
             continue
         nearest[:wide] = np.inf
@@ -259,8 +260,8 @@ def _neck(
     steps = max(abs(y1 - y0), abs(x1 - x0))
     for k in range(steps + 1):
         share = k / max(steps, 1)
-        y = int(np.round(y0 + share * (y1 - y0)))
-        x = int(np.round(x0 + share * (x1 - x0)))
+        y = int(y0 + share * (y1 - y0) + 0.5)
+        x = int(x0 + share * (x1 - x0) + 0.5)
         if image[y, x] < deep:
             return True
     return False
@@ -295,43 +296,43 @@ def describe(
     found = np.zeros((count, 9))
     found[:, 5] = rows
     found[:, 7] = columns
-    line, at = image[0], 0
-    for r in range(len(runs)):
-        i, left, right, k = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] - 1
-        if i != at:
-            line, at = image[i], i
+    one = np.uint64(1)
+    for r in range(np.uint64(len(runs))):
+        # unsigned places need no look at whether they count from the end
+        i, left, right = np.uint64(runs[r, 0]), np.uint64(runs[r, 1]), np.uint64(runs[r, 2])
+        k = np.uint64(runs[r, 3]) - one
         # two chains, since each comparison waits for the one before it
-        peak, other = line[left], line[right - 1]
-        for j in range(left, right - 1, 2):
-            peak = line[j] if line[j] > peak else peak
-            other = line[j + 1] if line[j + 1] > other else other
+        peak, other = image[i, left], image[i, right - one]
+        for pair in range((right - left) // np.uint64(2)):
+            j = left + pair + pair
+            peak = image[i, j] if image[i, j] > peak else peak
+            other = image[i, j + one] if image[i, j + one] > other else other
         found[k, 0] = max(found[k, 0], peak, other)
         found[k, 1] += right - left
-    for r in range(len(runs)):
-        i, left, right, k = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] - 1
-        if i != at:
-            line, at = image[i], i
+    for r in range(np.uint64(len(runs))):
+        i, left, right = np.uint64(runs[r, 0]), np.uint64(runs[r, 1]), np.uint64(runs[r, 2])
+        k = np.uint64(runs[r, 3]) - one
         half = np.float32(_CORE * found[k, 0])
-        while left < right and not line[left] > half:
-            left += 1
-        while right > left and not line[right - 1] > half:
-            right -= 1
+        while left < right and not image[i, left] > half:
+            left += one
+        while right > left and not image[i, right - one] > half:
+            right -= one
         if left == right:
             continue
-        many, along = 0, 0
-        for j in range(left, right):
-            inner = int(line[j] > half)
+        many, along = np.int64(0), np.int64(0)
+        for column in range(left, right):
+            inner = np.int64(image[i, column] > half)
             many += inner
-            along += inner * j
+            along += inner * np.int64(column)
         found[k, 2] += many
         found[k, 3] += many * i
         found[k, 4] += along
-        found[k, 5] = min(found[k, 5], i)
-        found[k, 6] = max(found[k, 6], i + 1)
-        found[k, 7] = min(found[k, 7], left)
-        found[k, 8] = max(found[k, 8], right)
-    for k in range(count):
-        core = max(found[k, 2], 1.0)
-        found[k, 3] = found[k, 3] / core + 0.5
-        found[k, 4] = found[k, 4] / core + 0.5
+        found[k, 5] = min(found[k, 5], float(i))
+        found[k, 6] = max(found[k, 6], float(i + one))
+        found[k, 7] = min(found[k, 7], float(left))
+        found[k, 8] = max(found[k, 8], float(right))
+    for n in range(count):
+        core = max(found[n, 2], 1.0)
+        found[n, 3] = found[n, 3] / core + 0.5
+        found[n, 4] = found[n, 4] / core + 0.5
     return found

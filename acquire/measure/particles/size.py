@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.compiled import compiled
 from acquire.measure.particles.centre import centre_domes
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.fit import locate_domes, profile_domes
@@ -19,7 +20,8 @@ from acquire.measure.particles.islands import free_film
 from acquire.measure.particles.meeting import overlapping
 from acquire.measure.particles.noise import FilmNoise, film_noise, ring_covariance
 from acquire.measure.particles.rings import MOST_RINGS
-from acquire.measure.particles.shapes import BlurredDome, half_height_radius
+from acquire.measure.particles.shapes import BlurredDome
+from acquire.measure.particles.starts import starting_circles
 from acquire.measure.particles.weigh import weigh_domes
 
 PIXEL_VARIANCE = 1.0 / 12.0
@@ -145,7 +147,7 @@ def take_profiles(
 ) -> Profiles:
     """Centre the detected particles and average the rings around them; see :func:`fit_domes`."""
     factor = detection.factor
-    places, start = _starts(detection, contrast.shape, dome, blur_px)
+    places, start = starting_circles(detection, contrast.shape, dome, blur_px)
     coarse_blur = float(np.sqrt(blur_px**2 + PIXEL_VARIANCE * factor**2)) / factor
     first = locate_domes(
         coarse,
@@ -158,7 +160,7 @@ def take_profiles(
         shot,
     )
     places, radius = first[:, :2] * factor, first[:, 2] * factor
-    radius = np.clip(radius, 0.5 * start, 2.0 * start)
+    radius = np.minimum(np.maximum(radius, 0.5 * start), 2.0 * start)
     if len(detection.start_px):
         better = np.isfinite(detection.start_px[:, 2])
         places[better] = detection.start_px[better, :2]
@@ -247,16 +249,31 @@ def ring_textures(
     """
     if not noise.texture.any():
         return np.zeros((0, 0, 0))
-    doubling = np.round(np.log2(widths / 0.5)).astype(np.int64)
-    textures = np.zeros((int(doubling.max(initial=0)) + 1, MOST_RINGS, MOST_RINGS))
-    for level in np.unique(doubling).tolist():
-        width = 0.5 * 2.0**level
-        rings = min(int(reach[doubling == level].max() / width) + 1, MOST_RINGS)
-        shared = ring_covariance(noise.gaussians, rings, width, harmonic)
-        textures[level, :rings, :rings] = shared
+    return _textures(noise.gaussians, widths, reach, harmonic)
+
+
+@compiled
+def _textures(
+    gaussians: NDArray[np.float64],
+    widths: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    harmonic: bool,
+) -> NDArray[np.float64]:
+    """What :func:`ring_textures` says of a texture that is a sum of Gaussians."""
+    levels, rings = 1, np.zeros(64, np.int64)
+    for k in range(len(widths)):
+        level = int(np.round(np.log2(widths[k] / 0.5)))
+        levels = max(levels, level + 1)
+        rings[level] = max(rings[level], min(int(reach[k] / widths[k]) + 1, MOST_RINGS))
+    textures = np.zeros((levels, MOST_RINGS, MOST_RINGS))
+    for level in range(levels):
+        n = rings[level]
+        if n:
+            textures[level, :n, :n] = ring_covariance(gaussians, n, 0.5 * 2.0**level, harmonic)
     return textures
 
 
+@compiled
 def common_steepness(
     radius: NDArray[np.float64], height: NDArray[np.float64], white: NDArray[np.float64]
 ) -> float:
@@ -268,56 +285,10 @@ def common_steepness(
     # the height of a dome over shot noise is known to about the noise of its footprint's mean
     signal = height * radius / np.sqrt(white)
     good = (height > 0) & (signal > _CLEAR_SIGNAL)
-    if np.count_nonzero(good) < 5:
+    if good.sum() < 5:
         return 0.0
     ratio = height[good] / radius[good]
     weight = np.square(signal[good])
-    order = np.argsort(ratio, kind="stable")
+    order = np.argsort(ratio, kind="mergesort")
     below = np.cumsum(weight[order])
-    return float(ratio[order][np.searchsorted(below, 0.5 * below[-1])])
-
-
-def first_radius(detection: Detection, dome: BlurredDome, blur_px: float) -> NDArray[np.float64]:
-    """Footprint radius (px) from the area above half height, less the smoothing."""
-    half = np.sqrt(detection.half_area_px / np.pi) / half_height_radius(dome.exponent)
-    smear = detection.smoothing_px**2 + blur_px**2
-    return np.asarray(np.sqrt(np.maximum(half**2 - 1.5 * smear, 0.25 * half**2 + 0.5)))
-
-
-def cut_by_border(detection: Detection, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Sides (4, n) of the image, top, bottom, left, right, that a particle's core touches."""
-    edge = detection.factor
-    return np.stack(
-        [
-            detection.top_px < edge,
-            detection.bottom_px > shape[0] - edge,
-            detection.left_px < edge,
-            detection.right_px > shape[1] - edge,
-        ]
-    )
-
-
-def _starts(
-    detection: Detection, shape: tuple[int, ...], dome: BlurredDome, blur_px: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Places (n, 2) and radii to start from; of a cut particle the circle through its visible part.
-
-    A circle whose centre lies beyond the border shows a chord w and a depth h < w/2, of which
-    R = (w²/4 + h²) / 2h; otherwise it shows its whole width.
-    """
-    radius = first_radius(detection, dome, blur_px)
-    places = np.stack([detection.y_px, detection.x_px], axis=1)
-    cut = cut_by_border(detection, shape)
-    high = detection.bottom_px - detection.top_px
-    wide = detection.right_px - detection.left_px
-    core = half_height_radius(dome.exponent)
-    for side in np.nonzero(cut.any(axis=1))[0]:
-        axis, far = (0, 1)[side // 2], bool(side % 2)
-        depth, chord = (high, wide) if axis == 0 else (wide, high)
-        one = cut[side] & (cut.sum(axis=0) == 1)
-        flat = depth < 0.5 * chord
-        circle = np.where(flat, (0.25 * chord**2 + depth**2) / (2.0 * depth), 0.5 * chord)
-        away = np.where(far, shape[axis] - depth + circle, depth - circle)
-        radius = np.where(one, circle / core, radius)
-        places[:, axis] = np.where(one, away, places[:, axis])
-    return places, radius
+    return float(ratio[order[np.searchsorted(below, 0.5 * below[-1])]])

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from acquire.compiled import compiled
 from acquire.instruments import AnyArray
 from acquire.measure.particles.arrays import middle as median_of
 from acquire.measure.particles.islands import own_share
@@ -170,7 +170,19 @@ def summarise(
     # the chances themselves are known to about half of what they change
     by_rule = _CHANCE_SHARE * (mean - float(sizes.mean()))
     by_sizing = float((np.square(weight * errors) + by_chance).sum())
-    by_member = _by_membership(table, context, mean) / n**2
+    by_member = (
+        _by_membership(
+            np.asarray(table["x_nm"], np.float64),
+            np.asarray(table["y_nm"], np.float64),
+            diameter,
+            sigma,
+            context.width_nm,
+            context.height_nm,
+            0.5 * context.footprint_per_diameter,
+            mean,
+        )
+        / n**2
+    )
     mean_sigma = math.sqrt(by_sizing + by_rule**2 + by_member)
     values["mean_diameter"] = Value(mean, mean_sigma)
     spread = math.sqrt(math.pi / 2) if n > 2 else 1.0
@@ -189,6 +201,7 @@ def summarise(
     return values, tuple(flags)
 
 
+@compiled
 def chance_to_find(
     diameter_nm: NDArray[np.float64], snr: NDArray[np.float64], seed_snr: float
 ) -> NDArray[np.float64]:
@@ -201,60 +214,84 @@ def chance_to_find(
     Not lower than 0.3, so that one small particle never stands for more than three; and 1 for one that
     stands out far more than its size lets expect: it is of another kind, or no particle.
     """
-    if len(diameter_nm) < 3 or seed_snr <= 0:
-        return np.ones(len(diameter_nm))
+    count = len(diameter_nm)
+    chance = np.ones(count)
+    if count < 3 or seed_snr <= 0:
+        return chance
     expected, scatter = _usual_snr(diameter_nm, snr, seed_snr)
-    wide = np.hypot(1.0, scatter * expected)
-    chance = np.maximum(special.ndtr((expected - seed_snr) / wide), 0.3)
-    return np.where(snr - expected > _ODD * wide, 1.0, chance)
+    for p in range(count):
+        wide = np.sqrt(1.0 + (scatter * expected[p]) ** 2)
+        if snr[p] - expected[p] <= _ODD * wide:
+            chance[p] = max(_normal((expected[p] - seed_snr) / wide), 0.3)
+    return chance
 
 
+@compiled
+def _normal(z: float) -> float:
+    """Share of a normal distribution below z σ."""
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+@compiled
 def _usual_snr(
     diameter_nm: NDArray[np.float64], snr: NDArray[np.float64], seed_snr: float
 ) -> tuple[NDArray[np.float64], float]:
     """SNR expected of each diameter, and the scatter of its logarithm beyond the noise."""
-    x, y = np.log(diameter_nm), np.log(snr)
-    expected = median_of(snr / diameter_nm**_SNR_POWER) * diameter_nm**_SNR_POWER
+    x, y = np.log(diameter_nm), np.log(np.maximum(snr, 1e-3))
+    usual = diameter_nm**_SNR_POWER
+    expected = median_of(snr / usual) * usual
     power = _SNR_POWER
     for _ in range(2):
         clear = expected > seed_snr + 1.0
-        if np.count_nonzero(clear) < FEW:
+        if clear.sum() < FEW:
             break
-        at, level = float(x[clear].mean()), float(median_of((y - power * x)[clear]))
-        away = x[clear] - at
+        away = x[clear] - x[clear].mean()
         # so many particles, spread so far, say more than the rule
         known = (away * (y[clear] - y[clear].mean())).sum() + _SNR_POWER * _RULE
-        power = float(np.clip(known / ((away**2).sum() + _RULE), 1.0, 2.0))
-        level = float(median_of((y - power * x)[clear]))
+        power = min(max(known / ((away**2).sum() + _RULE), 1.0), 2.0)
+        level = median_of((y - power * x)[clear])
         expected = np.exp(level) * diameter_nm**power
-    rest = np.log(snr / expected)
-    own = (1.4826 * float(median_of(np.abs(rest)))) ** 2 - float(median_of(1.0 / expected)) ** 2
-    return np.asarray(expected), math.sqrt(min(max(own, 0.0), 0.09))
+    rest = y - np.log(expected)
+    own = (1.4826 * median_of(np.abs(rest))) ** 2 - median_of(1.0 / expected) ** 2
+    return expected, math.sqrt(min(max(own, 0.0), 0.09))
 
 
-def _by_membership(table: Mapping[str, AnyArray], context: SummaryContext, mean_nm: float) -> float:
+@compiled
+def _by_membership(
+    x_nm: NDArray[np.float64],
+    y_nm: NDArray[np.float64],
+    diameter_nm: NDArray[np.float64],
+    sigma_nm: NDArray[np.float64],
+    width_nm: float,
+    height_nm: float,
+    to_radius: float,
+    mean_nm: float,
+) -> float:
     """Variance of the sum of diameters, less the mean, by whether particles near the border are whole."""
-    x, y = np.asarray(table["x_nm"], np.float64), np.asarray(table["y_nm"], np.float64)
-    reach = np.minimum.reduce([x, y, context.width_nm - x, context.height_nm - y])
-    diameter = np.asarray(table["diameter_nm"], np.float64)
-    to_radius = 0.5 * context.footprint_per_diameter
-    # the centre along the border's normal is known about as well as the radius
-    sigma = math.sqrt(2.0) * to_radius * np.asarray(table["diameter_sigma_nm"], np.float64)
-    whole = special.ndtr((reach - to_radius * diameter) / np.maximum(sigma, 1e-9))
-    return float((whole * (1.0 - whole) * np.square(diameter - mean_nm)).sum())
+    total = 0.0
+    for p in range(len(x_nm)):
+        x, y = x_nm[p], y_nm[p]
+        reach = min(min(x, y), min(width_nm - x, height_nm - y))
+        # the centre along the border's normal is known about as well as the radius
+        sigma = max(math.sqrt(2.0) * to_radius * sigma_nm[p], 1e-9)
+        whole = _normal((reach - to_radius * diameter_nm[p]) / sigma)
+        total += whole * (1.0 - whole) * (diameter_nm[p] - mean_nm) ** 2
+    return total
 
 
+@compiled
 def _steadied(
     diameter_nm: NDArray[np.float64], sigma_nm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Diameters drawn to their median as far as their σ exceeds the population's own spread."""
-    middle = float(median_of(diameter_nm))
+    middle = median_of(diameter_nm)
     own = max(float(np.var(diameter_nm) - np.mean(sigma_nm**2)), (0.08 * middle) ** 2)
     return np.asarray(middle + (diameter_nm - middle) * own / (own + sigma_nm**2))
 
 
+@compiled
 def _median(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     """Weighted median; with equal weights the ordinary one."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values, kind="mergesort")
     middle = np.cumsum(weight[order]) - 0.5 * weight[order]
     return float(np.interp(0.5 * weight.sum(), middle, values[order]))

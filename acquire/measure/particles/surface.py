@@ -89,17 +89,20 @@ def raise_surface(
         box = window(dome, blur, top + rows, left + columns)
         if box[1] <= max(box[0], top) or box[3] <= max(box[2], left):
             continue
-        count = profile(dome, values, blur, heights)
+        last, one = np.uint64(profile(dome, values, blur, heights)), np.uint64(1)
         scale = 1.0 / (dome[2] * STEP)
-        for i in range(max(box[0] - top, 0), box[1] - top):
-            dy = i + top + 0.5 - dome[0]
-            for j in range(max(box[2] - left, 0), box[3] - left):
-                dx = j + left + 0.5 - dome[1]
+        # unsigned places need no look at whether they count from the end
+        for i in range(np.uint64(max(box[0] - top, 0)), np.uint64(min(box[1] - top, rows))):
+            dy = i + (top + 0.5 - dome[0])
+            for j in range(
+                np.uint64(max(box[2] - left, 0)), np.uint64(min(box[3] - left, columns))
+            ):
+                dx = j + (left + 0.5 - dome[1])
                 at = np.sqrt(dy * dy + dx * dx) * scale
-                low = int(at)
-                if low >= count:
+                low = np.uint64(at)
+                if low >= last:
                     continue
-                height = heights[low] + (at - low) * (heights[low + 1] - heights[low])
+                height = heights[low] + (at - low) * (heights[low + one] - heights[low])
                 if height > surface[i, j]:
                     surface[i, j] = height
                     owner[i, j] = k
@@ -161,8 +164,8 @@ def fit_beside(
     raise_surface(bright, owner, domes, one, values, blur, top, left)
     weight = np.empty(rest.shape, np.float32)
     without = 0.0
-    for i in range(rest.shape[0]):
-        for j in range(rest.shape[1]):
+    for i in range(np.uint64(rest.shape[0])):
+        for j in range(np.uint64(rest.shape[1])):
             weight[i, j] = block_weight(white, shot, bright[i, j])
             without += weight[i, j] * (part[i, j] - rest[i, j]) ** 2
     plain, owned = _misfit(part, rest, weight, now, top, left, values, blur)
@@ -244,18 +247,18 @@ def _misfit(
 ) -> tuple[float, float]:
     """χ² of a part of the image, and how many of its blocks show the dome."""
     heights = np.empty(LONGEST)
-    count = profile(dome, values, blur, heights)
+    last, one = np.uint64(profile(dome, values, blur, heights)), np.uint64(1)
     scale = 1.0 / (dome[2] * STEP)
     total, shown = 0.0, 0.0
-    for i in range(part.shape[0]):
-        dy = i + top + 0.5 - dome[0]
-        for j in range(part.shape[1]):
-            dx = j + left + 0.5 - dome[1]
+    for i in range(np.uint64(part.shape[0])):
+        dy = i + (top + 0.5 - dome[0])
+        for j in range(np.uint64(part.shape[1])):
+            dx = j + (left + 0.5 - dome[1])
             level = float(rest[i, j])
             at = np.sqrt(dy * dy + dx * dx) * scale
-            low = int(at)
-            if low < count:
-                height = heights[low] + (at - low) * (heights[low + 1] - heights[low])
+            low = np.uint64(at)
+            if low < last:
+                height = heights[low] + (at - low) * (heights[low + one] - heights[low])
                 if height > level:
                     level = height
                     shown += height > _SHOWN * dome[3]
@@ -277,28 +280,28 @@ def _normal(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Normal matrix and right-hand side of y, x, ln R and ln A from the blocks that show the dome."""
     table = np.empty((2, LONGEST))
-    count = profiles(dome, values, blur, table)
+    last, one = np.uint64(profiles(dome, values, blur, table)), np.uint64(1)
     heights, growth = table[0], table[1]
     scale = 1.0 / (dome[2] * STEP)
     yy, yx, yr, ya, xx, xr, xa, rr, ra, aa = (0.0,) * 10
     py, px, pr, pa = (0.0,) * 4
-    for i in range(part.shape[0]):
-        dy = i + top + 0.5 - dome[0]
-        for j in range(part.shape[1]):
-            dx = j + left + 0.5 - dome[1]
+    for i in range(np.uint64(part.shape[0])):
+        dy = i + (top + 0.5 - dome[0])
+        for j in range(np.uint64(part.shape[1])):
+            dx = j + (left + 0.5 - dome[1])
             away = np.sqrt(dy * dy + dx * dx)
             at = away * scale
-            low = int(at)
-            if low >= count:
+            low = np.uint64(at)
+            if low >= last:
                 continue
-            step, share = heights[low + 1] - heights[low], at - low
+            step, share = heights[low + one] - heights[low], at - low
             height = heights[low] + share * step
             if height <= rest[i, j]:
                 continue
             fall = step * scale
             out = -fall / max(away, 1e-9)
             y, x = out * dy, out * dx
-            r = growth[low] + share * (growth[low + 1] - growth[low]) - away * fall
+            r = growth[low] + share * (growth[low + one] - growth[low]) - away * fall
             w = weight[i, j]
             miss = w * (part[i, j] - height)
             py += y * miss

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.measure.particles.arrays import median_of_few
 from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.meeting import meeting_pairs
-from acquire.measure.particles.size import Sizes, cut_by_border
+from acquire.measure.particles.size import Sizes
+from acquire.measure.particles.starts import cut_by_border
 
 _SUSPECT_CHI2 = 2.0
 _CUT_CHI2 = 12.0
@@ -46,11 +50,11 @@ def steepness_of(radius: NDArray[np.float64], height: NDArray[np.float64]) -> tu
     if len(radius) == 0:
         return 0.0, 0.0
     steep = np.log(height / radius)
-    middle = float(np.median(steep))
+    middle = median_of_few(steep)
     if len(radius) < FEWEST:
-        return float(np.exp(middle)), _SPREADS[1]
-    spread = 1.4826 * float(np.median(np.abs(steep - middle)))
-    return float(np.exp(middle)), float(np.clip(spread, *_SPREADS))
+        return math.exp(middle), _SPREADS[1]
+    spread = 1.4826 * median_of_few(np.abs(steep - middle))
+    return math.exp(middle), min(max(spread, _SPREADS[0]), _SPREADS[1])
 
 
 def suspects(
@@ -80,10 +84,9 @@ def form_holds(
     found: Detection, sizes: Sizes, shape: tuple[int, ...], group: NDArray[np.int64]
 ) -> bool:
     """Whether round particles that touch none are domes: otherwise nothing is known of others."""
-    _, name, members = np.unique(group, return_inverse=True, return_counts=True)
-    lonely = (members[name] == 1) & (_length(found) < 0.5)
+    lonely = (np.bincount(group)[group] == 1) & (_length(found) < 0.5)
     lonely &= ~cut_by_border(found, shape).any(axis=0)
-    return not lonely.any() or float(np.median(sizes.chi2[lonely])) < _FORM_CHI2
+    return not lonely.any() or median_of_few(sizes.chi2[lonely]) < _FORM_CHI2
 
 
 def close_pairs(sizes: Sizes) -> NDArray[np.int64]:

@@ -13,7 +13,8 @@ from acquire.measure.particles.detect import Detection
 from acquire.measure.particles.joint import untangle
 from acquire.measure.particles.options import ParticleOptions
 from acquire.measure.particles.prepare import Prepared
-from acquire.measure.particles.size import Sizes, cut_by_border, first_radius, fit_domes
+from acquire.measure.particles.size import Sizes, fit_domes
+from acquire.measure.particles.starts import cut_by_border, first_radius
 from acquire.measure.particles.summary import COLUMNS
 
 _MASK_SPREAD = 0.15
@@ -94,6 +95,8 @@ def tabulate(
         "fitted": good.astype(np.int64),
     }
     inside = np.where(good, reach > 0, ~border | _centre_inside(found, contrast.shape))
+    if keep.all():
+        return Sized(table, inside)
     table = {name: column[keep] for name, column in table.items()}
     table["id"] = np.arange(int(keep.sum()), dtype=np.int64)
     return Sized(table, inside[keep])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.compiled import compiled
+from acquire.measure.particles.arrays import median_of_few
 from acquire.measure.particles.detect import FALSE_SHARE, Detection
 from acquire.measure.particles.islands import free_film
 from acquire.measure.particles.matched import Discs, find_discs, gain_of_matching
@@ -34,7 +35,7 @@ def find_textured(
     them (:mod:`.matched`). They replace what was found at their places, and bring their centre and
     radius along; what else was found stays, be it no dome. Otherwise ``found`` is given back.
     """
-    if len(found) < _FEWEST or float(np.median(found.peak_snr)) > _CLEAR_SNR:
+    if len(found) < _FEWEST or median_of_few(found.peak_snr) > _CLEAR_SNR:
         return found
     block_nm = pixel_size_nm * found.factor
     per_block = block_nm * options.diameter_per_radius

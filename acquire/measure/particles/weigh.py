@@ -14,7 +14,7 @@ from acquire.compiled import compiled
 from acquire.measure.particles.fit import NEXT_GRID, shot_noise, vertex
 from acquire.measure.particles.rings import MOST_RINGS
 from acquire.measure.particles.shapes import blur_row, dome_at
-from acquire.measure.particles.whitening import factorise, whiten
+from acquire.measure.particles.whitening import factorise, whiten, whiten_three
 
 _LAST_GRID = np.geomspace(0.7, 1.43, 7)
 _Fit = tuple[
@@ -30,7 +30,7 @@ _Fit = tuple[
     NDArray[np.float64],
 ]
 """Table of domes, blur, radii of the rings, whitened data and offset, the factor that whitens, rings,
-whether it is more than a diagonal, steepness, and room for a shape."""
+whether it is more than a diagonal, steepness, and room for three shapes."""
 _CLEAR_RISE = 25.0
 """χ² by which both neighbours on the grid must be worse for the rest of it not to be looked at."""
 _FINE_STEP = 0.01
@@ -67,8 +67,9 @@ def weigh_domes(
     noise = np.ones(MOST_RINGS)
     factor = np.empty((MOST_RINGS, MOST_RINGS))
     r, data, one = np.empty(MOST_RINGS), np.empty(MOST_RINGS), np.empty(MOST_RINGS)
-    shape, slope = np.empty(MOST_RINGS), np.empty(MOST_RINGS)
+    shapes = np.empty((3, MOST_RINGS))
     used = np.empty(MOST_RINGS, np.int64)
+    summed = _summed(texture)
     grid = _LAST_GRID if steepness > 0.0 else NEXT_GRID
     chi2 = np.empty(len(grid))
     for p in range(count):
@@ -87,31 +88,28 @@ def weigh_domes(
         if m < 4:
             found[p] = (radius, np.inf, height, np.inf, offset, np.inf, 0.0, float(m))
             continue
+        if rough:
+            _share_texture(summed[level], profile, used, m, noise, factor)
         for a in range(m):
-            if rough:
-                _share_texture(texture, level, profile, used, a, noise, factor)
-            else:
-                factor[a, a] = 0.0
             k = used[a]
-            factor[a, a] += white[p] * noise[k] / profile[k, 2]
+            own = white[p] * noise[k] / profile[k, 2]
+            factor[a, a] = factor[a, a] + own if rough else own
         factorise(factor, m, rough)
         whiten(factor, one, m, rough)
         whiten(factor, data, m, rough)
-        how = (values, blurred, r, data, one, factor, m, rough, steepness, shape)
+        how = (values, blurred, r, data, one, factor, m, rough, steepness, shapes)
         at = _lowest(radius, grid, chi2, how)
         shift = vertex(chi2[at - 1], chi2[at], chi2[at + 1])
         radius = max(radius * grid[at] * (grid[1] / grid[0]) ** shift, 0.5)
         for _ in range(_FINE_ROUNDS):
-            c0 = _full_fit(radius * (1.0 - _FINE_STEP), how)[0]
-            c1 = _full_fit(radius, how)[0]
-            c2 = _full_fit(radius * (1.0 + _FINE_STEP), how)[0]
+            c0, c1, c2 = _three_fits(
+                radius * (1.0 - _FINE_STEP), radius, radius * (1.0 + _FINE_STEP), how
+            )
             shift = vertex(c0, c1, c2)
             radius = max(radius * (1.0 + _FINE_STEP * shift), 0.5)
             if abs(shift) < 1.0:
                 break
-        _, height, offset, plain = _full_fit(radius, how)
-        sigma_r, sigma_a = _sigmas(radius, height, slope, how)
-        bump = _bump(radius, how)
+        height, offset, plain, sigma_r, sigma_a, bump = _last_fit(radius, how)
         found[p, 0], found[p, 1], found[p, 2], found[p, 3] = radius, sigma_r, height, sigma_a
         found[p, 4], found[p, 5] = offset, plain / max(m - 3, 1)
         found[p, 6], found[p, 7] = bump - plain, m
@@ -119,35 +117,44 @@ def weigh_domes(
 
 
 @compiled
+def _summed(texture: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums (doubling, end, end) of a texture's covariance, times the areas of both rings, up to each end."""
+    levels, rings = texture.shape[0], texture.shape[1]
+    summed = np.zeros((levels, rings + 1, rings + 1))
+    for level in range(levels):
+        for i in range(rings):
+            total = 0.0
+            for j in range(rings):
+                total += (i + 0.5) * (j + 0.5) * texture[level, i, j]
+                summed[level, i + 1, j + 1] = summed[level, i, j + 1] + total
+    return summed
+
+
+@compiled
 def _share_texture(
-    texture: NDArray[np.float64],
-    level: int,
+    summed: NDArray[np.float64],
     profile: NDArray[np.float64],
     used: NDArray[np.int64],
-    b: int,
+    m: int,
     noise: NDArray[np.float64],
     cover: NDArray[np.float64],
 ) -> None:
-    """Fill column b of a covariance, down to its diagonal, with what texture gives to rows of a profile.
+    """Fill a covariance, from its diagonal to the right, with what texture gives to rows of a profile.
 
     Texture is the film's own: where the image is brighter, so much stronger.
     """
-    start, stop = int(profile[used[b], 3]), int(profile[used[b], 4])
-    across = 0.5 * (stop * stop - start * start)
-    for a in range(b + 1):
+    first, end = np.empty(m, np.uint64), np.empty(m, np.uint64)
+    scale = np.empty(m)
+    for a in range(m):
         k = used[a]
-        first, end = int(profile[k, 3]), int(profile[k, 4])
-        if stop - start == 1 and end - first == 1:
-            shared = texture[level, start, first]
-        else:
-            total = 0.0
-            for j in range(start, stop):
-                part = 0.0
-                for i in range(first, end):
-                    part += (i + 0.5) * texture[level, j, i]
-                total += (j + 0.5) * part
-            shared = total / (0.5 * (end * end - first * first) * across)
-        cover[a, b] = shared * noise[k] * noise[used[b]]
+        first[a], end[a] = np.uint64(profile[k, 3]), np.uint64(profile[k, 4])
+        scale[a] = noise[k] / (0.5 * (profile[k, 4] ** 2 - profile[k, 3] ** 2))
+    for a in range(np.uint64(m)):
+        inner, outer = first[a], end[a]
+        for b in range(a, np.uint64(m)):
+            upto = summed[outer, end[b]] - summed[inner, end[b]]
+            before = summed[outer, first[b]] - summed[inner, first[b]]
+            cover[a, b] = (upto - before) * scale[a] * scale[b]
 
 
 @compiled
@@ -180,70 +187,117 @@ def _lowest(radius: float, grid: NDArray[np.float64], chi2: NDArray[np.float64],
     others are not looked at.
     """
     at = len(grid) // 2
-    for i in range(at - 1, at + 2):
-        chi2[i] = _full_fit(radius * grid[i], how)[0]
+    chi2[at - 1], chi2[at], chi2[at + 1] = _three_fits(
+        radius * grid[at - 1], radius * grid[at], radius * grid[at + 1], how
+    )
     if min(chi2[at - 1], chi2[at + 1]) > chi2[at] + _CLEAR_RISE:
         return at
-    for i in range(len(grid)):
-        if abs(i - at) > 1:
-            chi2[i] = _full_fit(radius * grid[i], how)[0]
+    for i in range(at - 1):
+        # one from each side, and the outermost once more, which is as fast as two
+        there = len(grid) - 1 - i
+        chi2[i], chi2[there], _ = _three_fits(
+            radius * grid[i], radius * grid[there], radius * grid[there], how
+        )
     return min(max(int(np.argmin(chi2)), 1), len(grid) - 2)
 
 
 @compiled
-def _full_fit(radius: float, how: _Fit) -> tuple[float, float, float, float]:
-    """χ² with the penalty, height, offset, and χ² without it."""
-    values, blur, r, data, one, factor, m, rough, steepness, shape = how
+def _three_fits(first: float, second: float, third: float, how: _Fit) -> tuple[float, float, float]:
+    """χ² at three radii, with the penalty."""
+    values, blur, r, _, _, factor, m, rough, _, shapes = how
+    _draw(values, blur, first, r, m, shapes[0])
+    _draw(values, blur, second, r, m, shapes[1])
+    _draw(values, blur, third, r, m, shapes[2])
+    whiten_three(factor, shapes, m, rough)
+    return (
+        _penalised(first, shapes[0], how),
+        _penalised(second, shapes[1], how),
+        _penalised(third, shapes[2], how),
+    )
+
+
+@compiled
+def _draw(
+    values: NDArray[np.float64],
+    blur: float,
+    radius: float,
+    r: NDArray[np.float64],
+    m: int,
+    into: NDArray[np.float64],
+) -> None:
     row, along = blur_row(blur / radius)
     inverse = 1.0 / radius
     for k in range(m):
-        shape[k] = dome_at(values, r[k] * inverse, row, along)
-    whiten(factor, shape, m, rough)
-    chi2, height, offset = _line_fit(shape, data, one, m)
-    penalty = 0.0
+        into[k] = dome_at(values, r[k] * inverse, row, along)
+
+
+@compiled
+def _penalised(radius: float, shape: NDArray[np.float64], how: _Fit) -> float:
+    """χ² of a whitened shape, with the penalty for a height that does not go with the radius."""
+    _, _, _, data, one, _, m, _, steepness, _ = how
+    chi2, height, _ = _line_fit(shape, data, one, m)
     if steepness > 0.0:
         expected = steepness * radius
-        penalty = (np.log(max(height, 1e-3 * expected) / expected) / STEEPNESS_SPREAD) ** 2
-    return chi2 + penalty, height, offset, chi2
+        chi2 += (np.log(max(height, 1e-3 * expected) / expected) / STEEPNESS_SPREAD) ** 2
+    return chi2
 
 
 @compiled
-def _bump(radius: float, how: _Fit) -> float:
-    """χ² of the Gaussian, of several widths, that fits best."""
-    _, _, r, data, one, factor, m, rough, _, shape = how
-    best, before = np.inf, np.inf
-    for i in range(len(_BUMP_WIDTHS)):
-        inverse = 1.0 / (_BUMP_WIDTHS[i] * radius)
-        for k in range(m):
-            away = r[k] * inverse
-            shape[k] = np.exp(-0.5 * away * away)
-        whiten(factor, shape, m, rough)
-        chi2 = _line_fit(shape, data, one, m)[0]
-        best = min(best, chi2)
-        if chi2 > before + _CLEAR_RISE:
-            break
-        before = chi2
-    return best
-
-
-@compiled
-def _sigmas(
-    radius: float, height: float, slope: NDArray[np.float64], how: _Fit
-) -> tuple[float, float]:
-    """σ of R and of A from the information matrix of (R, A, b); ``slope`` is room to work in.
-
-    The shape at this radius is what :func:`_full_fit` left behind.
-    """
-    values, blur, r, _, one, factor, m, rough, steepness, shape = how
+def _last_fit(radius: float, how: _Fit) -> tuple[float, float, float, float, float, float]:
+    """Height, offset, χ² without the penalty, σ of R and of A, and χ² of the best Gaussian."""
+    values, blur, r, data, one, factor, m, rough, _, shapes = how
     step = 0.01
     row_more, along_more = blur_row(blur / (radius * (1.0 + step)))
     row_less, along_less = blur_row(blur / (radius * (1.0 - step)))
+    _draw(values, blur, radius, r, m, shapes[0])
     for k in range(m):
         rho = r[k] / radius
         more = dome_at(values, rho / (1.0 + step), row_more, along_more)
         less = dome_at(values, rho / (1.0 - step), row_less, along_less)
-        slope[k] = height * (more - less) / (2.0 * step * radius)
-    whiten(factor, slope, m, rough)
+        shapes[1, k] = (more - less) / (2.0 * step * radius)
+    _draw_bump(_BUMP_WIDTHS[0] * radius, r, m, shapes[2])
+    whiten_three(factor, shapes, m, rough)
+    plain, height, offset = _line_fit(shapes[0], data, one, m)
+    bump = _line_fit(shapes[2], data, one, m)[0]
+    sigma_r, sigma_a = _sigmas(radius, height, how)
+    return height, offset, plain, sigma_r, sigma_a, _best_bump(bump, radius, how)
+
+
+@compiled
+def _draw_bump(width: float, r: NDArray[np.float64], m: int, into: NDArray[np.float64]) -> None:
+    inverse = 1.0 / width
+    for k in range(m):
+        away = r[k] * inverse
+        into[k] = np.exp(-0.5 * away * away)
+
+
+@compiled
+def _best_bump(first: float, radius: float, how: _Fit) -> float:
+    """χ² of the Gaussian, of several widths, that fits best; that of the ``first`` is known."""
+    _, _, r, data, one, factor, m, rough, _, shapes = how
+    for i in range(3):
+        _draw_bump(_BUMP_WIDTHS[i + 1] * radius, r, m, shapes[i])
+    whiten_three(factor, shapes, m, rough)
+    best, before = first, first
+    for i in range(3):
+        chi2 = _line_fit(shapes[i], data, one, m)[0]
+        best = min(best, chi2)
+        if chi2 > before + _CLEAR_RISE:
+            return best
+        before = chi2
+    _draw_bump(_BUMP_WIDTHS[4] * radius, r, m, shapes[0])
+    whiten(factor, shapes[0], m, rough)
+    return min(best, _line_fit(shapes[0], data, one, m)[0])
+
+
+@compiled
+def _sigmas(radius: float, height: float, how: _Fit) -> tuple[float, float]:
+    """σ of R and of A from the information matrix of (R, A, b).
+
+    The first two of the whitened shapes are the dome, and its slope with R for a height of 1.
+    """
+    _, _, _, _, one, _, m, _, steepness, shapes = how
+    shape, slope = shapes[0], shapes[1]
     s0, s1, d1 = 0.0, 0.0, 0.0
     for k in range(m):
         s0 += one[k] * one[k]
@@ -253,7 +307,7 @@ def _sigmas(
     rr, aa, ra = 0.0, 0.0, 0.0
     for k in range(m):
         # what an offset explains is taken out of both
-        up, out = shape[k] - one[k] * (s1 / s0), slope[k] - one[k] * (d1 / s0)
+        up, out = shape[k] - one[k] * (s1 / s0), height * (slope[k] - one[k] * (d1 / s0))
         rr += out * out
         aa += up * up
         ra += out * up

@@ -277,6 +277,7 @@ class ImpulseHolder:
             with self._situation.lock:
                 self._situation.program = None  # what it does now is what its data say
                 self._situation.commanded_wall_s = time.monotonic()
+                self._situation.unanswered_wall_s = time.monotonic()
             raise
         except InstrumentError as error:
             self._situation.ask_status(self._control)

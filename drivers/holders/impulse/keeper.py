@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 
 from acquire.clock import Clock
-from acquire.errors import HotstageError, LinkError
+from acquire.errors import HotstageError, LimitError, LinkError
 from acquire.instruments import SafeState
 from drivers.holders.impulse.control import ControlSocket
 from drivers.holders.impulse.program import Program
-from drivers.holders.impulse.situation import COLD_WITHIN_CELSIUS, Safing, Situation
+from drivers.holders.impulse.situation import (
+    COLD_WITHIN_CELSIUS,
+    LATE_COMMAND_S,
+    Safing,
+    Situation,
+)
 from drivers.holders.impulse.stream import Measurement
 
 logger = logging.getLogger(__name__)
@@ -19,8 +25,8 @@ logger = logging.getLogger(__name__)
 PERIOD_S = 0.1
 STATUS_PERIOD_S = 2.0
 RETRY_S = 0.2
-WATCH_AFTER_SAFE_S = 30.0
-"""A command that Impulse did not answer may be carried out this much later, after it was made safe."""
+SHORT_RAMP_S = 1.0
+"""That a ramp time of 0 is taken is documented nowhere; where it is refused, this is."""
 JOIN_S = 2.0
 
 
@@ -94,10 +100,14 @@ class Keeper:
             return
         if safing.trouble:
             safing.trouble = ""
+        if self._stopped_on_its_way(safing.told, last):
+            logger.error("Impulse does not go on cooling; it is told to go to room temperature now")
+            self._tell(safing, self._at_once(safing, last))
+            return
         cooled = last.setpoint_celsius <= safing.told.target_celsius + COLD_WITHIN_CELSIUS
         if safing.told.target_celsius > self._situation.settings.room_celsius:
             if cooled or safing.told.over(now, grace=True):
-                self._tell(safing, self._at_once(last))
+                self._tell(safing, self._at_once(safing, last))
         elif self._situation.is_off(last) and not safing.during_command:
             with self._situation.lock:
                 if self._situation.safing is safing:
@@ -107,18 +117,25 @@ class Keeper:
         elif safing.told.over(now, grace=True) and wall > safing.told_wall_s + (
             self._situation.settings.silence_s
         ):
-            self._tell(safing, self._at_once(last))
+            self._tell(safing, self._at_once(safing, last))
 
     def _first_part(self, safing: Safing, last: Measurement | None) -> Program:
         rate, end = safing.safe_state.cool_rate_celsius_per_s, safing.safe_state.cool_to_celsius
         if rate is None or last is None or last.setpoint_celsius <= end:
-            return self._at_once(last)
+            return self._at_once(safing, last)
         end = max(end, self._situation.settings.room_celsius)
         return Program(last.setpoint_celsius, end, (last.setpoint_celsius - end) / rate)
 
-    def _at_once(self, last: Measurement | None) -> Program:
+    def _at_once(self, safing: Safing, last: Measurement | None) -> Program:
         room = self._situation.settings.room_celsius
-        return Program(last.setpoint_celsius if last is not None else room, room, 0.0)
+        start = last.setpoint_celsius if last is not None else room
+        return Program(start, room, safing.least_ramp_time_s)
+
+    def _stopped_on_its_way(self, told: Program, last: Measurement) -> bool:
+        """Whether a ramp down does not go on: somebody stopped it at the device, or control was lost."""
+        _, before = self._situation.data().last_two
+        falls = before is None or last.setpoint_celsius < before.setpoint_celsius
+        return told.duration_s > SHORT_RAMP_S and not falls and told.behind(last)
 
     def _tell(self, safing: Safing, program: Program) -> None:
         try:
@@ -131,6 +148,10 @@ class Keeper:
             safing.trouble = f"the heater could not be told to go to its safe state: {error}"
             safing.next_try_wall_s = time.monotonic() + RETRY_S
             safing.told = None
+            if isinstance(error, LimitError) and program.duration_s <= 0:
+                safing.least_ramp_time_s = SHORT_RAMP_S
+                safing.next_try_wall_s = -math.inf
+                self._wake.set()
             if not isinstance(error, LinkError):
                 self._situation.ask_status(self._control)
             return
@@ -141,7 +162,7 @@ class Keeper:
         """A command that was sent before and carried out late must not heat what was made safe."""
         last = self._situation.data().last
         with self._situation.lock:
-            recent = time.monotonic() - self._situation.safe_since_wall_s < WATCH_AFTER_SAFE_S
+            recent = time.monotonic() - self._situation.safe_since_wall_s < LATE_COMMAND_S
             if not recent or last is None or self._situation.commanded(last):
                 return
             if self._situation.is_off(last):

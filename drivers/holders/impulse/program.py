@@ -11,6 +11,9 @@ ARRIVED_WITHIN_CELSIUS = 1e-3
 GRACE_S = 2.0
 GRACE_SHARE = 0.02
 """So much longer than told may a ramp take before it counts as over, wherever it is."""
+BEHIND_S = 1.0
+BEHIND_CELSIUS = 2.0
+"""A setpoint that is so far behind a ramp, in time and beside it, does not follow it."""
 SETTLED_WALL_S = 0.3
 """What was on its way when a command was given has arrived after this time."""
 
@@ -49,6 +52,11 @@ class Program:
         """Whether its time is over, or its time and a grace."""
         extra = GRACE_S + GRACE_SHARE * self.duration_s if grace else 0.0
         return now_s >= self.begun_s + self.duration_s + extra
+
+    def behind(self, last: Measurement) -> bool:
+        """Whether the setpoint of a way down is higher than it can be if the way is gone."""
+        latest = self.setpoint(last.t_s - BEHIND_S)
+        return last.setpoint_celsius > latest + BEHIND_CELSIUS
 
     def after(
         self, last: Measurement, now_s: float, *, still: bool, finished_wall_s: float

@@ -18,6 +18,8 @@ from drivers.holders.impulse.stream import Measurement, Stream
 logger = logging.getLogger(__name__)
 
 COLD_WITHIN_CELSIUS = 0.5
+LATE_COMMAND_S = 30.0
+"""A command that Impulse did not answer may be carried out this much later, in wall s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Safing:
     told_wall_s: float = -math.inf
     trouble: str = ""
     next_try_wall_s: float = -math.inf
+    least_ramp_time_s: float = 0.0
+    """Of the ramp that is to go at once."""
     during_command: bool = field(default=False)
     """Whether a command was under way then, which may be carried out after ours."""
 
@@ -65,6 +69,8 @@ class Situation:
         self.program: Program | None = None
         """What Impulse was told last and is doing, as far as is known."""
         self.commanded_wall_s = -math.inf
+        self.unanswered_wall_s = -math.inf
+        """When a command was last left without an answer."""
         self.safe_since_wall_s = -math.inf
         self.safing: Safing | None = None
         self.status = STATUS_IN_CONTROL
@@ -193,7 +199,8 @@ class Situation:
 
     def rests(self, last: Measurement) -> bool:
         """Whether nothing was commanded that could still heat (lock held)."""
-        return not self.commanded(last) and self.is_off(last)
+        answered = time.monotonic() - self.unanswered_wall_s > LATE_COMMAND_S
+        return answered and not self.commanded(last) and self.is_off(last)
 
     def lost(self, status: str) -> str:
         """What to say when Impulse is not in control."""

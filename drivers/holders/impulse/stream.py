@@ -55,7 +55,11 @@ class Measurement:
 class Stream:
     """Receives in a thread of its own, from when it is made until it is closed.
 
+    A byte that was lost makes ZMQ take what follows for parts of one long message, without end and
+    without an error: a socket that has been silent for too long is made anew.
+
     Args:
+        silence_s: how long that is, in wall s.
         on_state: told the name of every state that Impulse says to enter, from the thread.
         on_restart: told when Impulse counts its messages from the beginning again.
     """
@@ -67,9 +71,13 @@ class Stream:
         clock: Clock,
         units: Units,
         *,
+        silence_s: float,
         on_state: Callable[[str], None],
         on_restart: Callable[[], None],
     ) -> None:
+        self._context = context
+        self._address = address
+        self._silence_s = silence_s
         self._clock = clock
         self._units = units
         self._on_state = on_state
@@ -81,14 +89,7 @@ class Stream:
         self._finished_wall_s = -math.inf
         self._closed = threading.Event()
         self._complained = False
-        self._socket = context.socket(zmq.SUB)
-        self._socket.linger = 0
-        self._socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_MESSAGE)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, FIRST_PAUSE_MS)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, LONGEST_PAUSE_MS)
-        for topic in (HEAT, EVENTS[-1]):  # subscriptions are prefixes
-            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-        self._socket.connect(f"tcp://{address}")
+        self._socket = self._subscribed()
         self._thread = threading.Thread(target=self._run, name="impulse-data", daemon=True)
         self._thread.start()
 
@@ -127,11 +128,28 @@ class Stream:
             self._news.notify_all()
         self._thread.join(JOIN_S)
 
+    def _subscribed(self) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.SUB)
+        socket.linger = 0
+        socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_MESSAGE)
+        socket.setsockopt(zmq.RECONNECT_IVL, FIRST_PAUSE_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, LONGEST_PAUSE_MS)
+        for topic in (HEAT, EVENTS[-1]):  # subscriptions are prefixes
+            socket.setsockopt(zmq.SUBSCRIBE, topic)
+        socket.connect(f"tcp://{self._address}")
+        return socket
+
     def _run(self) -> None:
+        heard = time.monotonic()
         try:
             while not self._closed.is_set():
                 if self._socket.poll(LOOK_MS):
                     self._take(self._socket.recv_multipart())
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self._silence_s:
+                    self._socket.close(linger=0)
+                    self._socket = self._subscribed()
+                    heard = time.monotonic()
         except zmq.ZMQError as error:
             if not self._closed.is_set():
                 logger.error("the data of Impulse ended: %s", error)

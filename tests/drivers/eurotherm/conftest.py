@@ -44,6 +44,7 @@ class EurothermDouble:
         self.accepting = True
         self.connections = 0
         self.follows = True
+        self.refuses: set[int] = set()
         self._celsius, self._t = 25.0, clock.now_s()
         self._stack = ExitStack()
         self._ended = threading.Event()
@@ -86,6 +87,8 @@ class EurothermDouble:
             return bytes([3, 2 * count]) + struct.pack(f">{count}H", *values)
         if function == 16:
             values = struct.unpack(f">{count}H", pdu[6:])
+            if (address if address < 0x8000 else (address - 0x8000) // 2) in self.refuses:
+                return bytes([0x90, 2])
             self.celsius()
             self.written.append((address, values))
             if address >= 0x8000:

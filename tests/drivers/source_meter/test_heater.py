@@ -246,7 +246,7 @@ def test_a_spoilt_reply_is_never_taken_for_a_reading_nor_for_the_next_one(
     holder = open_it(patience="3 s")
     holder.ramp(80.0, 100.0)
     _wait_for(holder, HolderState.HOLDING, 5.0)
-    double.clock.sleep(0.5)
+    until(lambda: abs(holder.read().measured_celsius - 80) < 1)
     before = double.connections
     spoilt = []
 

@@ -1,0 +1,1 @@
+"""Station files with the example oven."""
