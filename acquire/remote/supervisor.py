@@ -36,6 +36,8 @@ QUIT_S = 5.0
 """Wall seconds in which a server that was told to end in order must have ended."""
 LAST_TRIES = 3
 """Who is ended itself tries so often to make safe before it says that it does not know."""
+LOOK_AGAIN_S = 10.0
+"""While the server stays down, the hardware is made safe again so often."""
 RESTART_PAUSE_S = 2.0
 """Before a server that did not start again is started once more."""
 HELD_UP_S = 0.5
@@ -238,6 +240,14 @@ class Supervisor:
             make_safe_anew(self._station, self._addresses or {}, reason, SAFE_BY_S)
         logger.warning("the hardware was made safe over a new connection")
 
+    def _look_again(self, reason: str) -> None:
+        try:
+            self.make_safe_once(reason)
+        except HotstageError as error:
+            logger.error("whether all is safe is not known: %s", error)
+        except Exception:
+            logger.exception("whether all is safe is not known")
+
     def _looping(self) -> bool:
         return (
             len(self._deaths) == CRASHES and self._deaths[-1] - self._deaths[0] < CRASHES_WITHIN_S
@@ -262,8 +272,13 @@ class Supervisor:
                 self._stop.wait(RESTART_PAUSE_S)
                 continue
             with latched:
+                looked = time.monotonic()
                 while not self._left():
                     self._stop.wait(_POLL_S)
+                    if time.monotonic() - looked > LOOK_AGAIN_S:
+                        # a command of the dead server may have been carried out late
+                        self._look_again(fault)
+                        looked = time.monotonic()
 
     def _left(self) -> bool:
         return self._ending() or (self._owner is not None and self._owner.gone.is_set())

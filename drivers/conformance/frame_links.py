@@ -24,7 +24,7 @@ from acquire.instruments import (
 )
 from drivers.conformance.links import check_together
 from drivers.conformance.proxy import Disturbance
-from drivers.conformance.rig import LOOK_S, Rig
+from drivers.conformance.rig import Rig
 
 CUT_S = 0.5
 """Wall seconds in which ``stop`` ends the frames; 0.25 s are promised, the rest is this machine's."""
@@ -277,17 +277,3 @@ def _expect_whole(
         _expect_like(reference, frame, f"after {what}")
     if last is not None:
         assert frames[0].index > last.index, f"after {what}, frame {frames[0].index} came twice."
-
-
-__all__ = [
-    "LOOK_S",
-    "Exposing",
-    "Step",
-    "check_disturbance",
-    "check_loss",
-    "check_many_threads",
-    "check_safe_without_link",
-    "check_stop_in_silence",
-    "dispersing",
-    "scanning",
-]

@@ -46,7 +46,7 @@ def subject(station: Station, role: str, rate: float = 5.0) -> Subject:
             return instrument.read().measured_celsius < COLD_CELSIUS
         return instrument.blanked() if isinstance(instrument, Scan) else True
 
-    return Subject(f"{settings.driver}", start, opened, is_safe, role, rate)
+    return Subject(settings.driver, start, opened, is_safe, role, rate)
 
 
 def stations_with_wires() -> Iterator[Station]:

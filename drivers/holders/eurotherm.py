@@ -16,7 +16,7 @@ fail, load fail, process value out of range, remote setpoint fail and manual mod
 that was raised above ``fallback_limit``, a working setpoint that is not the one written,
 over-temperature, deviation, and readings that fail for longer than ``patience``.
 
-Sources: ``wires.md`` A3 and the safety section (thaeber/eurothermlib; AERCO's register table). Register
+Sources: thaeber/eurothermlib and AERCO's register table, both public. Register
 122, type code ``0x2xxx`` for the 2000 series with the range in the second digit, 107 version: two
 public drivers that cite handbook HA026230. Registers 35 (setpoint rate limit, 0 none) and 199 (mode),
 status bits 4 and 12: handbook HA028651 of the 3200.

@@ -13,9 +13,9 @@ knows five modes:
 A trip latches a fault and goes to ``stopping`` at once. A link that fails while the output is on
 freezes the setpoint; if the device has not been heard again within ``patience_s`` that is a trip,
 since nobody watches the heater then. It is heard again over a new connection; the program goes on
-from where it stood when it was last heard (a slow line, on which every reading takes long, is no
-silence). Nothing is commanded again after a mishap: the next setpoint is
-computed from what the device then says.
+from where it stood when it was last heard. A slow line, on which every reading takes long, is no
+silence. Nothing is commanded again after a mishap: the next setpoint is computed from what the
+device then says.
 """
 
 from __future__ import annotations

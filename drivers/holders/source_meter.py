@@ -23,7 +23,7 @@ While the output is off, nothing can be measured. To tell the cold temperature, 
 small sense current on for one reading after every switching off, and every 30 s; no more often,
 since the high-impedance off state is a relay's. It does not do so while a fault is latched.
 
-Sources: ``wires.md`` A1 and the safety section, those of :mod:`drivers.scpi`; chip as in
+Sources: those of :mod:`drivers.scpi`; chip as in
 :mod:`drivers.holders.heater_calibration`. Unverified: everything on hardware; that 0.1 line cycles
 with auto-zero fit 20 ms on every model; the noise of a real chip, from which the tuning does not start.
 """

@@ -36,13 +36,15 @@ from acquire.instruments import (
 )
 from acquire.station import DriverContext
 from acquire.units import show
-from drivers import options
 from drivers.acquisition import Acquisition, Cut
 from drivers.serialemccd import Emccd
-from drivers.spectrometers.simplon_device import Detector, Series, Shot, SimplonDevice
+from drivers.spectrometers import simplon_settings
+from drivers.spectrometers.simplon_device import Detector, SimplonDevice
 from drivers.spectrometers.simplon_filter import EnergyAxis, EnergyFilter, FixedAxis, GatanFilter
-from drivers.spectrometers.simplon_messages import CBOR, LEGACY, Pixels
+from drivers.spectrometers.simplon_messages import CBOR, Pixels
 from drivers.spectrometers.simplon_rest import Rest
+from drivers.spectrometers.simplon_series import Series, Shot
+from drivers.spectrometers.simplon_settings import Settings
 
 CORE, LOW = "core_loss", "low_loss"
 FEWEST_CHANNELS = 64
@@ -104,79 +106,39 @@ def open_simplon(
         LinkError: it cannot be reached.
         InstrumentError: it is another detector, or not initialized; or there is no filter.
     """
-    if version not in (CBOR, LEGACY):
-        raise ValueError(f"version = {version!r} refused: write {CBOR!r} or {LEGACY!r}.")
-    gap_s = options.quantity("gap", gap, "s", 1e-9, 10)
-    length = options.whole("series_length", series_length, 1, 10**6)
-    low_ev = options.quantity("low_loss_offset", low_loss_offset, "eV", -1e3, 1e3)
-    zero = options.number("zero_loss_channel", zero_loss_channel, -1e5, 1e5)
-    facts: dict[str, str | float] = {"gain_counts_per_electron": 1.0, "offset_counts": 0.0}
-    if collection_semi_angle is not None:
-        facts["collection_semi_angle_mrad"] = options.quantity(
-            "collection_semi_angle", collection_semi_angle, "mrad", 0.01, 500
-        )
-    device = SimplonDevice(Rest(rest, api), stream, version, threshold, gap_s, context.clock)
+    settings = simplon_settings.read(
+        version=version,
+        rows=rows,
+        gap=gap,
+        series_length=series_length,
+        filter_address=filter,
+        dispersions=dispersions,
+        zero_loss_channel=zero_loss_channel,
+        energy_offsets=energy_offsets,
+        low_loss_offset=low_loss_offset,
+        energy_offset=energy_offset,
+        dispersion=dispersion,
+        collection_semi_angle=collection_semi_angle,
+    )
+    device = SimplonDevice(
+        Rest(rest, api), stream, version, threshold, settings.gap_s, context.clock
+    )
     try:
         detector = device.identify(model)
-        made: EnergyFilter
-        if filter is None:
-            if dispersions is not None or energy_offset is None or dispersion is None:
-                raise ValueError(
-                    "energy_offset and dispersion are needed where no filter is named, and nothing "
-                    "else of the energy axis."
-                )
-            made = FixedAxis(
-                EnergyAxis(
-                    options.quantity("energy_offset", energy_offset, "eV", -1e4, 1e5),
-                    options.quantity("dispersion", dispersion, "eV", 1e-4, 100),
-                )
-            )
-        else:
-            made = _gatan_filter(
-                context, filter, dispersions, zero, energy_offsets, energy_offset or dispersion
-            )
-        return Simplon(
-            context, device, detector, made, _rows(rows, detector), length, low_ev, zero, facts
-        )
+        return Simplon(context, device, detector, settings, _filter(context, settings))
     except BaseException:
         device.close()
         raise
 
 
-def _gatan_filter(
-    context: DriverContext,
-    address: str,
-    dispersions: Sequence[str] | None,
-    zero_channel: float,
-    offsets: Sequence[str],
-    fixed: str | None,
-) -> GatanFilter:
-    if fixed is not None:
-        raise ValueError("energy_offset and dispersion are for a filter that is set by hand only.")
-    if dispersions is None or isinstance(dispersions, str) or not dispersions:
-        raise TypeError(
-            f"dispersions = {dispersions!r} refused: write a list of quantities, energy per channel "
-            "of this detector."
-        )
-    low_ev, high_ev = (
-        options.quantity("energy_offsets", text, "eV", -1e4, 1e5) for text in offsets
-    )
-    known = [options.quantity("dispersions", text, "eV", 1e-4, 100) for text in dispersions]
+def _filter(context: DriverContext, settings: Settings) -> EnergyFilter:
+    if settings.fixed is not None:
+        return FixedAxis(settings.fixed)
+    address = settings.filter_address
     emccd: Emccd = context.shared.get(
         f"serialemccd {address}", lambda: Emccd(address, context.clock)
     )
-    return GatanFilter(emccd, known, zero_channel, (low_ev, high_ev))
-
-
-def _rows(given: Sequence[int] | None, detector: Detector) -> tuple[int, int]:
-    if given is None:
-        return 0, detector.height
-    if not isinstance(given, list | tuple) or len(given) != 2:
-        raise TypeError(f"rows = {given!r} refused: write a list of two whole numbers.")
-    top, bottom = (options.whole("rows", row, 0, detector.height) for row in given)
-    if not top < bottom:
-        raise ValueError(f"rows = {list(given)} refused: one row is the least.")
-    return top, bottom
+    return GatanFilter(emccd, settings.dispersions_ev, settings.zero_channel, settings.offsets_ev)
 
 
 class Simplon:
@@ -187,23 +149,19 @@ class Simplon:
         context: DriverContext,
         device: SimplonDevice,
         detector: Detector,
+        settings: Settings,
         energy_filter: EnergyFilter,
-        rows: tuple[int, int],
-        series_length: int,
-        low_loss_ev: float,
-        zero_channel: float,
-        facts: dict[str, str | float],
     ) -> None:
         self._role = context.role
         self._clock: Clock = context.clock
         self._device = device
         self._detector = detector
         self._filter = energy_filter
-        self._rows = rows
-        self._series_length = series_length
-        self._low_loss_ev = low_loss_ev
-        self._zero_channel = zero_channel
-        self._facts = facts
+        self._rows = settings.rows_of(detector.height)
+        self._series_length = settings.series_length
+        self._low_loss_ev = settings.low_loss_ev
+        self._zero_channel = settings.zero_channel
+        self._facts = settings.facts
         self._limits = (
             *energy_filter.limits,
             Limit("channels", FEWEST_CHANNELS, detector.width, "", "driver"),
@@ -269,8 +227,12 @@ class Simplon:
         self._acquisition.arm(frames)
         self._exposure, self._frames = exposure, frames
         try:
-            if not setting.dual:
-                self._count_s = self._device.configure(exposure.dwell_time_s, self._series_images())
+            if setting.dual:
+                self._device.forget()
+            else:
+                self._count_s = self._device.configure(
+                    exposure.dwell_time_s, self._series_images(), anew=True
+                )
         except BaseException:
             self._acquisition.disarm()
             raise
@@ -315,7 +277,7 @@ class Simplon:
 
     def _single(self, dwell_s: float, cut: Cut) -> Shot | None:
         """A series of one image."""
-        taken_s = self._device.configure(dwell_s, 1)
+        taken_s = self._device.configure(dwell_s, 1, anew=False)
         series = self._device.series(self._detector, taken_s, 1)
         try:
             return series.next(cut)
@@ -405,16 +367,20 @@ class _Source:
 
     def close(self) -> None:
         """End a series that runs."""
+        self._end()
+        self._driver._device.release()
+
+    def _end(self) -> None:
         if self._series is not None:
             self._series.close()
             self._series = None
 
     def _begin(self) -> None:
-        self.close()
+        self._end()
         driver = self._driver
         images = driver._series_images(self._taken)
         if images != self._images:
-            driver._device.configure(driver._exposure.dwell_time_s, images)
+            driver._device.configure(driver._exposure.dwell_time_s, images, anew=False)
             self._images = images
         self._series = driver._device.series(driver._detector, driver._count_s, images)
 

@@ -2,14 +2,13 @@
 
 A series is taken with the detector's own pace (``trigger_mode`` ``ints``, one trigger). The stream gives
 every message to one client only, and what nobody reads is lost, so a number that is missing is an
-error. It is connected for a series only, and before the detector is armed.
+error. It is connected before the detector is armed, and only while somebody takes images.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
@@ -18,24 +17,21 @@ from zmq.utils.monitor import recv_monitor_message
 from acquire.clock import Clock, Task, finite_rate
 from acquire.errors import HotstageError, InstrumentError, LinkError
 from acquire.units import show
-from drivers.links import MalformedReply, parse_address
-from drivers.spectrometers.simplon_messages import CBOR, End, Image, decode
+from drivers.links import parse_address
+from drivers.spectrometers.simplon_messages import CBOR
 from drivers.spectrometers.simplon_rest import Parameter, Rest
+from drivers.spectrometers.simplon_series import SLICE_MS, TAKEN_AS_ASKED, Series
 
 logger = logging.getLogger(__name__)
 
-SLICE_MS = 20
-"""How often a wait for an image looks whether it is cut, in wall time."""
 CONNECT_S = 3.0
-GRACE_S = 5.0
-"""Wall seconds that an image may come after its exposure must have ended."""
 SETTLE_S = 5.0
 """Wall seconds until a detector that was told to end is idle."""
+RELEASE_S = 0.5
+"""Wall seconds that whoever takes images has to notice that this is closed."""
 LARGEST_MESSAGE = 256 << 20
 QUEUED = 2000
 """Messages that wait here while nobody takes them; more than that are lost, and noticed."""
-TAKEN_AS_ASKED = 1e-3
-"""Relative difference of an exposure time that is no difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +44,6 @@ class Detector:
     height: int
     shortest_s: float
     longest_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """An image, and when (station's clock) it was exposed."""
-
-    image: Image
-    start_s: float
-    end_s: float
-    late_s: float
-    """At most so much later than ``start_s`` and ``end_s`` it may have been."""
 
 
 class SimplonDevice:
@@ -88,6 +73,11 @@ class SimplonDevice:
         self._clock = clock
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ending: Task | None = None
+        self._receiver: zmq.Socket[bytes] | None = None
+        self._settled = False
+        """Whether it is known to be idle, since nothing was begun."""
+        self._put: dict[tuple[str, str], object] = {}
+        """What it was told since it was last looked at, so that it is not told again."""
         self._closed = False
 
     def identify(self, model: str) -> Detector:
@@ -127,6 +117,8 @@ class SimplonDevice:
 
     def settle(self) -> None:
         """See that it is idle, ending what it may still be doing; raises LinkError, InstrumentError."""
+        if self._settled:
+            return
         ending, self._ending = self._ending, None
         if ending is not None:
             ending.join(SETTLE_S * finite_rate(self._clock))
@@ -139,27 +131,49 @@ class SimplonDevice:
             raise InstrumentError(
                 f"{self._rest.what} is in state {state!r} instead of idle. Look at its own page."
             )
+        self._settled = True
 
-    def configure(self, count_s: float, images: int) -> float:
+    def forget(self) -> None:
+        """Trust nothing of what it was told or was doing."""
+        self._put.clear()
+        self._settled = False
+
+    def configure(self, count_s: float, images: int, *, anew: bool) -> float:
         """Set exposure and length of the next series; returns the exposure time that it took.
+
+        Args:
+            count_s: exposure time.
+            images: in the series.
+            anew: whether to trust nothing of what it was told before.
 
         Raises:
             InstrumentError: it refuses, or takes another one.
         """
+        if anew:
+            self.forget()
         self.settle()
-        put = self._rest.set
+        try:
+            return self._configure(count_s, images)
+        except BaseException:
+            self._put.clear()
+            raise
+
+    def _configure(self, count_s: float, images: int) -> float:
         frame_s = count_s + self._gap_s
         pairs = [("count_time", count_s), ("frame_time", frame_s)]
-        if frame_s > self._config("frame_time").number("frame_time"):
-            pairs.reverse()  # an exposure must fit its frame at every moment
-        for name, value in pairs:
-            put("detector", name, value)
-        put("detector", "trigger_mode", "ints")
-        put("detector", "ntrigger", 1)
-        put("detector", "nimages", images)
-        put("stream", "mode", "enabled")
-        if self._version == CBOR or self._streams_both():
-            put("stream", "format", self._version)
+        if not self._told("count_time", count_s):
+            if frame_s > self._config("frame_time").number("frame_time"):
+                pairs.reverse()  # an exposure must fit its frame at every moment
+            for name, value in pairs:
+                self._rest.set("detector", name, value)
+        self._tell("detector", "trigger_mode", "ints")
+        self._tell("detector", "ntrigger", 1)
+        self._tell("detector", "nimages", images)
+        self._tell("stream", "mode", "enabled")
+        if ("stream", "format") not in self._put:
+            if self._version == CBOR or self._streams_both():
+                self._tell("stream", "format", self._version)
+            self._put["stream", "format"] = self._version
         taken = self._config("count_time").number("count_time")
         if abs(taken - count_s) > TAKEN_AS_ASKED * count_s:
             raise InstrumentError(
@@ -168,24 +182,40 @@ class SimplonDevice:
             )
         if round(self._config("nimages").number("nimages")) != images:
             raise InstrumentError(f"{self._rest.what} does not take {images} images in a series.")
+        self._put["detector", "count_time"] = count_s
         return taken
+
+    def _told(self, name: str, value: object) -> bool:
+        return self._put.get(("detector", name)) == value
+
+    def _tell(self, module: str, name: str, value: object) -> None:
+        if self._put.get((module, name)) != value:
+            self._rest.set(module, name, value)
+            self._put[module, name] = value
 
     def series(self, detector: Detector, count_s: float, images: int) -> Series:
         """Begin a series as configured: arm, trigger, receive; raises LinkError, InstrumentError."""
         if self._closed:
             raise LinkError(f"the link to {self._rest.what} was closed here.")
         self.settle()
-        receiver = self._connect()
+        if self._receiver is None:
+            self._receiver = self._connect()
+        self._settled = False
         try:
             reply = self._rest.command("detector", "arm")
             number = reply.get("sequence id") if isinstance(reply, dict) else None
             if type(number) is not int:
                 raise LinkError(f"{self._rest.what} did not say the number of the series.")
-            return Series(self, receiver, detector, number, count_s, images)
+            return Series(self, self._receiver, detector, number, count_s, images)
         except BaseException:
-            receiver.close(0)
             self.end("abort")
             raise
+
+    def release(self) -> None:
+        """Leave the stream to others; only for the thread that takes the images. Idempotent."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.close(0)
 
     def end(self, how: str) -> None:
         """Tell it to end its series (``disarm`` or ``abort``), and do not wait for it."""
@@ -205,6 +235,9 @@ class SimplonDevice:
         ending, self._ending = self._ending, None
         if ending is not None:
             ending.join(SETTLE_S * finite_rate(self._clock))
+        give_up = time.monotonic() + RELEASE_S
+        while self._receiver is not None and time.monotonic() < give_up:
+            time.sleep(SLICE_MS / 1000)  # its socket belongs to the thread that takes the images
         if not self._context.closed:
             self._context.destroy(0)
 
@@ -273,119 +306,3 @@ class SimplonDevice:
                 receiver.disable_monitor()
             monitor.close(0)
         return receiver
-
-
-class Series:
-    """The images of one series, in order, none left out; for one thread."""
-
-    def __init__(
-        self,
-        device: SimplonDevice,
-        receiver: zmq.Socket[bytes],
-        detector: Detector,
-        number: int,
-        count_s: float,
-        images: int,
-    ) -> None:
-        self._device = device
-        self._receiver = receiver
-        self._shape = (detector.height, detector.width)
-        self._number = number
-        self._count_s = count_s
-        self._images = images
-        self._next = 0
-        self._refused: HotstageError | None = None
-        self._zero_s: float | None = None
-        self._late_s = float("inf")
-        clock = device.clock
-        self._asked_s = clock.now_s()
-        self._task = clock.spawn(self._trigger, "simplon-trigger")
-
-    @property
-    def left(self) -> int:
-        """Images still to come."""
-        return self._images - self._next
-
-    def next(self, cut: Callable[[], bool]) -> Shot | None:
-        """The next image; None when it is cut.
-
-        Raises:
-            InstrumentError: an image is missing, or a message cannot be read.
-            LinkError: it did not come in time.
-        """
-        while not cut():
-            if self._receiver.poll(SLICE_MS):
-                try:
-                    image = self._take(self._receiver.recv_multipart())
-                except MalformedReply as error:
-                    raise InstrumentError(f"{self._device.rest.what}: {error}") from error
-                if image is not None:
-                    return self._stamped(image)
-            elif self._refused is not None:
-                raise self._refused
-            elif self._device.clock.now_s() > self._due_s():
-                raise LinkError(
-                    f"image {self._next} of series {self._number} of {self._device.rest.what} did not "
-                    "come; it is lost. Does another program read the stream, too?"
-                )
-        return None
-
-    def close(self) -> None:
-        """End the series, complete or not; returns at once."""
-        self._receiver.close(0)
-        self._device.end("abort" if self.left else "disarm")
-
-    def _take(self, parts: list[bytes]) -> Image | None:
-        message = decode(parts, self._shape, self._device.threshold)
-        if message is None or message.series != self._number:
-            return None  # what an earlier series, cut short, has left
-        if isinstance(message, End):
-            raise InstrumentError(
-                f"{self._device.rest.what} ended its series after {self._next} of {self._images} "
-                "images. Does somebody else command it?"
-            )
-        if not isinstance(message, Image) or message.number < self._next:
-            return None  # the start; or an image that came twice
-        if message.number > self._next:
-            raise InstrumentError(
-                f"image {self._next} of series {self._number} of {self._device.rest.what} was lost: "
-                f"{message.number} came instead. Does another program read the stream, or is this "
-                "computer too slow for it?"
-            )
-        self._next += 1
-        return message
-
-    def _stamped(self, image: Image) -> Shot:
-        """Times of the station, from the command that began the series and the detector's own pace."""
-        now_s = self._device.clock.now_s()
-        length_s = image.stop_s - image.start_s
-        if not length_s >= self._count_s * (1 - TAKEN_AS_ASKED):
-            raise InstrumentError(
-                f"{self._device.rest.what} says that an image took {show(length_s, 's')} instead of "
-                f"{show(self._count_s, 's')}."
-            )
-        if self._zero_s is None:
-            # the first image cannot have begun before the trigger was sent
-            self._zero_s = self._asked_s - image.start_s
-        end_s = self._zero_s + image.stop_s
-        self._late_s = max(0.0, min(self._late_s, now_s - end_s))
-        if end_s > now_s:  # its clock is faster than ours
-            self._zero_s -= end_s - now_s
-            end_s = now_s
-        return Shot(image, end_s - max(length_s, self._count_s), end_s, self._late_s)
-
-    def _due_s(self) -> float:
-        clock = self._device.clock
-        frames = self._next + 1
-        exposed_s = frames * (self._count_s + self._device.gap_s)
-        return self._asked_s + 1.02 * exposed_s + GRACE_S * finite_rate(clock)
-
-    def _trigger(self) -> None:
-        clock = self._device.clock
-        total_s = self._images * (self._count_s + self._device.gap_s)
-        try:
-            self._device.rest.command(
-                "detector", "trigger", 1.5 * total_s / finite_rate(clock) + GRACE_S
-            )
-        except HotstageError as error:
-            self._refused = error

@@ -209,7 +209,7 @@ def _result(value: Any, headers: Mapping[str, str]) -> bytes:
     about = {}
     accepted = [x.split(";", 1)[0].strip() for x in headers.get("accept-encoding", "").split(",")]
     if len(payload) > COMPRESS_FROM and "gzip" in accepted:
-        payload = gzip.compress(payload, 5)
+        payload = gzip.compress(payload, 1)  # faster than the server's own level, and all the same
         about["Content-Encoding"] = "gzip"
     about |= {"Content-Length": str(len(payload)), "Content-Type": "application/json"}
     return _head(HTTPStatus.OK, about) + payload

@@ -34,6 +34,7 @@ def _of(driver: str, rate: float) -> Subject:
 
 class TestImpulse(HolderSuite):
     subject = _of("impulse", 10.0)
+    disturbances = (*SLOW, Disturbance.DROPPED_BYTE)
 
 
 class TestSourceMeterHeater(HolderSuite):

@@ -253,7 +253,9 @@ def test_another_exposure_than_was_asked_for_is_an_error(
 def test_a_trigger_that_fails_ends_the_wait(
     double: SimplonDouble, opened: Opener, clock: WallClock
 ) -> None:
-    double.answer = lambda method, path: (500, b"high voltage") if "command/trigger" in path else None
+    double.answer = lambda method, path: (
+        (500, b"high voltage") if "command/trigger" in path else None
+    )
     begun = time.monotonic()
     with pytest.raises(InstrumentError, match="high voltage"):
         spectra(opened(), clock, 5.0, 1)
@@ -292,14 +294,15 @@ def test_another_version_of_the_interface_is_refused(double: SimplonDouble, open
 
 def test_silence_and_nobody_are_clear_errors(clock: WallClock) -> None:
     context = DriverContext("spectrometer", clock, "station.toml")
+    axis = {"energy_offset": "400 eV", "dispersion": "0.1 eV"}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         begun = time.monotonic()
         with pytest.raises(LinkError, match="no complete answer within 3 s"):
-            open_simplon(context, rest=address, stream=address)
+            open_simplon(context, rest=address, stream=address, **axis)
         assert time.monotonic() - begun < 4
     with pytest.raises(LinkError, match="connection refused"):
-        open_simplon(context, rest=address, stream=address)
+        open_simplon(context, rest=address, stream=address, **axis)
 
 
 def test_a_stream_that_nobody_sends_is_a_clear_error(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from acquire.errors import HotstageError, InstrumentError, StoreError
-from acquire.instruments import Frame, HolderState
+from acquire.instruments import Frame, HolderReading, HolderState
 from acquire.recipe import Plan, Recipe, hold, ramp
 from acquire.stream import Estimate, FrameContext, Note
 
@@ -175,6 +176,21 @@ def test_a_heater_fault_fails_the_run_and_stays_latched(bench: Any, short: Recip
     again = bench.run(short)
     assert again.outcome == "failed"
     assert "Clear the fault" in again.cause or "tripped" in again.cause
+
+
+def test_a_heater_that_cannot_be_told_to_go_off_fails_the_run_and_is_not_called_off(
+    bench: Any, short: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = bench.station.holder
+    plain = holder.read
+
+    def stuck() -> HolderReading:
+        return replace(plain(), state=HolderState.MAKING_SAFE, fault="Impulse is not in control")
+
+    report = bench.run(short, {60.0: lambda: monkeypatch.setattr(holder, "read", stuck)})
+    assert report.outcome == "failed"
+    assert "not in control" in report.cause
+    assert bench.states()[-1] == "making_safe"
 
 
 # ------------------------------------------------------------------------- things that break

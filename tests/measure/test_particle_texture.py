@@ -167,8 +167,8 @@ def test_warm_up_compiles_what_a_rough_film_needs() -> None:
     code = (
         "import sys, numpy as np\n"
         "from acquire.measure.particles import warm_up, measure_particles\n"
-        "from acquire.measure.particles import border, centre, matched, noise, textured\n"
-        "kernels = [centre.centre_domes, noise.ring_covariance, matched._greedy,\n"
+        "from acquire.measure.particles import border, centre, matched, size, textured\n"
+        "kernels = [centre.centre_domes, size._textures, matched._greedy,\n"
         "           textured.paint, border.fit_beside]\n"
         "warm_up(('uint16',))\n"
         "sys.exit(0 if all(kernel.signatures for kernel in kernels) else 1)\n"

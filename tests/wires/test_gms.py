@@ -88,6 +88,7 @@ def test_any_pyro_client_takes_a_dual_spectrum(proxy: Proxy) -> None:
         # the zero-loss peak lies at its channel, give or take what the axis wanders
         assert abs(int(low[:300].argmax()) - 100) < 40
         assert low[:300].max() > 10 * abs(np.median(low[:50]))
+        assert core.shape == (CAMERA[0],)
         assert state["parts"][1]["energy_loss_ev"] == 400.0
     finally:
         proxy.release(token)

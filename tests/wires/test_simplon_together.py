@@ -16,7 +16,7 @@ from acquire.farends import FarEndContext, Shared
 from acquire.instruments import Frame, SpectrometerSetting, SpectrumExposure
 from acquire.station import DriverContext
 from drivers.conformance import check_spectrometer
-from drivers.spectrometers import simplon_device
+from drivers.spectrometers import simplon_series
 from drivers.spectrometers.simplon import Simplon, open_simplon
 from simulators.instruments import ExsolutionSimulation, build
 from simulators.wires import serialemccd, simplon
@@ -164,7 +164,7 @@ def test_what_goes_wrong_is_an_error_at_most_and_the_next_series_is_right(
     fault: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(simplon_device, "GRACE_S", 1.0)
+    monkeypatch.setattr(simplon_series, "GRACE_S", 1.0)
     for after in (2, 17):
         end.faults.next(fault, after=after)
         try:

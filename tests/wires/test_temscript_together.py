@@ -20,7 +20,7 @@ from simulators.instruments import ExsolutionSimulation, build
 from simulators.scan import SimulatedScan
 from simulators.wires.temscript import TemscriptEnd, serve
 
-RATE = 10.0
+RATE = 20.0
 FIELD_NM = 1e8 / 905e3  # at a magnification that there is
 EXPOSURE = ScanExposure(("haadf", "abf"), (64, 64), FIELD_NM, 2e-6)
 

@@ -18,8 +18,9 @@ Decisions where nothing is documented:
 
 - *Off.* No command is known that switches the heater off. Safe is ``startRamp`` to room temperature
   with ``rampTime`` 0; OFF means that after it the setpoint is at room temperature and the measured
-  power below ``off_power`` (or not told). Where a ``rampTime`` of 0 is refused, 1 s is sent; where
-  a cooling is found to stand still half-way, it is ended so. The controller may still pass a small measuring current.
+  power below ``off_power`` (or not told). Where a ``rampTime`` of 0 is refused, 1 s is sent. A cooling
+  that is found to stand still half-way is ended so. The controller may still pass a small measuring
+  current.
 - *Hold.* What ``stopRamp`` holds is not documented: the data tell. If the setpoint does not stand
   still, or no data tell in time, ``startRamp`` with ``rampTime`` 0 commands the setpoint of that
   moment.
