@@ -60,11 +60,15 @@ class RunAborted(HotstageError):
 
 
 def error_types() -> dict[str, type[HotstageError]]:
-    """Every error class by its name, for carrying errors across a wire."""
+    """Every error class of this module by its name, for carrying errors across a wire.
+
+    What others derive from them may be made differently, and comes out as its nearest kind here.
+    """
     found: dict[str, type[HotstageError]] = {}
     pending = [HotstageError]
     while pending:
         cls = pending.pop()
-        found[cls.__name__] = cls
-        pending.extend(cls.__subclasses__())
+        if cls.__module__ == __name__:
+            found[cls.__name__] = cls
+            pending.extend(cls.__subclasses__())
     return found

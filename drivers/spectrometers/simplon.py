@@ -15,9 +15,11 @@ Times are the station's: the first image of a series begins when the trigger is 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import zmq
 from numpy.typing import NDArray
 
 from acquire.clock import Clock, Signal
@@ -53,6 +55,8 @@ SCALARS = {
     "device_start": ScalarSpec("s", "start of the exposure on the detector's own clock"),
     "no_data": ScalarSpec("1", "pixels that the detector has marked as without data"),
 }
+WAY_OUT_S = 3.0
+"""Wall seconds that the reader of an acquisition that was ended may take to leave the stream."""
 _MOST_COUNTS = np.iinfo(np.int32).max
 
 
@@ -172,6 +176,7 @@ class Simplon:
         self._exposure = SpectrumExposure(0.5)
         self._frames: int | None = None
         self._count_s = 0.0
+        self._source: _Source | None = None
         self._acquisition = Acquisition(context.clock, context.role)
 
     def describe(self) -> Description:
@@ -225,6 +230,14 @@ class Simplon:
         if setting.dual:
             _within(self._limits[4], exposure.low_loss_dwell_time_s)
         self._acquisition.arm(frames)
+        if self._source is not None:
+            # its thread may still be on its way out, and images go to one reader only
+            if not self._source.gone.wait(WAY_OUT_S):
+                self._acquisition.disarm()
+                raise InstrumentError(
+                    "the spectra of the last acquisition are still being read; end that iterator first."
+                )
+            self._source = None
         self._exposure, self._frames = exposure, frames
         try:
             if setting.dual:
@@ -247,6 +260,7 @@ class Simplon:
         """
         source = _Source(self)
         inner = self._acquisition.frames(stop, 0.0, source.expose)
+        self._source = source
         return _ending(inner, source)
 
     def disarm(self) -> None:
@@ -275,16 +289,16 @@ class Simplon:
             raise InstrumentError("the spectrometer was not tuned; tune it first.")
         return self._tuned
 
-    def _single(self, dwell_s: float, cut: Cut) -> Shot | None:
+    def _single(self, source: _Source, dwell_s: float, cut: Cut) -> Shot | None:
         """A series of one image."""
         taken_s = self._device.configure(dwell_s, 1, anew=False)
-        series = self._device.series(self._detector, taken_s, 1)
+        series = self._device.series(source.receiver(), self._detector, taken_s, 1)
         try:
             return series.next(cut)
         finally:
             series.close()
 
-    def _dual(self, index: int, cut: Cut) -> Frame | None:
+    def _dual(self, source: _Source, index: int, cut: Cut) -> Frame | None:
         """A low-loss and a core-loss spectrum, one after the other."""
         setting, exposure = self._demand_tuned(), self._exposure
         shots: dict[str, Shot] = {}
@@ -296,7 +310,7 @@ class Simplon:
             if cut():
                 return None
             self._filter.tune(EnergyAxis(offset_ev, setting.dispersion_ev))
-            shot = self._single(dwell_s, cut)
+            shot = self._single(source, dwell_s, cut)
             if shot is None:
                 return None
             shots[name] = shot
@@ -352,12 +366,23 @@ class _Source:
         self._series: Series | None = None
         self._images = driver._series_images()
         """That the detector is configured for."""
+        self._receiver: zmq.Socket[bytes] | None = None
+        self.gone = threading.Event()
+        """Whether it touches nothing any more; so until it takes its first frame."""
+        self.gone.set()
+
+    def receiver(self) -> zmq.Socket[bytes]:
+        """Its own connection to the stream; raises LinkError."""
+        if self._receiver is None:
+            self._receiver = self._driver._device.connect()
+        return self._receiver
 
     def expose(self, index: int, cut: Cut) -> Frame | None:
         """One frame; None when it is cut."""
         driver = self._driver
+        self.gone.clear()
         if driver._demand_tuned().dual:
-            return driver._dual(index, cut)
+            return driver._dual(self, index, cut)
         if self._series is None or not self._series.left:
             self._begin()
         if self._series is None or (shot := self._series.next(cut)) is None:
@@ -368,12 +393,15 @@ class _Source:
     def close(self) -> None:
         """End a series that runs."""
         self._end()
-        self._driver._device.release()
+        if self._receiver is not None:
+            self._driver._device.release(self._receiver)
+            self._receiver = None
+        self.gone.set()
 
     def _end(self) -> None:
         if self._series is not None:
             self._series.close()
-            self._series = None
+        self._series = None
 
     def _begin(self) -> None:
         self._end()
@@ -382,7 +410,9 @@ class _Source:
         if images != self._images:
             driver._device.configure(driver._exposure.dwell_time_s, images, anew=False)
             self._images = images
-        self._series = driver._device.series(driver._detector, driver._count_s, images)
+        self._series = driver._device.series(
+            self.receiver(), driver._detector, driver._count_s, images
+        )
 
 
 def _ending(inner: Iterator[Frame], source: _Source) -> Iterator[Frame]:

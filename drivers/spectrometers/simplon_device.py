@@ -73,7 +73,7 @@ class SimplonDevice:
         self._clock = clock
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ending: Task | None = None
-        self._receiver: zmq.Socket[bytes] | None = None
+        self._receivers: set[zmq.Socket[bytes]] = set()
         self._settled = False
         """Whether it is known to be idle, since nothing was begun."""
         self._put: dict[tuple[str, str], object] = {}
@@ -193,29 +193,37 @@ class SimplonDevice:
             self._rest.set(module, name, value)
             self._put[module, name] = value
 
-    def series(self, detector: Detector, count_s: float, images: int) -> Series:
-        """Begin a series as configured: arm, trigger, receive; raises LinkError, InstrumentError."""
+    def connect(self) -> zmq.Socket[bytes]:
+        """A connection to the stream, for one thread, which must :meth:`release` it; raises LinkError.
+
+        Each message goes to one connection only: while two are open, images are lost to both.
+        """
         if self._closed:
             raise LinkError(f"the link to {self._rest.what} was closed here.")
+        receiver = self._connect()
+        self._receivers.add(receiver)
+        return receiver
+
+    def series(
+        self, receiver: zmq.Socket[bytes], detector: Detector, count_s: float, images: int
+    ) -> Series:
+        """Begin a series as configured: arm, trigger, receive; raises LinkError, InstrumentError."""
         self.settle()
-        if self._receiver is None:
-            self._receiver = self._connect()
         self._settled = False
         try:
             reply = self._rest.command("detector", "arm")
             number = reply.get("sequence id") if isinstance(reply, dict) else None
             if type(number) is not int:
                 raise LinkError(f"{self._rest.what} did not say the number of the series.")
-            return Series(self, self._receiver, detector, number, count_s, images)
+            return Series(self, receiver, detector, number, count_s, images)
         except BaseException:
             self.end("abort")
             raise
 
-    def release(self) -> None:
+    def release(self, receiver: zmq.Socket[bytes]) -> None:
         """Leave the stream to others; only for the thread that takes the images. Idempotent."""
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            receiver.close(0)
+        receiver.close(0)
+        self._receivers.discard(receiver)
 
     def end(self, how: str) -> None:
         """Tell it to end its series (``disarm`` or ``abort``), and do not wait for it."""
@@ -236,7 +244,7 @@ class SimplonDevice:
         if ending is not None:
             ending.join(SETTLE_S * finite_rate(self._clock))
         give_up = time.monotonic() + RELEASE_S
-        while self._receiver is not None and time.monotonic() < give_up:
+        while self._receivers and time.monotonic() < give_up:
             time.sleep(SLICE_MS / 1000)  # its socket belongs to the thread that takes the images
         if not self._context.closed:
             self._context.destroy(0)
