@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import cbor2
-import dectris.compression  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.links import MalformedReply
+from drivers.spectrometers.simplon_codecs import unpack
 
 CBOR, LEGACY = "cbor", "legacy"
 UNSIGNED = {64: "u1", 65: ">u2", 66: ">u4", 68: "u1", 69: "<u2", 70: "<u4"}
@@ -187,12 +187,9 @@ def _unpack(
     algorithm: Any, element: Any, packed: Any, dtype: np.dtype[Any], shape: tuple[int, int]
 ) -> bytes:
     wanted = shape[0] * shape[1] * dtype.itemsize
-    if algorithm not in ("bslz4", "lz4") or not isinstance(packed, bytes) or len(packed) < 12:
+    if not isinstance(packed, bytes) or element not in (0, 1, 2, 4, 8):
         raise MalformedReply(f"an image is compressed with {algorithm!r}, which is not known here.")
-    (size,) = struct.unpack(">Q", packed[:8])
-    if size != wanted:  # before anything of that size is made
-        raise MalformedReply(f"an image says it has {size} bytes; {wanted} were expected.")
-    return bytes(dectris.compression.decompress(packed, algorithm, elem_size=int(element)))
+    return unpack(packed, str(algorithm), int(element) or dtype.itemsize, wanted)
 
 
 def _pixels(data: Any, dtype: np.dtype[Any], shape: tuple[int, int]) -> Pixels:
