@@ -39,6 +39,7 @@ from acquire.instruments import (
 from acquire.station import DriverContext
 from acquire.units import show
 from drivers.acquisition import Acquisition, Cut
+from drivers.links import ExchangeCut
 from drivers.serialemccd import Emccd
 from drivers.spectrometers import simplon_settings
 from drivers.spectrometers.simplon_device import Detector, SimplonDevice
@@ -309,7 +310,10 @@ class Simplon:
         ):
             if cut():
                 return None
-            self._filter.tune(EnergyAxis(offset_ev, setting.dispersion_ev))
+            try:
+                self._filter.tune(EnergyAxis(offset_ev, setting.dispersion_ev), cut)
+            except ExchangeCut:
+                return None
             shot = self._single(source, dwell_s, cut)
             if shot is None:
                 return None

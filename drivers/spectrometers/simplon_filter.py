@@ -10,6 +10,7 @@ from typing import Protocol
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import Limit
 from acquire.units import show
+from drivers.acquisition import Cut
 from drivers.serialemccd import Emccd
 from drivers.serialemccd_packets import script_number
 
@@ -41,7 +42,7 @@ class EnergyFilter(Protocol):
     def check(self, axis: EnergyAxis) -> None:
         """Raise LimitError if ``tune`` would refuse the axis."""
 
-    def tune(self, axis: EnergyAxis) -> EnergyAxis:
+    def tune(self, axis: EnergyAxis, cut: Cut | None = None) -> EnergyAxis:
         """Set it, and what was taken; raises InstrumentError, LinkError."""
 
     def describe(self) -> dict[str, str | float]:
@@ -77,7 +78,7 @@ class FixedAxis:
                 "energy_offset, dispersion). Set it and change them, or name a filter that obeys."
             )
 
-    def tune(self, axis: EnergyAxis) -> EnergyAxis:
+    def tune(self, axis: EnergyAxis, cut: Cut | None = None) -> EnergyAxis:
         """The calibration."""
         self.check(axis)
         return self._axis
@@ -141,18 +142,19 @@ class GatanFilter:
             )
         self._index(axis.dispersion_ev)
 
-    def tune(self, axis: EnergyAxis) -> EnergyAxis:
-        """Set dispersion and energy loss and wait for the filter; raises InstrumentError, LinkError."""
+    def tune(self, axis: EnergyAxis, cut: Cut | None = None) -> EnergyAxis:
+        """Set dispersion and energy loss and wait for the filter; raises InstrumentError, LinkError, ExchangeCut."""
         self.check(axis)
         index = self._index(axis.dispersion_ev)
         dispersion = self._dispersions_ev[index]
-        if not self._tells or self._dispersion() != index:
+        if not self._tells or self._dispersion(cut) != index:
             self._emccd.script(
                 f"IFCSetActiveDispersions({index})\nIFWaitForFilter()\nExit(0)\n",
                 doing=f"dispersion {index}",
                 within_s=FILTER_S,
+                cut=cut,
             )
-        if self._tells and self._dispersion() != index:
+        if self._tells and self._dispersion(cut) != index:
             raise InstrumentError(
                 f"the filter did not take dispersion {index}. Look whether somebody else uses it."
             )
@@ -162,6 +164,7 @@ class GatanFilter:
             "number value = IFGetEnergyLoss(0)\nExit(value)\n",
             doing=f"energy loss {wanted:.6g} eV",
             within_s=FILTER_S,
+            cut=cut,
         )
         if not abs(taken - wanted) <= OBEYED_EV:
             raise InstrumentError(
@@ -176,9 +179,9 @@ class GatanFilter:
         """Where it is."""
         return {"filter": f"Gatan filter at {self._emccd.address}"}
 
-    def _dispersion(self) -> int:
+    def _dispersion(self, cut: Cut | None) -> int:
         doing = "a question for the dispersion"
-        return round(self._emccd.value("IFCGetActiveDispersion()", doing=doing))
+        return round(self._emccd.value("IFCGetActiveDispersion()", doing=doing, cut=cut))
 
     def _index(self, dispersion_ev: float) -> int:
         for index, known in enumerate(self._dispersions_ev):

@@ -21,9 +21,6 @@ from acquire.measure.particles.shapes import BlurredDome
 _GROW_SNR = 2.5
 _KNOWN_SNR = 3.2
 _CANDIDATE_SNR = 4.3
-_FILM_OVER_NOISE = 10.0
-"""So much more often than Gaussian noise a real film exceeds a high threshold: its fine structure has
-tails, and its σ is known to some per cent only (seen: 8 times at 0.001, on 800 blank frames)."""
 FALSE_SHARE = 0.0007
 """Beside many particles, so many false ones per particle are allowed."""
 _SURE = 4
@@ -118,7 +115,7 @@ def detect(
     sigma = negative_side_sigma(smoothed)
     rate = peak_rate(smoothed, sigma)
     half = max(1, round(scale))
-    first = seed_threshold(rate, false_islands / _FILM_OVER_NOISE)
+    first = seed_threshold(rate, false_islands)
     high = first * sigma if sigma > 0 else np.inf
     easy, easy_high = np.zeros((0, 0), bool), high
     seen = np.zeros(0)
