@@ -194,7 +194,7 @@ def _torn(bench: Bench) -> None:
 def _lease(bench: Bench) -> None:
     section = f"A commander's mishap: until the heater is off (time to live {TTL_S:g} s)"
     for way in lease.WAYS:
-        took = lease.safe_after(way, 2 if bench.quick else 20)
+        took = lease.safe_after(way, 2 if bench.quick else 20, bench.seed)
         bench.measured[f"lease, {way}"] = took
         most = TTL_S + lease.MARGIN_S
         bench.say(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from random import Random
 
 from acquire.bench.transport_child import Served
 from acquire.bench.transport_commander import FREEZE, HEAT
@@ -82,15 +82,19 @@ class Cable:
             return
 
 
-def safe_after(way: str, times: int) -> list[float]:
+def safe_after(way: str, times: int, seed: int) -> list[float]:
     """Seconds from each mishap until the heater was off."""
     shares = [times // AT_ONCE + (n < times % AT_ONCE) for n in range(AT_ONCE)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda share: _some_mishaps(way, share), shares)
+        found = pool.map(
+            lambda share, number: _some_mishaps(way, share, Random(f"{seed} {way} {number}")),
+            shares,
+            range(len(shares)),
+        )
         return list(itertools.chain.from_iterable(found))
 
 
-def _some_mishaps(way: str, times: int) -> list[float]:
+def _some_mishaps(way: str, times: int, chance: Random) -> list[float]:
     station = open_bench()
     holder = station.holder
     assert isinstance(holder, BenchHolder)
@@ -98,34 +102,38 @@ def _some_mishaps(way: str, times: int) -> list[float]:
     server.start()
     try:
         if way == CUT:
-            return [_cut(server, holder) for _ in range(times)]
+            return [_cut(server, holder, chance) for _ in range(times)]
         if way == KILL:
-            return [_killed(server, holder) for _ in range(times)]
+            return [_killed(server, holder, chance) for _ in range(times)]
         with _commander(server.address) as commander:
-            return [_mishap(way, commander, None, holder) for _ in range(times)]
+            return [_mishap(way, commander, None, holder, chance) for _ in range(times)]
     finally:
         server.close()
 
 
-def _cut(server: InstrumentServer, holder: BenchHolder) -> float:
+def _cut(server: InstrumentServer, holder: BenchHolder, chance: Random) -> float:
     with closing(Cable(server.address)) as cable, _commander(cable.address) as commander:
-        return _mishap(CUT, commander, cable, holder)
+        return _mishap(CUT, commander, cable, holder, chance)
 
 
-def _killed(server: InstrumentServer, holder: BenchHolder) -> float:
+def _killed(server: InstrumentServer, holder: BenchHolder, chance: Random) -> float:
     with _commander(server.address) as commander:
-        return _mishap(KILL, commander, None, holder)
+        return _mishap(KILL, commander, None, holder, chance)
 
 
 def _mishap(
-    way: str, commander: subprocess.Popen[str], cable: Cable | None, holder: BenchHolder
+    way: str,
+    commander: subprocess.Popen[str],
+    cable: Cable | None,
+    holder: BenchHolder,
+    chance: Random,
 ) -> float:
     _tell(commander, HEAT)
     assert commander.stdout is not None
     if commander.stdout.readline() != "commanding\n":
         raise HotstageError(f"a commander of the bench could not command: {_last_words(commander)}")
     commanded = time.monotonic()
-    time.sleep(random.uniform(0.0, 0.6))  # anywhere between two beats
+    time.sleep(chance.uniform(0.0, 0.6))  # anywhere between two beats
     if holder.safe_at > commanded:
         raise HotstageError("the heater was made safe too early.")
     began = time.monotonic()
