@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 
@@ -118,12 +119,13 @@ class Client:
         return self.call(6, longs, (), (exposure_s, 0.0), results="4i")
 
 
-def frames_taken(simulation: ExsolutionSimulation, stream: str) -> int:
-    count = 0
+def frames_taken(simulation: ExsolutionSimulation, stream: str, since_s: float = -math.inf) -> int:
+    """How many frames were begun, complete or cut, with their middle after a time."""
+    index = count = 0
     with contextlib.suppress(KeyError):
         while True:
-            simulation.truth(stream, count)
-            count += 1
+            count += simulation.truth(stream, index)["t_s"] > since_s
+            index += 1
     return count
 
 
