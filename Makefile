@@ -5,8 +5,11 @@ BIN := .venv/bin
 RECIPE := examples/recipes/first_light.yaml
 # more words for pytest: make test ARGS="tests/store -k recover"; ARGS="-n 0" runs them one by one
 ARGS ?=
-# a worker takes up to 1.5 GB
-WORKERS := -n logical --maxprocesses 4 --dist worksteal
+# as many as tests/conftest.py says; every worker records runs of its own, so that more gain little
+WORKERS := -n auto --maxprocesses 8 --dist worksteal
+# hundreds of processes are started: each would compile its modules where none are kept, and wake
+# threads for products of small matrices that cost more than they save where all cores are taken
+TESTS_IN := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen
 
 .PHONY: help demo test check format lint types contracts lock-in-step gui lock clean setup setup-dev
 .DEFAULT_GOAL := help
@@ -23,8 +26,8 @@ demo: setup ## install everything, run an experiment on simulators, show and plo
 
 test: setup-dev ## install everything and pass all tests
 	@# once, which takes up to a minute, and not in every worker at the same time
-	$(BIN)/python -c "from acquire.measure.particles import warm_up; warm_up()"
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	$(TESTS_IN) $(BIN)/python -c "from acquire.measure.particles import warm_up; warm_up()"
+	$(TESTS_IN) $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: format lint types contracts lock-in-step ## formatting, lint, types, import contracts, lock
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +16,13 @@ from typing import Any, TypeVar, cast
 import numba
 import platformdirs
 
+logger = logging.getLogger(__name__)
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 _KEPT = 4
-"""Caches of so many states of the sources stay."""
+"""Caches of so many states of the sources stay, however old."""
+_IN_USE_S = 86400.0
+"""A cache that a process has used since is in use: several checkouts must not clear each other's."""
 
 
 def compiled(function: _F) -> _F:
@@ -29,6 +37,46 @@ def compiled(function: _F) -> _F:
         return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:  # nowhere to keep it: neither beside the module nor in a home directory
         return cast(_F, numba.njit(nogil=True, error_model="numpy")(function))
+
+
+def compile_apart(name: str, statement: str) -> None:
+    """Run a Python statement that compiles, in a process of its own, unless its loops are on disk already.
+
+    Compiling holds Python's global lock for much of a minute: in a process that commands a heater,
+    the lease that keeps it on could lapse meanwhile. Afterwards this process loads them in a second.
+    Where nothing can be kept on disk, this does nothing.
+
+    Args:
+        name: of what is compiled; :func:`note_compiled` remembers it.
+        statement: for ``python -c``.
+    """
+    mark = _mark(name)
+    if mark is None or mark.exists():
+        return
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", statement],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    if done.returncode:
+        # whoever needs the loops compiles them then, and says what is wrong
+        logger.warning("%s was not compiled ahead: %s", name, done.stderr.strip()[-500:])
+
+
+def note_compiled(name: str) -> None:
+    """Remember that the loops of ``name`` are on disk, as long as the sources stay as they are."""
+    mark = _mark(name)
+    if mark is not None:
+        with suppress(OSError):
+            mark.touch()
+
+
+def _mark(name: str) -> Path | None:
+    config: Any = numba.config
+    return Path(config.CACHE_DIR) / f"{name}.done" if config.CACHE_DIR else None
 
 
 def state_of_sources(folder: Path) -> str:
@@ -65,7 +113,8 @@ def _keep_apart() -> None:
     with suppress(OSError):
         others = sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in others[:-_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+            if time.time() - old.stat().st_mtime > _IN_USE_S:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 _keep_apart()

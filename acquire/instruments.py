@@ -298,6 +298,9 @@ class SpectrometerSetting:
     channels: int = 2048
     dual: bool = True
     """Whether a low-loss spectrum is recorded with every core-loss spectrum."""
+    off_axis_mrad: float = 0.0
+    """Angle between the probe's axis and the entrance aperture's; above 0 for dark-field vibrational
+    spectra. A spectrometer that cannot move it refuses all but 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +308,15 @@ class SpectrumExposure:
     """How a spectrum is taken."""
 
     dwell_time_s: float
+    """Of the core-loss spectrum: all of its parts together."""
     low_loss_dwell_time_s: float = 1e-3
+    """Of every low-loss read."""
+    low_loss_reads: int = 1
+    """Low-loss spectra that are read in turn with as many equal parts of the core-loss dwell, each
+    before its part. With more than one, ``low_loss`` is (reads, energy) of the dimensions
+    ``("low_loss_read", "energy_loss")``, and a channel ``low_loss_time`` of the dimensions
+    ``("low_loss_read", "span")`` tells begin and end of every read in s since the frame's start. A
+    spectrometer that cannot do it refuses all but 1."""
 
 
 @runtime_checkable

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
+import platformdirs
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from acquire.errors import UnitError
@@ -14,13 +16,22 @@ from acquire.errors import UnitError
 if TYPE_CHECKING:
     import pint
 
+logger = logging.getLogger(__name__)
+
 
 @lru_cache(maxsize=1)
 def registry() -> pint.UnitRegistry[float]:
     """The unit registry of hotstage: pint's, with electrons as a counted unit."""
     import pint
 
-    ureg: pint.UnitRegistry[float] = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    ureg: pint.UnitRegistry[float]
+    kept = platformdirs.user_cache_path("hotstage") / "units"
+    try:
+        # parsing pint's definitions takes a fifth of a second, at every start of every program
+        ureg = pint.UnitRegistry(autoconvert_offset_to_baseunit=True, cache_folder=kept)
+    except Exception as error:  # noqa: BLE001  no place for it, or half of a file
+        logger.debug("units are read anew: %s", error)
+        ureg = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
     ureg.define("beam_electron = [beam_electron]")
     ureg.define("frame = [frame]")
     return ureg

@@ -23,6 +23,7 @@ class FourWire:
         nplc: line cycles per integration.
         line_frequency_hz: of the mains.
         clock: the station's.
+        enable_line: whether the output is on only while the device's output-enable line is held low.
     """
 
     def __init__(
@@ -33,10 +34,13 @@ class FourWire:
         nplc: float,
         line_frequency_hz: float,
         clock: Clock,
+        *,
+        enable_line: bool = False,
     ) -> None:
         self.meter = meter
         self.range_a = range_a
         self.compliance_v = compliance_v
+        self.enable_line = enable_line
         self._nplc = nplc
         self._device_s = -1.0
         self.reading_wall_s = _SLOWER * nplc / line_frequency_hz / finite_rate(clock)
@@ -74,15 +78,19 @@ class FourWire:
                 f":SENS:VOLT:NPLC {self._nplc:g}",
                 ":FORM:DATA ASC",
                 ":FORM:ELEM VOLT,CURR,TIME,STAT",
+                # *RST has made the device deaf to that line
+                *([":OUTP:ENAB 1"] if self.enable_line else []),
             ],
         )
         self.verify(wire)
         self._device_s = -1.0
 
     def verify(self, wire: Wire) -> None:
-        """Raise InstrumentError if compliance or four-wire sensing are not as they were set."""
+        """Raise InstrumentError if compliance, sensing or interlock are not as they were set."""
         self.meter.verify(wire, ":SENS:VOLT:PROT?", self.compliance_v, 0.01 * self.compliance_v)
         self.meter.verify(wire, ":SYST:RSEN?", 1, 0)
+        if self.enable_line:
+            self.meter.verify(wire, ":OUTP:ENAB?", 1, 0)
 
     def switch_on(self, wire: Wire, level_a: float) -> None:
         """Set everything up anew, then switch the output on."""

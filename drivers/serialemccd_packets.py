@@ -202,5 +202,5 @@ def read_image(
 
 
 def script_number(value: float) -> str:
-    """A number as DM script reads it."""
-    return f"{value:.9f}"
+    """A number as DM script reads it, without an exponent; small enough steps for nanometres in metres."""
+    return f"{value:.15f}"

@@ -29,7 +29,7 @@ from simulators.scan import SimulatedScan
 from simulators.specimen import Domes, named, summarise
 from simulators.specimen.domes import VISIBLE_NM, touches_border
 from simulators.specimen.film import SLOPE_PER_UNDULATION
-from simulators.spectrometer import SimulatedSpectrometer
+from simulators.spectrometer import SimulatedSpectrometer, SpectrometerSettings
 from simulators.world import World, WorldSettings, make
 
 __all__ = [
@@ -75,6 +75,9 @@ def build(
     detector_bits: int = 16,
     detector_gain: float = 1.0,
     detector_offset: float = 0.0,
+    beam_energy: str = "300 keV",
+    energy_resolution: str = "0.6 eV",
+    camera: str = "ccd",
 ) -> ExsolutionSimulation:
     """Make a simulation: the entry point ``exsolution`` of ``hotstage.simulators``.
 
@@ -83,7 +86,8 @@ def build(
         seed: of everything random; the same seed and commands give the same frames.
         draft: frames are left empty, for a fast preflight; everything else is the same.
         specimen: a preset: ``lsnt_nonstoichiometric``, ``lsnt_stoichiometric``,
-            ``lstz_grain_boundary``, ``blank_film``, ``reference_domes``, ``calibration_grating``.
+            ``lstz_grain_boundary``, ``blank_film``, ``reference_domes``, ``calibration_grating``,
+            ``srtio3``, ``tio2``, ``vacuum``.
         dome_diameters: equivalent spherical diameters of ``reference_domes``, as unit strings.
         probe_current: above 0, at most 10 nA.
         drift: whether the view drifts at all.
@@ -108,6 +112,9 @@ def build(
         detector_bits: 8 or 16.
         detector_gain: counts per electron.
         detector_offset: counts without any electron.
+        beam_energy: 60 to 300 keV; spectra follow it, images do not.
+        energy_resolution: width of the zero-loss peak, 1 meV to 2 eV; 8 to 10 meV is a monochromator's.
+        camera: of the spectrometer: ``ccd``, or ``counting``.
 
     Raises:
         ValueError: an option's value cannot be used.
@@ -129,7 +136,8 @@ def build(
     slow = options.quantity("slow_drift", slow_drift, "nm", 0, 1000)
     if current_pa == 0:
         raise ValueError("probe_current = 0 refused: blank the beam instead.")
-    beam = Beam(current_pa=current_pa)
+    beam_kev = options.quantity("beam_energy", beam_energy, "keV", 60, 300)
+    beam = Beam(current_pa=current_pa, energy_kev=beam_kev)
     world = make(
         clock,
         seed,
@@ -156,20 +164,22 @@ def build(
         ),
         draft=draft,
     )
-    return ExsolutionSimulation(world, specimen)
+    return ExsolutionSimulation(world, specimen, options.spectra(energy_resolution, camera))
 
 
 class ExsolutionSimulation:
     """Holder, scan, spectrometer and the film's resistance on one specimen, and the untold truth."""
 
-    def __init__(self, world: World, preset: str) -> None:
+    def __init__(
+        self, world: World, preset: str, spectra: SpectrometerSettings | None = None
+    ) -> None:
         self._world = world
         self._preset = preset
         self._start_s = world.clock.now_s()
         self._instruments: dict[str, Instrument] = {
             "holder": SimulatedHolder(world.chip, world.clock),
             "scan": SimulatedScan(world),
-            "spectrometer": SimulatedSpectrometer(world),
+            "spectrometer": SimulatedSpectrometer(world, spectra),
             "resistance": SimulatedResistance(FilmCircuit(world.specimen), world.clock, world.seed),
         }
 

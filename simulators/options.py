@@ -11,6 +11,8 @@ from acquire.units import parse, show
 from simulators.column import Beam, BulgeSettings
 from simulators.imaging import Detector, Imaging, Probe, Readout, ScanErrors
 from simulators.imaging.probe import FWHM_PER_SIGMA
+from simulators.spectra import CAMERAS
+from simulators.spectrometer import SpectrometerSettings
 
 _SIDES = ("plan", "cross_section")
 FOLLOWING = "following"
@@ -118,3 +120,11 @@ def bulge(rate: str, focus: str) -> BulgeSettings:
         return BulgeSettings(per_k)
     # a blur of many fields of view would take seconds to draw, and show nothing
     return BulgeSettings(per_k, quantity("focus", focus, "nm", -1000, 1000))
+
+
+def spectra(energy_resolution: str, camera: str) -> SpectrometerSettings:
+    """What the spectrometer is; see :func:`simulators.instruments.build`."""
+    if camera not in CAMERAS:
+        raise ValueError(f"camera = {camera!r} refused: write one of {', '.join(CAMERAS)}.")
+    fwhm_ev = quantity("energy_resolution", energy_resolution, "eV", 1e-3, 2.0)
+    return SpectrometerSettings(fwhm_ev, CAMERAS[camera])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from acquire.acquisition import Acquisition
 from acquire.clock import Signal
 from acquire.errors import LimitError
 from acquire.instruments import (
@@ -22,7 +23,7 @@ from acquire.instruments import (
     StreamSpec,
 )
 from acquire.units import show
-from simulators.acquisition import Acquisition, KeepGoing
+from simulators.exposing import KeepGoing, lasting
 from simulators.imaging import render
 from simulators.imaging.probe import FWHM_PER_SIGMA
 from simulators.noise import generator
@@ -131,7 +132,7 @@ class SimulatedScan:
                 else self._image(exposure, index, start_s, end_s, keep_going)
             )
 
-        return self._acquisition.frames(stop, duration, period, expose)
+        return self._acquisition.frames(stop, period, lasting(self._world.clock, duration, expose))
 
     def draw(
         self, exposure: ScanExposure, index: int, start_s: float, keep_going: KeepGoing

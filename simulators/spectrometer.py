@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.acquisition import Acquisition
 from acquire.clock import Signal
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import (
@@ -25,74 +25,110 @@ from acquire.instruments import (
     StreamSpec,
 )
 from acquire.units import show
-from simulators.acquisition import Acquisition, KeepGoing
-from simulators.noise import generator
-from simulators.scan import empty
-from simulators.specimen.budget import NI_PER_NM3_OF_FILM
-from simulators.specimen.kinetics import NI_PER_NM3
+from simulators.exposing import KeepGoing, lasting
+from simulators.meeting import meet
 from simulators.spectra import (
-    COUNTS_PER_ELECTRON,
-    READOUT_ELECTRONS,
+    CAMERAS,
     ZERO_LOSS_FWHM_EV,
+    AnyLoss,
     Band,
     CoreLoss,
+    Detector,
     EnergyShift,
     LowLoss,
-    Point,
-    detect,
+    Optics,
+    Pattern,
+    SpectrumCamera,
+    pattern,
 )
-from simulators.truth import SpectrumFacts
+from simulators.spectra.camera import make_ready
+from simulators.spectra.geometry import LIMIT_MRAD
+from simulators.spectra.model import CORE_ONLY_EV, Model, Spectrum
+from simulators.truth import Met, SpectrumFacts
 from simulators.world import SPECTROMETER, World
 
-BULK_TI3 = 0.05
-BOUNDARY_TI3 = 0.6
-BOUNDARY_SIGMA_NM = 1.2
-"""Width of the reduced zone of a boundary, broadening of the probe in the film included."""
+Array = NDArray[np.float64]
 
+CORE, LOW, LOW_TIME = "core_loss", "low_loss", "low_loss_time"
 _DRIVER = "driver"
-_OFFSET = Limit("energy_offset", 10.0, 3000.0, "eV", _DRIVER)
-_DISPERSION = Limit("dispersion", 0.01, 1.0, "eV", _DRIVER)
+_OFFSET = Limit("energy_offset", -200.0, 3000.0, "eV", _DRIVER)
+_DISPERSION = Limit("dispersion", 5e-4, 1.0, "eV", _DRIVER)
 _CHANNELS = Limit("channels", 64, 4096, "", _DRIVER)
-_DWELL = Limit("dwell_time", 1e-4, 100.0, "s", _DRIVER)
+_DWELL = Limit("dwell_time", 1e-5, 100.0, "s", _DRIVER)
 _LOW_LOSS_DWELL = Limit("low_loss_dwell_time", 1e-6, 1.0, "s", _DRIVER)
-_OFFSET_STEP_EV = 0.05
-_CORE_FROM_EV, _CORE_ONLY_EV = 40.0, 300.0
-"""Below and above, a band of any energies follows the low-loss and the core-loss model for certain."""
-_BANDS_KEPT = 4
+_READS = Limit("low_loss_reads", 1, 1000, "", _DRIVER)
+_OFF_AXIS = Limit("off_axis", 0.0, LIMIT_MRAD, "mrad", _DRIVER)
+_OFFSET_STEP_EV, _FINE_STEP_EV = 0.05, 0.0005
+_FINE_BELOW_EV = 0.01
+_COLLECTION_MRAD = 33.0
+_LEAST_BLUR = 0.03
+"""Jitter within a dwell that blurs less, as a share of the resolution, is left out."""
+_BANDS_KEPT = 6
+_KINDS: dict[str, Callable[[Band, Optics], Model]] = {
+    "core": CoreLoss,
+    "low": LowLoss,
+    "any": AnyLoss,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrometerSettings:
+    """What a simulated spectrometer is."""
+
+    fwhm_ev: float = ZERO_LOSS_FWHM_EV
+    """Resolution: the width of the zero-loss peak; 8 to 10 meV with a monochromator."""
+    camera: SpectrumCamera = CAMERAS["ccd"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposed:
+    """What single spectra of an acquisition have in common."""
+
+    exposure: SpectrumExposure
+    setting: SpectrometerSetting
+    pattern: Pattern
+    models: dict[str, Model]
 
 
 class SimulatedSpectrometer:
-    """An EELS camera; int32 counts, 5.3 per electron, offset 0, readout noise 1.4 electrons.
+    """An EELS camera; int32 counts, offset 0.
 
-    In a dual exposure the low loss comes first. The energy axis is as badly known as a real one: the
-    zero-loss peak is off by some tenths of an eV, wanders, and jitters from exposure to exposure,
-    low loss and core loss alike.
+    In a dual exposure low-loss reads take turns with parts of the core loss
+    (:mod:`simulators.spectra.pattern`). The energy axis is as badly known as a real one: the zero-loss
+    peak is off by some tenths of an eV, wanders, and jitters within milliseconds
+    (:mod:`simulators.spectra.shift`).
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, settings: SpectrometerSettings | None = None) -> None:
         self._world = world
+        self._settings = settings or SpectrometerSettings()
         self._acquisition = Acquisition(world.clock, SPECTROMETER)
-        self._shift = EnergyShift(world.seed)
+        self._shift = EnergyShift(world.seed, self._settings.fwhm_ev)
+        self._detector = Detector(self._settings.camera, world.seed)
         self._exposure = SpectrumExposure(0.5)
         self._setting = SpectrometerSetting(400.0, 0.1)
-        self._models: tuple[CoreLoss, LowLoss] | None = None
         self._lock = threading.Lock()
-        self._bands: dict[Band, tuple[CoreLoss, LowLoss]] = {}
+        self._models: dict[tuple[str, Band, float], Model] = {}
+        if not world.draft:
+            make_ready()
 
     def describe(self) -> Description:
         """Identity, limits and camera."""
+        camera = self._settings.camera
         return Description(
             role=SPECTROMETER,
             model="simulated DualEELS spectrometer",
             driver="simulated",
             simulated=True,
-            limits=(_OFFSET, _DISPERSION, _CHANNELS, _DWELL, _LOW_LOSS_DWELL),
+            limits=(_OFFSET, _DISPERSION, _CHANNELS, _DWELL, _LOW_LOSS_DWELL, _READS, _OFF_AXIS),
             details={
-                "collection_semi_angle_mrad": 33.0,
-                "gain_counts_per_electron": COUNTS_PER_ELECTRON,
+                "collection_semi_angle_mrad": _COLLECTION_MRAD,
+                "camera": camera.kind,
+                "gain_counts_per_electron": camera.counts_per_electron,
                 "offset_counts": 0.0,
-                "readout_noise_electrons": READOUT_ELECTRONS,
-                "energy_resolution_ev": ZERO_LOSS_FWHM_EV,
+                "readout_noise_electrons": camera.readout_electrons,
+                "full_scale_counts": camera.full_scale_counts,
+                "energy_resolution_ev": self._settings.fwhm_ev,
             },
         )
 
@@ -101,40 +137,49 @@ class SimulatedSpectrometer:
         _within(_OFFSET, setting.energy_offset_ev)
         _within(_DISPERSION, setting.dispersion_ev)
         _within(_CHANNELS, setting.channels)
+        _within(_OFF_AXIS, setting.off_axis_mrad)
 
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
-        """Set the energy range; the offset moves in steps of 0.05 eV. Raises LimitError, InstrumentError."""
+        """Set the energy range and the angle; raises LimitError, InstrumentError.
+
+        The offset moves in steps of 0.05 eV; of 0.5 meV for dispersions below 10 meV.
+        """
         self.check(setting)
         if self._acquisition.armed():
             raise InstrumentError("the spectrometer cannot be tuned while armed; disarm it first.")
-        offset = round(round(setting.energy_offset_ev / _OFFSET_STEP_EV) * _OFFSET_STEP_EV, 9)
-        taken = SpectrometerSetting(
-            offset, setting.dispersion_ev, int(setting.channels), setting.dual
+        step = _OFFSET_STEP_EV if setting.dispersion_ev >= _FINE_BELOW_EV else _FINE_STEP_EV
+        self._setting = SpectrometerSetting(
+            round(round(setting.energy_offset_ev / step) * step, 9),
+            setting.dispersion_ev,
+            int(setting.channels),
+            setting.dual,
+            float(setting.off_axis_mrad),
         )
-        if taken != self._setting:
-            self._models = None
-        self._setting = taken
-        return taken
+        return self._setting
 
     def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
         """Prepare spectra of the parked probe; raises LimitError, InstrumentError if armed already."""
         _within(_DWELL, exposure.dwell_time_s)
         if self._setting.dual:
             _within(_LOW_LOSS_DWELL, exposure.low_loss_dwell_time_s)
+        _check_reads(exposure, dual=self._setting.dual)
         self._acquisition.arm(frames)
         self._exposure = exposure
-        if self._models is None and not self._world.draft:
-            self._models = (CoreLoss(_core_band(self._setting)), LowLoss(_low_band(self._setting)))
-        return _spec(self._setting, exposure.dwell_time_s + self._low_loss_s())
+        exposed = self._exposed()
+        return _spec(self._setting, exposure, exposed.pattern)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
         """Expose and yield the armed spectra."""
-        exposure, low_s = self._exposure, self._low_loss_s()
+        exposed = self._exposed()
 
         def expose(index: int, start_s: float, end_s: float, keep_going: KeepGoing) -> Frame | None:
-            return self._spectrum(exposure, low_s, index, start_s, end_s)
+            data, spans = self._take(exposed, index, np.array([start_s]))
+            alone = {name: array[0] for name, array in data.items()}
+            meta = FrameMeta(spans={n: (start_s + a, start_s + b) for n, (a, b) in spans.items()})
+            return Frame(SPECTROMETER, index, alone, start_s, end_s, meta)
 
-        return self._acquisition.frames(stop, exposure.dwell_time_s + low_s, 0.0, expose)
+        lasts = lasting(self._world.clock, exposed.pattern.frame_s, expose)
+        return self._acquisition.frames(stop, 0.0, lasts)
 
     def disarm(self) -> None:
         """End the acquisition; idempotent."""
@@ -144,37 +189,27 @@ class SimulatedSpectrometer:
         """End the acquisition; idempotent."""
         self._acquisition.disarm()
 
-    def _low_loss_s(self) -> float:
-        """Dwell time of the low-loss spectrum that goes before every core-loss spectrum, if any."""
-        return self._exposure.low_loss_dwell_time_s if self._setting.dual else 0.0
+    def burst(
+        self, first: int, starts_s: Sequence[float] | Array
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[float, float]]]:
+        """Many spectra of the armed exposure at once: the same as one by one, where the probe rests.
 
-    def _spectrum(
-        self, exposure: SpectrumExposure, low_s: float, index: int, start_s: float, end_s: float
-    ) -> Frame:
-        world, middle_s, setting = self._world, (start_s + end_s) / 2, self._setting
-        met = _meet(world, middle_s)
-        shift_ev = self._shift.at(middle_s, index)
-        per_s = world.column.electrons_per_s()
-        data: dict[str, NDArray[Any]] = {}
-        for name, dwell_s in (("core_loss", exposure.dwell_time_s), ("low_loss", low_s)):
-            if name == "low_loss" and not setting.dual:
-                continue
-            if self._models is None:
-                data[name] = empty((setting.channels,), np.int32)
-                continue
-            model = self._models[0] if name == "core_loss" else self._models[1]
-            mean = model.mean(met.point, per_s * dwell_s, shift_ev)
-            data[name] = detect(mean, generator(world.seed, f"{SPECTROMETER} {name}", index))
-        self._remember(index, middle_s, met, per_s * (exposure.dwell_time_s + low_s), shift_ev)
-        change_s = start_s + low_s
-        spans = {"core_loss": (change_s, end_s)}
-        if setting.dual:
-            spans["low_loss"] = (start_s, change_s)
-        return Frame(SPECTROMETER, index, data, start_s, end_s, FrameMeta(spans=spans))
+        What the probe meets is taken in the middle of all of them, so a call should span well below a
+        second. They are remembered for the truth.
+
+        Args:
+            first: number of the first spectrum.
+            starts_s: when each begins; (n,).
+
+        Returns:
+            Data by channel, with a leading axis of n; and begin and end of every channel, in s since
+            the beginning of its spectrum.
+        """
+        return self._take(self._exposed(), first, np.asarray(starts_s, np.float64))
 
     def disperse(
         self, band: Band, start_s: float, end_s: float, index: int, correction_ev: float = 0.0
-    ) -> NDArray[np.float64]:
+    ) -> Array:
         """Mean electrons per channel of an exposure of the parked probe in any band, zero loss included.
 
         For far ends whose camera shows a band of their own. It is remembered as exposure ``index``.
@@ -186,90 +221,118 @@ class SimulatedSpectrometer:
             index: counts the exposures of that camera.
             correction_ev: what the axis was moved by, to bring the zero-loss peak home.
         """
-        world, middle_s = self._world, (start_s + end_s) / 2
-        met, per_s = _meet(world, middle_s), world.column.electrons_per_s()
-        shift_ev = self._shift.at(middle_s, index) + correction_ev
-        electrons = per_s * (end_s - start_s)
-        self._remember(index, middle_s, met, electrons, shift_ev)
-        if world.draft:
+        met = meet(self._world, (start_s + end_s) / 2)
+        shift_ev = self._shift.mean(start_s, end_s) + correction_ev
+        electrons = met.electrons_per_s * (end_s - start_s)
+        self._remember(index, met, electrons, [(start_s + end_s) / 2], shift_ev[None], None)
+        if self._world.draft:
             return np.zeros(band.channels)
-        core, low = (model.mean(met.point, electrons, shift_ev) for model in self._models_of(band))
-        energy = band.offset_ev + band.dispersion_ev * np.arange(band.channels)
-        # where the falling low loss meets the background of the core losses, one goes over into the other
-        stays_low = np.flatnonzero(
-            (energy < _CORE_FROM_EV) | ((low >= core) & (energy < _CORE_ONLY_EV))
-        )
-        first = int(stays_low[-1]) + 1 if stays_low.size else 0
-        return np.concatenate([low[:first], core[first:]])
+        spectrum = self._model("any", band, 0.0).spectrum(met.point)
+        rows = spectrum.rows(electrons, shift_ev[None], self._blur_ev(end_s - start_s))
+        return np.asarray(rows[0])
 
     def zero_loss_ev(self, t_s: float) -> float:
         """Where the zero-loss peak is at a time, without its jitter."""
         return self._shift.slow_at(t_s)
 
-    def _models_of(self, band: Band) -> tuple[CoreLoss, LowLoss]:
-        with self._lock:
-            if band not in self._bands:
-                while len(self._bands) >= _BANDS_KEPT:
-                    del self._bands[next(iter(self._bands))]
-                self._bands[band] = (CoreLoss(band), LowLoss(band))
-            return self._bands[band]
+    def _exposed(self) -> _Exposed:
+        setting, exposure = self._setting, self._exposure
+        models: dict[str, Model] = {}
+        if not self._world.draft:
+            band = _core_band(setting)
+            kind = "core" if setting.energy_offset_ev >= CORE_ONLY_EV else "any"
+            models[CORE] = self._model(kind, band, setting.off_axis_mrad)
+            if setting.dual:
+                models[LOW] = self._model("low", _low_band(setting), setting.off_axis_mrad)
+        return _Exposed(exposure, setting, pattern(exposure, dual=setting.dual), models)
 
-    def _remember(
-        self, index: int, middle_s: float, met: _Met, electrons: float, shift_ev: float
-    ) -> None:
-        world = self._world
-        world.truth[SPECTROMETER].add(
-            SpectrumFacts(
-                index=index,
-                t_s=middle_s,
-                position_nm=met.parked,
-                boundary_distance_nm=met.boundary_distance_nm,
-                ti3_fraction=met.point.ti3_fraction,
-                thickness_nm=met.point.thickness_nm,
-                nickel_height_nm=met.nickel_height_nm,
-                shift_ev=shift_ev,
-                celsius=world.sample_celsius(middle_s),
-                drift_nm=world.drift.at(middle_s),
-                dose_electrons=electrons,
-                dose_e_per_nm2=world.electrons_per_nm2(electrons),
-                blanked=electrons == 0,
-            )
+    def _take(
+        self, exposed: _Exposed, first: int, starts_s: Array
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[float, float]]]:
+        when, setting = exposed.pattern, exposed.setting
+        met = meet(self._world, float(starts_s.mean()) + when.frame_s / 2)
+        core_shift = self._shift_in(starts_s, when.core_s).mean(axis=1)
+        data: dict[str, NDArray[Any]] = {
+            CORE: self._counts(exposed, CORE, met, first, core_shift[:, None], when.core_s)[:, 0]
+        }
+        spans = {CORE: (float(when.core_s[0, 0]), when.frame_s)}
+        low_shift = None
+        if setting.dual:
+            low_shift = self._shift_in(starts_s, when.low_s)
+            low = self._counts(exposed, LOW, met, first, low_shift, when.low_s[:1])
+            spans[LOW] = (float(when.low_s[0, 0]), float(when.low_s[-1, 1]))
+            if len(when.low_s) > 1:
+                data[LOW] = low
+                data[LOW_TIME] = np.repeat(when.low_s[None], len(starts_s), axis=0)
+            else:
+                data[LOW] = low[:, 0]
+        middles_s = (starts_s + when.frame_s / 2).tolist()
+        electrons = met.electrons_per_s * when.frame_s
+        self._remember(first, met, electrons, middles_s, core_shift, low_shift)
+        return data, spans
+
+    def _shift_in(self, starts_s: Array, spans_s: Array) -> Array:
+        """Mean shifts over spans of every frame; (frames, spans)."""
+        return self._shift.mean(
+            starts_s[:, None] + spans_s[None, :, 0], starts_s[:, None] + spans_s[None, :, 1]
         )
 
+    def _counts(
+        self,
+        exposed: _Exposed,
+        name: str,
+        met: Met,
+        first: int,
+        shift_ev: Array,
+        spans_s: Array,
+    ) -> NDArray[np.int32]:
+        """Counts of reads that each last as long as ``spans_s`` together; (frames, reads, channels)."""
+        frames, reads = shift_ev.shape
+        shape = frames, reads, exposed.setting.channels
+        if not exposed.models:
+            return np.zeros(shape, np.int32)
+        dwell_s = float((spans_s[:, 1] - spans_s[:, 0]).sum())
+        spectrum: Spectrum = exposed.models[name].spectrum(met.point)
+        rows = spectrum.rows(
+            met.electrons_per_s * dwell_s, shift_ev.ravel(), self._blur_ev(dwell_s)
+        )
+        return self._detector.counts(rows, name, first * reads).reshape(shape)
 
-@dataclass(frozen=True, slots=True)
-class _Met:
-    """What the parked probe meets at a time."""
+    def _blur_ev(self, dwell_s: float) -> float:
+        blur_ev = self._shift.blur_ev(dwell_s)
+        return blur_ev if blur_ev > _LEAST_BLUR * self._settings.fwhm_ev else 0.0
 
-    parked: tuple[float, float]
-    boundary_distance_nm: float
-    nickel_height_nm: float
-    point: Point
+    def _model(self, kind: str, band: Band, off_axis_mrad: float) -> Model:
+        key = kind, band, off_axis_mrad
+        beam = self._world.column.beam
+        with self._lock:
+            if key not in self._models:
+                while len(self._models) >= _BANDS_KEPT:
+                    del self._models[next(iter(self._models))]
+                optics = Optics(
+                    self._settings.fwhm_ev,
+                    beam.energy_kev,
+                    _COLLECTION_MRAD,
+                    beam.convergence_semi_angle_mrad,
+                    off_axis_mrad,
+                )
+                self._models[key] = _KINDS[kind](band, optics)
+            return self._models[key]
 
-
-def _meet(world: World, t_s: float) -> _Met:
-    parked = world.column.parked()
-    x, y = world.to_specimen(*parked, t_s)
-    distance = world.specimen.film.boundary_distance_nm(x, y)
-    height = world.specimen.dome_height_nm(x, y, t_s)
-    return _Met(parked, distance, height, _point(world, x, y, distance, height, t_s))
-
-
-def _point(
-    world: World, x: float, y: float, distance_nm: float, height_nm: float, t_s: float
-) -> Point:
-    """What the probe meets: reduced titanium and drained nickel near a boundary, nickel in a particle."""
-    near = math.exp(-0.5 * (distance_nm / BOUNDARY_SIGMA_NM) ** 2)
-    thickness = world.specimen.preset.film.thickness_nm
-    thickness *= world.specimen.film.relative_thickness(x, y)
-    # particles hold this share of all nickel; the boundary, their path, is drained three times as far
-    drained = 1 - world.specimen.ni_left_in_film(t_s)
-    left = max(0.0, 1 - drained * (1 + 2 * near))
-    return Point(
-        thickness_nm=thickness,
-        ti3_fraction=BULK_TI3 + (BOUNDARY_TI3 - BULK_TI3) * near,
-        ni_per_nm2=NI_PER_NM3_OF_FILM * thickness * left + NI_PER_NM3 * height_nm,
-    )
+    def _remember(
+        self,
+        first: int,
+        met: Met,
+        electrons: float,
+        middles_s: Sequence[float],
+        core_shift_ev: Array,
+        low_shift_ev: Array | None,
+    ) -> None:
+        log, per_nm2 = self._world.truth[SPECTROMETER], self._world.electrons_per_nm2(electrons)
+        core = core_shift_ev.tolist()
+        low = [()] * len(core) if low_shift_ev is None else list(map(tuple, low_shift_ev.tolist()))
+        for k, t_s in enumerate(middles_s):
+            log.add(SpectrumFacts(first + k, t_s, met, core[k], low[k], electrons, per_nm2))
 
 
 def _core_band(setting: SpectrometerSetting) -> Band:
@@ -282,25 +345,49 @@ def _low_band(setting: SpectrometerSetting) -> Band:
     return Band(-below, setting.dispersion_ev, setting.channels)
 
 
-def _spec(setting: SpectrometerSetting, frame_s: float) -> StreamSpec:
-    names = {"core_loss": (_core_band(setting), "core-loss spectrum")}
+def _spec(setting: SpectrometerSetting, exposure: SpectrumExposure, when: Pattern) -> StreamSpec:
+    channels = {CORE: _channel(_core_band(setting), "core-loss spectrum")}
     if setting.dual:
-        names["low_loss"] = (_low_band(setting), "low-loss spectrum")
-    return StreamSpec(
-        SPECTROMETER,
-        {
-            name: ChannelSpec(
-                "int32",
-                (band.channels,),
-                ("energy_loss",),
-                {"energy_loss": Axis(band.offset_ev, band.dispersion_ev, "eV")},
-                "counts",
-                long_name,
+        reads = exposure.low_loss_reads
+        channels[LOW] = _channel(_low_band(setting), "low-loss spectrum", reads)
+        if reads > 1:
+            channels[LOW_TIME] = ChannelSpec(
+                "float64",
+                (reads, 2),
+                ("low_loss_read", "span"),
+                {"low_loss_read": Axis(0.0, 1.0, "1"), "span": Axis(0.0, 1.0, "1")},
+                "s",
+                "begin and end of the low-loss reads since the spectrum began",
             )
-            for name, (band, long_name) in names.items()
-        },
-        frame_period_s=frame_s,
+    return StreamSpec(SPECTROMETER, channels, frame_period_s=when.frame_s)
+
+
+def _channel(band: Band, long_name: str, reads: int = 1) -> ChannelSpec:
+    energy = Axis(band.offset_ev, band.dispersion_ev, "eV")
+    if reads == 1:
+        shape: tuple[int, ...] = (band.channels,)
+        return ChannelSpec(
+            "int32", shape, ("energy_loss",), {"energy_loss": energy}, "counts", long_name
+        )
+    return ChannelSpec(
+        "int32",
+        (reads, band.channels),
+        ("low_loss_read", "energy_loss"),
+        {"low_loss_read": Axis(0.0, 1.0, "1"), "energy_loss": energy},
+        "counts",
+        long_name,
     )
+
+
+def _check_reads(exposure: SpectrumExposure, *, dual: bool) -> None:
+    reads = exposure.low_loss_reads
+    _within(_READS, reads)
+    if reads != int(reads):
+        raise LimitError(f"low loss reads {reads} refused: give a whole number.")
+    if reads > 1 and not dual:
+        raise LimitError(
+            f"{reads} low-loss reads refused: the spectra are not dual. Ask for dual ones, or for 1 read."
+        )
 
 
 def _within(limit: Limit, value: float) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simulators.imaging import DETECTORS, PROBE_SIGMA_NM, Detector, Side, domes_in
 from simulators.specimen import Specimen, View, summarise, touches_border
+from simulators.spectra.point import Point
 
 REMEMBERED = 20_000
 
@@ -111,40 +112,71 @@ def _contrast(detector: Detector, nickel_nm: NDArray[np.float64]) -> NDArray[np.
 
 
 @dataclass(frozen=True, slots=True)
+class Met:
+    """What the parked probe meets at a time."""
+
+    t_s: float
+    position_nm: tuple[float, float]
+    """Of the probe in the scan's frame."""
+    boundary_distance_nm: float
+    """From the nearest boundary, anti-phase or grain; infinite without one."""
+    nickel_height_nm: float
+    point: Point
+    beam_kev: float
+    celsius: float
+    drift_nm: tuple[float, float]
+    electrons_per_s: float
+    """That reach the specimen; 0 while the beam is blanked."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpectrumFacts:
     """What a spectrum was made from."""
 
     index: int
     t_s: float
-    position_nm: tuple[float, float]
-    """Of the probe in the scan's frame."""
-    boundary_distance_nm: float
-    ti3_fraction: float
-    thickness_nm: float
-    nickel_height_nm: float
+    met: Met
+    """Spectra of a burst share what was met in the middle of it."""
     shift_ev: float
-    celsius: float
-    drift_nm: tuple[float, float]
+    """Of the core loss: its mean over the dwell."""
+    low_loss_shifts_ev: tuple[float, ...]
+    """Of every low-loss read."""
     dose_electrons: float
     dose_e_per_nm2: float
-    blanked: bool
 
     def tell(self, specimen: Specimen) -> dict[str, Any]:
-        """The truth about the spectrum, JSON-ready; an infinite distance is told as None."""
-        far = not math.isfinite(self.boundary_distance_nm)
+        """The truth about the spectrum, JSON-ready; an infinite distance is told as None.
+
+        ``per_nm2`` are atoms by element along the beam, ``relative`` the film's concentrations over the
+        material's own where they can change, ``t_over_lambda`` the mean number of inelastic scattering
+        events, ``phonons_10_50_mev`` and ``phonons_50_100_mev`` mean numbers of excitations on the axis
+        without thermal ones. ``zlp_shift_ev`` is that of the core loss, ``low_loss_shifts_ev`` those of
+        the low-loss reads.
+        """
+        met, point = self.met, self.met.point
+        far = not math.isfinite(met.boundary_distance_nm)
+        low, high = point.phonon_sums()
         return {
             "t_s": self.t_s,
-            "position_nm": list(self.position_nm),
-            "distance_to_boundary_nm": None if far else self.boundary_distance_nm,
-            "ti3_fraction": self.ti3_fraction,
-            "thickness_nm": self.thickness_nm,
-            "nickel_height_nm": self.nickel_height_nm,
+            "position_nm": list(met.position_nm),
+            "distance_to_boundary_nm": None if far else met.boundary_distance_nm,
+            "material": point.material,
+            "ti3_fraction": point.ti3_fraction,
+            "o_boundary_fraction": point.o_boundary_fraction,
+            "thickness_nm": point.thickness_nm,
+            "t_over_lambda": point.depth(met.beam_kev),
+            "nickel_height_nm": met.nickel_height_nm,
+            "per_nm2": dict(point.per_nm2),
+            "relative": dict(point.relative),
+            "phonons_10_50_mev": low,
+            "phonons_50_100_mev": high,
             "zlp_shift_ev": self.shift_ev,
-            "temperature_celsius": self.celsius,
-            "drift_nm": list(self.drift_nm),
+            "low_loss_shifts_ev": list(self.low_loss_shifts_ev),
+            "temperature_celsius": met.celsius,
+            "drift_nm": list(met.drift_nm),
             "dose_electrons": self.dose_electrons,
             "dose_e_per_nm2": self.dose_e_per_nm2,
-            "blanked": self.blanked,
+            "blanked": met.electrons_per_s == 0,
         }
 
 

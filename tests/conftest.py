@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from acquire.clock import VirtualClock
 from acquire.station import OpenStation, Station
 
 ROOT = Path(__file__).parent.parent
+WAITING_WORKERS = 2
+"""Workers beyond the processor's cores: tests of wires and processes wait for half of their time."""
+WORKER_BYTES = 1.5e9
+"""What a worker takes at most, with the processes that its tests start."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers ``-n auto`` starts: as many as are kept busy and have memory."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    fit = int(psutil.virtual_memory().available / WORKER_BYTES)
+    return max(1, min(cores + WAITING_WORKERS, fit))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,62 +1,44 @@
-"""`hotstage bench transport`: frames and calls between processes, leases, and whatever is thrown at a server."""
+"""`hotstage bench transport`: frames and calls between processes, and everything that may go wrong there."""
 
 from __future__ import annotations
 
 import json as json_module
 import logging
-import secrets
+import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.text import Text
 
 from acquire.bench import transport_frames as frames
 from acquire.bench import transport_hostile as hostile
-from acquire.bench import transport_lease as lease
+from acquire.bench import transport_hostility as hostility
+from acquire.bench import transport_mishaps as mishaps
 from acquire.bench.store import machine
 from acquire.bench.transport_child import served
-from acquire.bench.verdicts import Verdict, table_of
+from acquire.bench.transport_table import Bench
+from acquire.bench.verdicts import table_of
 from acquire.errors import ConfigError, HotstageError
-from acquire.remote.lease import TTL_S
-from acquire.units import show_bytes, show_duration
 
 LEAST_OF_MEMCPY = 0.3
 """From 1024² up, copied out."""
 LEAST_OF_RAW = 0.8
 MOST_PINGS, MOST_TLS_PINGS = 5.0, 8.0
-MOST_GROWTH_BYTES = 100e6
-MOST_DELAY_S = 0.5
-SOAK_S = 600.0
-
-
-class Bench:
-    """What is measured, and what came of it."""
-
-    def __init__(self, folder: Path, soak_s: float, *, quick: bool) -> None:
-        self.folder = folder
-        self.soak_s = soak_s
-        self.quick = quick
-        self.seed = secrets.randbits(31)
-        self.verdicts: list[Verdict] = []
-        self.measured: dict[str, Any] = {}
-        self.notes: list[str] = []
-
-    def say(
-        self, section: str, what: str, value: str, goal: str = "", good: bool | None = None
-    ) -> None:
-        """Add a line to the table."""
-        self.verdicts.append(Verdict(section, what, value, goal, good))
 
 
 def main(
     parts: str | None = None,
     soak: float = 0.0,
     json: Path | None = None,
+    seed: int | None = None,
     *,
     check: bool = False,
     quick: bool = False,
@@ -67,6 +49,7 @@ def main(
         parts: some of :data:`PARTS`, with commas between them; default all.
         soak: seconds of four large streams under one lease; 0 leaves that out.
         json: where all that was measured is written, too.
+        seed: of everything that is left to chance; default a new one, which is told.
         check: exit status 1 when a goal is missed, or something could not be measured.
         quick: a little of each, to see that it works: its figures mean nothing.
 
@@ -84,8 +67,10 @@ def main(
         console = Console(width=150)  # a file takes whole words
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hotstage-transport-") as place:
-        bench = Bench(Path(place), soak, quick=quick)
-        jobs = [(part, PARTS[part]) for part in chosen] + ([("soak", _soak)] if soak else [])
+        bench = Bench(Path(place), soak, quick=quick, seed=seed)
+        jobs = [(part, PARTS[part]) for part in chosen]
+        if soak or parts is None:
+            jobs.append(("soak", mishaps.soak_rows))
         failures = _measure(bench, jobs, console)
     good = not failures and all(verdict.good is not False for verdict in bench.verdicts)
     console.print(table_of("Transport: what was seen, and the goals", bench.verdicts))
@@ -107,22 +92,47 @@ def main(
             "verdicts": [verdict.document() for verdict in bench.verdicts],
             "measured": bench.measured,
         }
-        json.write_text(json_module.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json_module.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+        json.write_text(text, encoding="utf-8")
     return 1 if check and not good else 0
+
+
+def _finite(value: Any) -> Any:
+    """The same without infinities, which JSON does not have: what never came took null seconds."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _measure(
     bench: Bench, jobs: Sequence[tuple[str, Callable[[Bench], None]]], console: Console
 ) -> list[str]:
     failures: list[str] = []
-    logging.getLogger("acquire.remote").addHandler(logging.NullHandler())  # it warns as it should
-    for part, job in jobs:
-        with console.status(part):
-            try:
-                job(bench)
-            except (HotstageError, OSError) as error:
-                failures.append(f"{part}: {error}")
+    with _quiet():
+        for part, job in jobs:
+            with console.status(part):
+                try:
+                    job(bench)
+                except (HotstageError, OSError, SubprocessError, psutil.Error) as error:
+                    failures.append(f"{part}: {error}")
     return failures
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Warnings stay out of the table: they are meant, and counted where they matter."""
+    logger = logging.getLogger("acquire")
+    before = logger.propagate
+    quiet = logging.NullHandler()
+    logger.addHandler(quiet)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        logger.removeHandler(quiet)
 
 
 # ---------------------------------------------------------------------------------- parts
@@ -191,90 +201,14 @@ def _torn(bench: Bench) -> None:
     )
 
 
-def _lease(bench: Bench) -> None:
-    section = f"A commander's mishap: until the heater is off (time to live {TTL_S:g} s)"
-    for way in lease.WAYS:
-        took = lease.safe_after(way, 2 if bench.quick else 20, bench.seed)
-        bench.measured[f"lease, {way}"] = took
-        most = TTL_S + lease.MARGIN_S
-        bench.say(
-            section,
-            f"{way}, {len(took)} times",
-            f"{np.median(took):.3f} s, at most {max(took):.3f} s",
-            f"≤ {most:g} s",
-            max(took) <= most,
-        )
-
-
-def _malformed(bench: Bench) -> None:
-    home = bench.folder / "malformed"
-    identity = hostile.make_keys(home)
-    count = 200 if bench.quick else 2000
-    with served() as plain, served(home, identity) as secured:
-        for name, server, who in (("plain", plain, None), ("TLS", secured, identity)):
-            found = hostile.malformed(server, count, who, bench.seed)
-            section = f"Malformed messages to a server, {name}: {found.messages}"
-            bench.say(section, "it serves on", "yes" if found.alive else "no", "yes", found.alive)
-            grown = found.grown_bytes
-            text = show_bytes(max(0, grown))
-            bench.say(section, "memory grown", text, "≤ 100 MB", grown <= MOST_GROWTH_BYTES)
-            delay_s = found.worst_delay_s
-            bench.say(
-                section,
-                "slowest call of another client",
-                f"{delay_s:.3f} s",
-                f"≤ {MOST_DELAY_S:g} s",
-                delay_s <= MOST_DELAY_S,
-            )
-            bench.measured[f"malformed, {name}"] = {
-                "messages": found.messages,
-                "grown_bytes": grown,
-                "worst_delay_s": delay_s,
-                "alive": found.alive,
-            }
-
-
-def _intruders(bench: Bench) -> None:
-    for name, (refused, logged) in hostile.intruders(bench.folder / "intruders").items():
-        control = name.startswith("(")
-        words = f"{'refused' if refused else 'LET IN'}, {'logged' if logged else 'NOT LOGGED'}"
-        value = ("yes" if refused else "no") if control else words
-        goal = "yes" if control else "refused, logged"
-        bench.say("Intruders at a door of TLS", name, value, goal, refused and logged)
-        bench.measured[f"intruder, {name}"] = {"refused": refused, "logged": logged}
-
-
-def _soak(bench: Bench) -> None:
-    with served() as plain:
-        found = lease.soak(plain, bench.soak_s, lambda seconds: None)
-    section = f"Two recorded and two watched streams of 2048² under one lease, {1 / lease.STREAM_PERIOD_S:g} frames/s each"
-    enough = found.seconds >= SOAK_S
-    bench.say(
-        section,
-        f"false trips in {show_duration(found.seconds)}",
-        "; ".join(found.trips) or "none",
-        f"none in {show_duration(SOAK_S)}",
-        False if found.trips else True if enough else None,
-    )
-    recorded, watched = found.frames[:2], found.frames[2:]
-    bench.say(
-        section,
-        f"frames recorded {recorded}, watched {watched}",
-        f"silent for at most {found.longest_silence_s:.2f} s",
-    )
-    bench.measured["soak"] = {
-        "seconds": found.seconds,
-        "trips": found.trips,
-        "frames": found.frames,
-        "longest_silence_s": found.longest_silence_s,
-    }
-
-
 PARTS: dict[str, Callable[[Bench], None]] = {
     "frames": _frames,
     "torn": _torn,
-    "lease": _lease,
-    "malformed": _malformed,
-    "intruders": _intruders,
+    "lease": mishaps.lease_rows,
+    "supervisor": mishaps.supervisor_rows,
+    "malformed": hostility.server_rows,
+    "far-ends": hostility.far_end_rows,
+    "intruders": hostility.intruder_rows,
+    "loop": mishaps.loop_rows,
 }
 """What can be asked for, and what measures it."""

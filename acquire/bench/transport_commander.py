@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 from acquire.remote.client import Link
 from acquire.remote.keeper import LeaseKeeper
 from acquire.remote.server import OBJECT_ID
+from acquire.remote.tls import Identity
 
 HEAT = "heat"
 FREEZE = "freeze"
 FROZEN_S = 4
 
 
-def main(address: str) -> None:
-    """Obey the words on standard input; say ``commanding`` when the heater is on."""
-    keeper = LeaseKeeper(address, OBJECT_ID)
-    link = Link(address, OBJECT_ID)
+def main(address: str, keys: Path | None = None) -> None:
+    """Obey the words on standard input; say ``commanding`` when the heater is on.
+
+    Args:
+        address: of the server.
+        keys: folder of the identity that an address of TLS asks for.
+    """
+    identity = None if keys is None else Identity(keys)
+    keeper = LeaseKeeper(address, OBJECT_ID, identity=identity)
+    link = Link(address, OBJECT_ID, identity=identity)
     for line in sys.stdin:
         word = line.strip()
         if word == HEAT:
@@ -34,4 +42,4 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -12,15 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgpack
-import psutil
 from Pyro5 import protocol
 
 from acquire.bench.transport_child import Served
+from acquire.bench.transport_mutations import malformed as spoilt
+from acquire.bench.transport_shower import LOOK_EVERY, Endured, memory_of
 from acquire.bench.transport_source import open_bench
 from acquire.errors import LinkError
 from acquire.remote import keys
@@ -29,57 +30,60 @@ from acquire.remote.server import OBJECT_ID, InstrumentServer
 from acquire.remote.tls import ALLOWED, AUTHORITY, AllowList, Identity, Role, ServerTls
 
 _HEADER = struct.Struct("!4sHBBHHII16sHH")
-
-
-@dataclass(frozen=True, slots=True)
-class Endured:
-    """What malformed messages did to a server."""
-
-    messages: int
-    grown_bytes: int
-    worst_delay_s: float
-    """Of calls that another client made meanwhile."""
-    alive: bool
+_CALLS: tuple[tuple[str, list[Any]], ...] = (
+    ("invoke", ["holder", "ramp", [1.0, 2.0], ""]),
+    ("invoke", ["scan", "arm", [{"detectors": ["full"], "shape": [64, 64]}, 1], ""]),
+    ("lease_beat", ["0" * 32]),
+    ("frames_latest", ["scan", 0, 0.1]),
+    ("about", []),
+)
+"""Valid calls, or nearly, to be spoilt."""
 
 
 def malformed(served: Served, messages: int, identity: Identity | None, seed: int) -> Endured:
     """Send nonsense on fresh connections, before and after a good greeting, while another client calls."""
     chance = random.Random(seed)
-    process = psutil.Process(served.pid)
     link = Link(served.address, OBJECT_ID, identity=identity)
     link.call("now_s")
-    stop, worst = threading.Event(), [0.0]
+    found, stop = Endured(), threading.Event()
 
     def call() -> None:
         while not stop.is_set():
             began = time.monotonic()
             try:
                 link.call("now_s")
-            except LinkError:
-                worst[0] = float("inf")
+            except LinkError as error:
+                found.worst_delay_s, found.problem = float("inf"), str(error)
                 return
-            worst[0] = max(worst[0], time.monotonic() - began)
+            found.questions += 1
+            found.worst_delay_s = max(found.worst_delay_s, time.monotonic() - began)
             stop.wait(0.005)
 
     port = int(served.address.rpartition(":")[2])
-    _shower(port, chance, messages // 20, None)  # what the first ones cost once does not count
-    before = process.memory_info().rss
+    contexts = [None] if identity is None else [None, identity.client_context()]
+    for context in contexts:  # what the first ones cost once does not count
+        _shower(port, chance, messages // 20, context)
+    before = memory_of(served.pid)
     other = threading.Thread(target=call, name="another client")
     other.start()
     try:
-        _shower(port, chance, messages, None)
-        if identity is not None:
-            _shower(port, chance, messages, identity.client_context())
+        for context in contexts:
+            for _ in range(0, messages, LOOK_EVERY):
+                _shower(port, chance, LOOK_EVERY, context)
+                found.messages += LOOK_EVERY
+                found.grown_bytes = max(found.grown_bytes, memory_of(served.pid) - before)
     finally:
         stop.set()
         other.join(10.0)
+        link.close()
+    again = Link(served.address, OBJECT_ID, identity=identity)
     try:
-        alive = Link(served.address, OBJECT_ID, identity=identity).call("now_s") > 0
-    except LinkError:
-        alive = False
-    link.close()
-    total = messages * (1 if identity is None else 2)
-    return Endured(total, process.memory_info().rss - before, worst[0], alive)
+        found.alive = again.call("now_s") > 0
+    except LinkError as error:
+        found.alive, found.problem = False, str(error)
+    finally:
+        again.close()
+    return found
 
 
 def _shower(
@@ -125,16 +129,11 @@ def _nonsense(chance: random.Random) -> bytes:
             serializer=chance.randrange(256),
             flags=chance.randrange(1 << 16),
         )
-    good = bytearray(
-        _message(
-            chance,
-            protocol.MSG_INVOKE,
-            msgpack.packb([OBJECT_ID, "invoke", ["holder", "ramp", [1.0, 2.0], ""], {}]),
-        )
-    )
-    for _ in range(chance.randrange(1, 4)):
-        good[chance.randrange(len(good))] = chance.randrange(256)
-    return bytes(good[: chance.randrange(1, len(good) + 1)])
+    calls = [msgpack.packb([OBJECT_ID, name, arguments, {}]) for name, arguments in _CALLS]
+    call = chance.choice(calls)
+    if chance.random() < 0.5:  # what is inside is wrong
+        return _message(chance, protocol.MSG_INVOKE, spoilt(chance, call, calls))
+    return spoilt(chance, _message(chance, protocol.MSG_INVOKE, call), calls)
 
 
 def _message(

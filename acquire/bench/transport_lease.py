@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from typing import Protocol
 
 from acquire.bench.transport_child import Served
 from acquire.bench.transport_commander import FREEZE, HEAT
@@ -32,6 +34,13 @@ WAYS = (KILL, STOP, CUT, FROZEN) if hasattr(signal, "SIGSTOP") else (KILL, CUT, 
 AT_ONCE = 4
 """Commanders that are treated at the same time, each with a server of its own."""
 STREAM_PERIOD_S = 0.1
+
+
+class Cuttable(Protocol):
+    """A way between a client and a server."""
+
+    def cut(self) -> None:
+        """From now on nothing passes."""
 
 
 class Cable:
@@ -82,14 +91,18 @@ class Cable:
             return
 
 
+def shares(times: int) -> list[int]:
+    """How often each of those that work at the same time does it."""
+    return [times // AT_ONCE + (n < times % AT_ONCE) for n in range(AT_ONCE)]
+
+
 def safe_after(way: str, times: int, seed: int) -> list[float]:
     """Seconds from each mishap until the heater was off."""
-    shares = [times // AT_ONCE + (n < times % AT_ONCE) for n in range(AT_ONCE)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = pool.map(
             lambda share, number: _some_mishaps(way, share, Random(f"{seed} {way} {number}")),
-            shares,
-            range(len(shares)),
+            shares(times),
+            range(AT_ONCE),
         )
         return list(itertools.chain.from_iterable(found))
 
@@ -105,76 +118,81 @@ def _some_mishaps(way: str, times: int, chance: Random) -> list[float]:
             return [_cut(server, holder, chance) for _ in range(times)]
         if way == KILL:
             return [_killed(server, holder, chance) for _ in range(times)]
-        with _commander(server.address) as commander:
-            return [_mishap(way, commander, None, holder, chance) for _ in range(times)]
+        with commander(server.address) as program:
+            return [mishap(way, program, None, holder, chance) for _ in range(times)]
     finally:
         server.close()
 
 
 def _cut(server: InstrumentServer, holder: BenchHolder, chance: Random) -> float:
-    with closing(Cable(server.address)) as cable, _commander(cable.address) as commander:
-        return _mishap(CUT, commander, cable, holder, chance)
+    with closing(Cable(server.address)) as cable, commander(cable.address) as program:
+        return mishap(CUT, program, cable, holder, chance)
 
 
 def _killed(server: InstrumentServer, holder: BenchHolder, chance: Random) -> float:
-    with _commander(server.address) as commander:
-        return _mishap(KILL, commander, None, holder, chance)
+    with commander(server.address) as program:
+        return mishap(KILL, program, None, holder, chance)
 
 
-def _mishap(
+def mishap(
     way: str,
-    commander: subprocess.Popen[str],
-    cable: Cable | None,
+    program: subprocess.Popen[str],
+    cable: Cuttable | None,
     holder: BenchHolder,
     chance: Random,
 ) -> float:
-    _tell(commander, HEAT)
-    assert commander.stdout is not None
-    if commander.stdout.readline() != "commanding\n":
-        raise HotstageError(f"a commander of the bench could not command: {_last_words(commander)}")
+    """Seconds from one mishap of a program that commands until the heater is off; infinity if it stays on."""
+    _tell(program, HEAT)
+    assert program.stdout is not None
+    if program.stdout.readline() != "commanding\n":
+        raise HotstageError(f"a commander of the bench could not command: {_last_words(program)}")
     commanded = time.monotonic()
     time.sleep(chance.uniform(0.0, 0.6))  # anywhere between two beats
     if holder.safe_at > commanded:
         raise HotstageError("the heater was made safe too early.")
     began = time.monotonic()
-    _strike(way, commander, cable)
+    _strike(way, program, cable)
     while holder.safe_at < began:
         if time.monotonic() - began > 10 * TTL_S:
             return float("inf")
         time.sleep(0.001)
     took_s = holder.safe_at - began
     if way == STOP:
-        commander.send_signal(signal.SIGCONT)
+        program.send_signal(signal.SIGCONT)
     return took_s
 
 
-def _strike(way: str, commander: subprocess.Popen[str], cable: Cable | None) -> None:
+def _strike(way: str, program: subprocess.Popen[str], cable: Cuttable | None) -> None:
     if way == KILL:
-        commander.kill()
+        program.kill()
     elif way == STOP:
-        os.kill(commander.pid, signal.SIGSTOP)
+        os.kill(program.pid, signal.SIGSTOP)
     elif way == FROZEN:
-        _tell(commander, FREEZE)
+        _tell(program, FREEZE)
     elif cable is not None:
         cable.cut()
 
 
-def _last_words(commander: subprocess.Popen[str]) -> str:
-    commander.kill()
-    said = commander.stderr.read().strip().splitlines() if commander.stderr else []
+def _last_words(program: subprocess.Popen[str]) -> str:
+    program.kill()
+    said = program.stderr.read().strip().splitlines() if program.stderr else []
     return said[-1] if said else "it said nothing."
 
 
-def _tell(commander: subprocess.Popen[str], word: str) -> None:
-    if commander.stdin is not None:
-        commander.stdin.write(word + "\n")
-        commander.stdin.flush()
+def _tell(program: subprocess.Popen[str], word: str) -> None:
+    if program.stdin is not None:
+        program.stdin.write(word + "\n")
+        program.stdin.flush()
 
 
 @contextmanager
-def _commander(address: str) -> Iterator[subprocess.Popen[str]]:
+def commander(
+    address: str, before: Sequence[str] = (), keys: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A program that commands the server at an address; ``before`` is what runs it."""
+    arguments = [address] if keys is None else [address, str(keys)]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "acquire.bench.transport_commander", address],
+        [*before, sys.executable, "-P", "-m", "acquire.bench.transport_commander", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

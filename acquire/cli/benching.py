@@ -91,7 +91,10 @@ def transport(
         str | None,
         typer.Option(
             "--parts",
-            help="Some of frames, torn, lease, malformed and intruders, with commas.",
+            help=(
+                "Some of frames, torn, lease, supervisor, malformed, far-ends, intruders and loop, "
+                "with commas."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -102,6 +105,12 @@ def transport(
         ),
     ] = 0.0,
     json: JsonOption = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", help="Of all that is left to chance; a fresh one is printed.", min=0
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
     ] = False,
@@ -109,10 +118,10 @@ def transport(
         bool, typer.Option("--quick", help="A little of each, to see that it works.")
     ] = False,
 ) -> int:
-    """Measure frames and calls between processes beside plain sockets, and what a server endures."""
+    """Measure frames and calls beside plain sockets, and what servers and far ends endure: the fault table."""
     from acquire.bench.transport import main
 
-    return main(parts, soak, json, check=check, quick=quick)
+    return main(parts, soak, json, seed, check=check, quick=quick)
 
 
 @bench.command()

@@ -100,8 +100,12 @@ def show(folder: FolderOption = None) -> int:
     """Tell which certificates were issued."""
     from acquire.remote.keys import listed
 
-    shown = Table("name", "role", "valid until", "revoked")
+    shown = Table("name", "role", "valid until (UTC)", "revoked (UTC)")
     for one in listed(folder or _default()):
-        shown.add_row(one.name, one.role, one.until, one.revoked)
+        shown.add_row(one.name, one.role, _to_the_minute(one.until), _to_the_minute(one.revoked))
     out.print(shown)
     return 0
+
+
+def _to_the_minute(time: str) -> str:
+    return time[:16].replace("T", " ")

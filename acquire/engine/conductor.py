@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from acquire.engine.actions import Actions
+from acquire.engine.beam import Beam
 from acquire.engine.channels import ChannelTask
 from acquire.engine.checks import check_step, problems, quantities
 from acquire.engine.clocks import ClockLog
@@ -21,6 +22,7 @@ from acquire.engine.exposing import Exposures
 from acquire.engine.header import run_header
 from acquire.engine.links import LinkWatch
 from acquire.engine.monitor import HolderMonitor
+from acquire.engine.pausing import Pausing
 from acquire.engine.preparing import EstimatorMaker, make_recorders
 from acquire.engine.progress import Progress
 from acquire.engine.safekeeper import Safekeeper
@@ -47,10 +49,8 @@ class Conductor:
         self.progress = progress
         self.monitor: HolderMonitor | None = None
         self.actions: Actions | None = None
-        self.beam_on = False
         self.prompt = ""
         """What the operator is asked to confirm."""
-        self.pause_reason = ""
         self._dispatcher = run.dispatcher
         self._events = run.dispatcher.events
         self._enter = enter
@@ -61,8 +61,10 @@ class Conductor:
         self._dose = DoseBooks(run)
         self._scan_link = LinkWatch(run, "scan")
         self._safekeeper: Safekeeper | None = None
-        self._pause_kind: str | None = None
-        self._resume = False
+        self._beam = Beam(run, self._scan_link, self._wait_for_link)
+        self.pausing = Pausing(
+            run, self._beam, self._scans, enter, self._sleep, self._raise_if_ending
+        )
 
     def conduct(self, plan: Plan | None, make: EstimatorMaker, commander: str) -> RunReport:
         """Carry the run out from taking control to giving it back; never raises."""
@@ -199,7 +201,7 @@ class Conductor:
     @property
     def interrupted(self) -> bool:
         """Whether a pause or an end is asked for."""
-        return self.run.ending or self._pause_kind is not None
+        return self.run.ending or self.pausing.asked
 
     def wait(self, timeout_s: float) -> float:
         """Wait in run time until something happens or the time is up; returns seconds paused."""
@@ -218,11 +220,12 @@ class Conductor:
     def checkpoint(self) -> float:
         """Raise what ends the run, or pause if asked to; returns seconds paused."""
         self._raise_if_ending()
-        if self._pause_kind is None:
-            return 0.0
-        began_s = self.run.now_s()
-        self._stay_paused(self._pause_kind)
-        return self.run.now_s() - began_s
+        assert self.actions is not None
+        return self.pausing.stay(self.actions)
+
+    def request_pause(self, reason: str, kind: str = "pause") -> None:
+        """Pause at the next wait; kind ``hold`` leaves recording and beam on."""
+        self.pausing.ask(reason, kind)
 
     def ask(self, message: str) -> None:
         """Wait until the operator confirms."""
@@ -240,67 +243,10 @@ class Conductor:
         if self.run.abort_reason is not None:
             raise RunAborted(self.run.abort_reason)
 
-    # ---------------------------------------------------------------------------- pausing
-
-    @property
-    def paused(self) -> bool:
-        """Whether a pause is asked for or in force."""
-        return self._pause_kind is not None
-
-    def request_pause(self, reason: str, kind: str = "pause") -> None:
-        """Pause at the next wait; kind ``hold`` leaves recording and beam on."""
-        self.pause_reason = reason
-        self._resume = False  # one that came too late for the pause before
-        if kind == "pause" and self.run.recipe.pause.exposure == "cut":
-            self.run.stop.set()
-        self._pause_kind = kind
-        self.run.wake.set()
-
-    def request_resume(self) -> None:
-        """End a pause."""
-        self._resume = True
-        self.run.wake.set()
-
     def confirm(self) -> None:
         """Answer what is asked."""
         self.prompt = ""
         self.run.wake.set()
-
-    def _stay_paused(self, kind: str) -> None:
-        run, actions, settings = self.run, self.actions, self.run.recipe.pause
-        assert actions is not None
-        self._enter(EngineState.PAUSING)
-        ramp = actions.ramp_target
-        freeze = ramp is not None and (kind == "hold" or settings.temperature == "hold")
-        if freeze:  # before anything is written: the heat must not wait for the disk
-            run.station.holder.hold()
-        run.note("state", f"pausing: {self.pause_reason}")
-        if kind == "pause":
-            for scan in self._scans:
-                scan.suspend("paused", cut=settings.exposure == "cut")
-        # a step that has the beam waits, too: its probe must not rest on the specimen meanwhile
-        blank = kind == "pause" or actions.beam_taken
-        if blank:
-            self.beam(on=False)
-        self._enter(EngineState.PAUSED)
-        while not self._resume:
-            self._raise_if_ending()
-            self._sleep(1.0)
-        self._resume = False
-        self._pause_kind = None
-        self.pause_reason = ""
-        run.stop.clear()
-        self._raise_if_ending()
-        if blank and (self._scans or actions.beam_taken):
-            self.beam(on=True)
-        if kind == "pause" and not actions.beam_taken:
-            for scan in self._scans:
-                scan.resume()
-        if freeze and ramp is not None:
-            self._raise_if_ending()  # what came before may have taken long
-            run.station.holder.ramp(ramp.to, ramp.rate)
-        run.note("state", "resumed; nothing is replayed")
-        self._enter(EngineState.RUNNING)
 
     # -------------------------------------------------------------------------- finishing
 
@@ -315,14 +261,14 @@ class Conductor:
         if in_control:  # else the instruments are somebody else's, and busy
             # safety before data: the heater first, then the beam, then everything that records
             self._safely(lambda: run.station.holder.make_safe(reason))
-            self._safely(self._blank)
+            self._safely(self._beam.blank)
         for scan in self._scans:
             self._safely(scan.close)
         if in_control:
             # also tells, by its refusal, whether an emergency off is behind what went wrong
             self._safely(run.station.scan.disarm)
             # a recorder that found its lost scan again at that very moment may have un-blanked it
-            self._safely(self._blank)
+            self._safely(self._beam.blank)
         if self.monitor is not None:
             monitor = self.monitor
             self._safely(lambda: await_heater_off(run, monitor))
@@ -354,7 +300,7 @@ class Conductor:
         try:
             self.run.station.holder.make_safe(self._reason())
         finally:
-            self._blank()
+            self._beam.blank()
 
     def _report(self) -> RunReport:
         run = self.run
@@ -378,18 +324,16 @@ class Conductor:
         except BaseException as end:  # noqa: BLE001  impatience must not keep the rest from its end
             self.run.abort(leaving(end))
 
+    # ------------------------------------------------------------------------------- beam
+
+    @property
+    def beam_on(self) -> bool:
+        """Whether the beam was un-blanked, and not blanked since."""
+        return self._beam.on
+
     def beam(self, *, on: bool) -> None:
         """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost."""
-        scan, was_on = self.run.station.scan, self.beam_on
-        self._scan_link.insist(lambda: scan.blank(not on), self._wait_for_link)
-        self.beam_on = on
-        if on != was_on:
-            self.run.note("beam", "on" if on else "blanked")
-
-    def _blank(self) -> None:
-        self.run.blanked_s = min(self.run.blanked_s, self.run.clock.now_s())
-        self.run.station.scan.blank(True)
-        self.beam_on = False
+        self._beam.switch(on=on)
 
     def _wait_for_link(self, timeout_s: float) -> None:
         """Wait for an instrument in the middle of something that no pause may interrupt."""

@@ -122,10 +122,10 @@ class Engine:
     def resume(self) -> None:
         """Go on after a pause; nothing is replayed."""
         conductor = self._active("resume")
-        if not conductor.paused:
+        if not conductor.pausing.asked:
             raise HotstageError("the run is not paused.")
         conductor.run.note("command", "resume")
-        conductor.request_resume()
+        conductor.pausing.resume()
 
     def abort(self, reason: str = "aborted by the operator") -> None:
         """End the run safely, now."""
@@ -218,7 +218,7 @@ class Engine:
             {
                 **fields,
                 **run_fields,
-                "cause": conductor.run.ended()[1] or conductor.pause_reason,
+                "cause": conductor.run.ended()[1] or conductor.pausing.reason,
                 "blanked": not conductor.beam_on,
                 "control": station.control.problem() if state.active else "",
                 "prompt": conductor.prompt,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 
+from acquire.errors import InstrumentError
 from acquire.instruments import Description, Frame, ScanExposure, StreamSpec
 from acquire.measure.dose import Area, DoseMap
 
 ELECTRONS_PER_PICOCOULOMB = 1e-12 / 1.602176634e-19
 """CODATA 2018, exact."""
+FIELD_TOLERANCE = 1e-3
 
 
 def probe_current_pa(scan: Description) -> float:
@@ -45,6 +48,29 @@ def field_of_stream(spec: StreamSpec) -> Area:
         columns * abs(x.step),
         rows * abs(y.step),
     )
+
+
+def as_taken(exposure: ScanExposure, spec: StreamSpec) -> ScanExposure:
+    """An exposure with the field that the scan takes, whose steps may differ from what was asked for."""
+    area = field_of_stream(spec)
+    if math.isclose(area.width_nm, exposure.field_of_view_nm, rel_tol=1e-9):
+        return exposure
+    return replace(exposure, field_of_view_nm=area.width_nm, center_nm=(area.x_nm, area.y_nm))
+
+
+def demand_same_field(before: StreamSpec, now: StreamSpec) -> None:
+    """Raise InstrumentError for a scan that was armed again and takes another field than the stream has."""
+    first, second = field_of_stream(before), field_of_stream(now)
+    moved_nm = math.dist((first.x_nm, first.y_nm), (second.x_nm, second.y_nm))
+    columns = next(iter(before.channels.values())).shape[1]
+    same = math.isclose(first.width_nm, second.width_nm, rel_tol=FIELD_TOLERANCE)
+    if not (same and moved_nm <= 2 * first.width_nm / columns):
+        raise InstrumentError(
+            f"the scan was armed again for {before.name!r}, and takes a field of "
+            f"{second.width_nm:.6g} nm around ({second.x_nm:.4g}, {second.y_nm:.4g}) nm instead of "
+            f"{first.width_nm:.6g} nm around ({first.x_nm:.4g}, {first.y_nm:.4g}) nm, which the stream's "
+            "axes say. Look whether its magnification was changed."
+        )
 
 
 class Beat:

@@ -9,7 +9,13 @@ from itertools import repeat
 
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
-from acquire.engine.dose import Beat, field_of, image_dose, spot_dose
+from acquire.engine.dose import (
+    Beat,
+    as_taken,
+    field_of,
+    image_dose,
+    spot_dose,
+)
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
@@ -83,7 +89,9 @@ class Exposures:
             scan.disarm()
             scan.blank(False)
         spec = scan.arm(exposure, step.frames - done)
-        beat, area = Beat(run.clock.now_s(), step.every), field_of(exposure)
+        taken = as_taken(exposure, spec)
+        dose = image_dose(run.probe_current_pa, taken)
+        beat, area = Beat(run.clock.now_s(), step.every), field_of(taken)
         try:
             recorder = self._recorder("images", step.name, spec)
             note_armed(run, "scan", step.name, exposure, spec)

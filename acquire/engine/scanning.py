@@ -10,7 +10,7 @@ from enum import Enum, auto
 from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
 from acquire.engine.correcting import DriftCorrector
-from acquire.engine.dose import Beat, field_of, image_dose
+from acquire.engine.dose import Beat, as_taken, demand_same_field, field_of, image_dose
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.recording import FrameRecorder
 from acquire.errors import HotstageError, InstrumentError, LinkError
@@ -50,8 +50,9 @@ class ScanRecorder:
         self._recorder = recorder
         self._exposure = exposure
         self._name = recorder.spec.name
-        self._dose = image_dose(run.probe_current_pa, exposure)
-        self._area = field_of(exposure)
+        taken = as_taken(exposure, recorder.spec)
+        self._dose = image_dose(run.probe_current_pa, taken)
+        self._area = field_of(taken)
         self._link = LinkWatch(run, "scan")
         self._lock = threading.Lock()
         self._wanted = _Wanted.REST
@@ -159,6 +160,7 @@ class ScanRecorder:
         beat = Beat(run.clock.now_s(), self._exposure.frame_period_s)
         try:
             note_armed(run, "scan", self._name, self._exposure, spec)
+            demand_same_field(self._recorder.spec, spec)
             try:
                 self._take(beat)
             finally:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 
 from cryptography import x509
@@ -17,7 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from acquire.errors import ConfigError
+from acquire.locking import take
 from acquire.remote.tls import ALLOWED, AUTHORITY, CERTIFICATE, PRIVATE_KEY, Role
+
+logger = logging.getLogger(__name__)
 
 AUTHORITY_KEY = "authority.key"
 ISSUED = "issued"
@@ -25,6 +32,9 @@ AUTHORITY_DAYS = 3650
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.@-]{0,61}[A-Za-z0-9_@-])?")
 _EARLIER = timedelta(minutes=5)
 """Certificates are valid from a little before now: the clocks of two computers differ."""
+_BUSY_S = 10.0
+"""Longest wait for another command, which needs some milliseconds."""
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +57,12 @@ def new_authority(folder: Path, name: str = "hotstage") -> None:
         ConfigError: there is one already; nothing is overwritten.
     """
     _good_name(name)
+    taken = ConfigError(
+        f"{str(folder)!r} has an authority already; a new one would make all its certificates "
+        "worthless. Choose another folder."
+    )
     if (folder / AUTHORITY).exists() or (folder / AUTHORITY_KEY).exists():
-        raise ConfigError(
-            f"{str(folder)!r} has an authority already; a new one would make all its certificates "
-            "worthless. Choose another folder."
-        )
+        raise taken
     _private_folder(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} authority")])
@@ -69,7 +80,10 @@ def new_authority(folder: Path, name: str = "hotstage") -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write_private(folder / AUTHORITY_KEY, _pem(key))
+    try:
+        _write_private(folder / AUTHORITY_KEY, _pem(key))
+    except FileExistsError:  # by another command, a moment ago
+        raise taken from None
     _write(folder / AUTHORITY, certificate.public_bytes(serialization.Encoding.PEM))
     _save(folder, [])
 
@@ -95,7 +109,8 @@ def issue(
         now: when that begins; default the present.
 
     Raises:
-        ConfigError: no authority there, a name that is used, no host, or days out of range.
+        ConfigError: no authority there, a name that is used, no host, days out of range, or another
+            command that does not end.
     """
     _good_name(name)
     if not 0 < days <= AUTHORITY_DAYS:
@@ -105,6 +120,53 @@ def issue(
             f"role {role.value}: a server needs --host (the name or IP address under which it is "
             "reached), and only a server has one."
         )
+    with _alone(folder):
+        return _issued(folder, name, role, hosts, timedelta(days=days), now or datetime.now(UTC))
+
+
+def revoke(folder: Path, name: str) -> Listed:
+    """Let a certificate open nothing any more, and return what is listed of it.
+
+    Its folder is kept under another name. Only servers read the list: who connects to a server goes
+    on to trust the server's certificate until that expires.
+
+    Raises:
+        ConfigError: no such certificate is allowed, or another command does not end.
+    """
+    with _alone(folder):
+        entries = listed(folder)
+        found = [one for one in entries if one.name == name and not one.revoked]
+        if not found:
+            known = ", ".join(one.name for one in entries if not one.revoked) or "none"
+            raise ConfigError(f"no certificate of {name!r} is allowed; allowed are: {known}.")
+        now = datetime.now(UTC).isoformat("T", "seconds")
+        _save(folder, [replace(one, revoked=now) if one in found else one for one in entries])
+        issued = folder / ISSUED / name
+        if issued.exists():
+            issued.rename(issued.with_name(f"{name}.revoked-{found[0].serial[:8]}"))
+        return replace(found[0], revoked=now)
+
+
+def listed(folder: Path) -> list[Listed]:
+    """All certificates that the authority in a folder has issued; raises ConfigError."""
+    path = folder / ALLOWED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["certificates"]
+        return [Listed(**{key: str(value) for key, value in one.items()}) for one in found]
+    except FileNotFoundError as error:
+        raise _no_authority(folder) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{str(path)!r} cannot be read: {error}.") from error
+
+
+def _issued(
+    folder: Path,
+    name: str,
+    role: Role,
+    hosts: Sequence[str],
+    valid: timedelta,
+    begin: datetime,
+) -> Path:
     entries = listed(folder)
     target = folder / ISSUED / name
     for one in entries:
@@ -121,8 +183,7 @@ def issue(
         )
     authority, authority_key = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
-    begin = now or datetime.now(UTC)
-    until = begin + timedelta(days=days)
+    until = begin + valid
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         x509.CertificateBuilder()
@@ -154,40 +215,41 @@ def issue(
     return target
 
 
-def revoke(folder: Path, name: str) -> Listed:
-    """Let a certificate open nothing any more, and return what is listed of it.
-
-    Its folder is kept under another name. Only servers read the list: who connects to a server goes
-    on to trust the server's certificate until that expires.
-
-    Raises:
-        ConfigError: no such certificate is allowed.
-    """
-    entries = listed(folder)
-    found = [one for one in entries if one.name == name and not one.revoked]
-    if not found:
-        known = ", ".join(one.name for one in entries if not one.revoked) or "none"
-        raise ConfigError(f"no certificate of {name!r} is allowed; allowed are: {known}.")
-    now = datetime.now(UTC).isoformat("T", "seconds")
-    _save(folder, [replace(one, revoked=now) if one in found else one for one in entries])
-    issued = folder / ISSUED / name
-    if issued.exists():
-        issued.rename(issued.with_name(f"{name}.revoked-{found[0].serial[:8]}"))
-    return replace(found[0], revoked=now)
-
-
-def listed(folder: Path) -> list[Listed]:
-    """All certificates that the authority in a folder has issued; raises ConfigError."""
-    path = folder / ALLOWED
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other command change the list meanwhile, since each writes all of it; raises ConfigError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["certificates"]
-        return [Listed(**{key: str(value) for key, value in one.items()}) for one in found]
+        file = (folder / AUTHORITY).open("r+b", buffering=0)
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{str(folder)!r} has no authority. Make one with `hotstage keys new`."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{str(path)!r} cannot be read: {error}.") from error
+        raise _no_authority(folder) from error
+    except OSError as error:
+        raise ConfigError(f"the authority in {str(folder)!r} cannot be used: {error}.") from error
+    with file:
+        until = time.monotonic() + _BUSY_S
+        while not _took(file):
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"another command has been changing {str(folder)!r} for {_BUSY_S:g} s. Let it "
+                    "end, then try again."
+                )
+            time.sleep(_LOOK_S)
+        yield
+
+
+def _took(file: FileIO) -> bool:
+    try:
+        take(file)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        logger.warning(
+            "%s cannot be locked (%s): run one command at a time there", file.name, error
+        )
+    return True
+
+
+def _no_authority(folder: Path) -> ConfigError:
+    return ConfigError(f"{str(folder)!r} has no authority. Make one with `hotstage keys new`.")
 
 
 def _save(folder: Path, entries: Sequence[Listed]) -> None:

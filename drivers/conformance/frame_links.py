@@ -33,8 +33,6 @@ LIKE = 0.3
 OUTAGE_S = 0.5
 LONG_S = 4.0
 """Wall seconds of an exposure in the middle of which something happens."""
-BEGUN_S = 0.8
-"""Wall seconds after which an exposure of ``LONG_S`` has begun, also on a slow machine."""
 
 
 class Step(StrEnum):
@@ -108,7 +106,7 @@ def check_loss(rig: Rig, exposing: Exposing, step: Step) -> None:
         )
         task.start()
         if step is Step.EXPOSING:
-            time.sleep(BEGUN_S)
+            time.sleep(0.2)
         else:
             rig.until(lambda: bool(got), "a frame comes")
     rig.unplug()
@@ -156,7 +154,7 @@ def check_stop_in_silence(rig: Rig, exposing: Exposing) -> None:
     stopped: list[float] = []
 
     def end() -> None:
-        time.sleep(BEGUN_S)
+        time.sleep(0.3)
         rig.silence()
         time.sleep(0.3)
         stopped.append(time.monotonic())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from acquire.clock import Clock
+from acquire.clock import Clock, finite_rate
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import (
     Description,
@@ -17,6 +17,9 @@ from acquire.instruments import (
 )
 from drivers.conformance.common import at_once, check_description, grace_s, highest, refuses
 
+UNDER_WAY_WALL_S = 1.0
+"""A ramp lasts at least so long on the wall, so that a busy machine still looks at it in its middle."""
+
 
 def check_holder(
     holder: HeatingHolder,
@@ -26,7 +29,15 @@ def check_holder(
     rate_celsius_per_s: float = 50.0,
     tolerance_celsius: float = 5.0,
 ) -> None:
-    """Limits, ramp, hold, safe states; ends with the heater off."""
+    """Limits, ramp, hold, safe states; ends with the heater off.
+
+    Args:
+        holder: what is tried.
+        clock: that it runs on.
+        target_celsius: of its ramps.
+        rate_celsius_per_s: of its ramps; on a clock that runs fast they are slower.
+        tolerance_celsius: how far from its target it may be measured.
+    """
     description = check_description(holder)
     holder.arm_safe_state(SafeState())
     holder.make_safe("conformance begins")
@@ -84,6 +95,7 @@ def _check_ramp(
     holder: HeatingHolder, clock: Clock, target: float, rate: float, tolerance: float
 ) -> None:
     start = holder.read()
+    rate = _unhurried(rate, target - start.setpoint_celsius, clock)
     at_once(clock, lambda: holder.ramp(target, rate), "ramp()")
     clock.sleep(0.5 * abs(target - start.setpoint_celsius) / rate)
     half = holder.read()
@@ -106,6 +118,7 @@ def _check_ramp(
 
 def _check_hold(holder: HeatingHolder, clock: Clock, target: float, rate: float) -> None:
     back = target / 2
+    rate = _unhurried(rate, target - back, clock)
     holder.ramp(back, rate)
     clock.sleep(0.4 * (target - back) / rate)
     at_once(clock, holder.hold, "hold()")
@@ -125,6 +138,7 @@ def _check_hold(holder: HeatingHolder, clock: Clock, target: float, rate: float)
 def _check_cooling_safe_state(holder: HeatingHolder, clock: Clock, rate: float) -> None:
     present = holder.read().setpoint_celsius
     end = max(30.0, present / 3)
+    rate = _unhurried(rate, present - end, clock)
     holder.arm_safe_state(SafeState(rate, end))
     at_once(clock, lambda: holder.make_safe("conformance: cooling"), "make_safe()")
     cooling = holder.read()
@@ -163,6 +177,11 @@ def _check_off(holder: HeatingHolder) -> None:
     assert math.isnan(reading.power_mw) or reading.power_mw < 0.1, (
         f"the heater is said to be off, yet takes {reading.power_mw} mW."
     )
+
+
+def _unhurried(rate: float, span: float, clock: Clock) -> float:
+    """A rate in °C/s, at most that asked for, at which the way across ``span`` can be looked at."""
+    return min(rate, abs(span) / (UNDER_WAY_WALL_S * finite_rate(clock)))
 
 
 def _wait_for(holder: HeatingHolder, clock: Clock, state: HolderState, within_s: float) -> None:

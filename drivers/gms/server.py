@@ -13,14 +13,16 @@ DigitalMicrograph's calls and their sources: ``GetActiveCamera``, ``PrepareForAc
 ``CreateImageForAcquire``, ``AcquireInPlace``, ``DS_CreateParameters``, ``DS_SetParametersSignal``,
 ``DS_StartAcquisition``, ``DS_DeleteParameters``, ``ExecuteScriptString`` with ``IFSetEnergyLoss`` and
 ``IFWaitForFilter`` (pycroscopy/pyAutoMic, MIT, public); values of scripts through ``GetPersistentTagGroup`` (many
-public scripts); ``IFGetEnergyLoss``, ``IFCSetActiveDispersions``, ``IFCGetActiveDispersion``, ``DSSetScanControl``,
+public scripts); ``IFGetEnergyLoss``, ``IFCSetActiveDispersions``, ``IFCGetActiveDispersion``, ``IFGetSlitIn``,
+``IFSetSlitIn``, ``IFIsInEELSMode``, ``DoesFunctionExist``, ``DSSetScanControl``,
 ``DSSetBeamDSPosition``, ``DSIsAcquisitionActive``, ``DSStopAcquisition`` (public DM scripts). Unverified: that other
 threads of this Python run while one of these calls lasts (if not, others only wait longer), and the
 arguments of ``DS_CreateParameters``, of which public programs give five, six or seven.
 
 GMS's own DualEELS mode is driven by its window; no call for it was found in public. A dual spectrum here is
 two exposures in one job, each at its own energy loss, with the filter waited for in between, and the
-time of each is told. Nothing was tried on hardware.
+time of each is told. After every exposure the filter must still be where it was, and at the end of a job at
+its dispersion and without a slit: else somebody has moved it, and the job fails. Nothing was tried on hardware.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ import Pyro5.api
 from Pyro5 import config, errors, protocol, serializers
 
 OBJECT = "hotstage.gms"
-PROTOCOL = 1
+PROTOCOL = 2
 PORT = 9191
 LOOPBACK = ("127.0.0.1", "localhost")
 LEASE_S = 10.0
@@ -56,6 +58,14 @@ MOST_BYTES = 256 << 20
 CHUNK_BYTES = 1 << 20
 MOST_REQUEST_BYTES = 64 << 10
 MOST_ENERGY_EV = 1e5
+TOLERANCE_EV = 0.5
+"""A filter that comes no nearer to an energy loss does not obey."""
+SAME_EV = 1e-3
+"""Energies have the digits of a 32-bit float."""
+BEGIN_S = 0.5
+"""DigiScan may say for so long that it is not active yet."""
+UNTOUCHED = 0xFFFFFFFF
+"""Value of pixels that DigiScan has not written."""
 _TAG = "hotstage:value"
 
 if TYPE_CHECKING:  # Python 3.7 knows these words only where nothing evaluates them
@@ -133,6 +143,7 @@ class Microscope:
     def __init__(self) -> None:
         self._image: Any = None
         self._area: Any = None
+        self._known: dict[str, bool] = {}
 
     def energy_loss(self) -> float:
         """Energy loss that is set, in eV."""
@@ -152,8 +163,37 @@ class Microscope:
         script(f"IFCSetActiveDispersions({index})\nIFWaitForFilter()\n")
         return self.dispersion()
 
-    def expose(self, exposure_s: float, processing: int, area: Area) -> Array:
-        """Counts of the channels, summed over the rows of an area (top, left, bottom, right)."""
+    def slit_in(self) -> bool:
+        """Whether the energy slit is in; False where there is none."""
+        return self._has("IFGetSlitIn") and script_value("IFGetSlitIn()") != 0
+
+    def expect_spectroscopy(self) -> None:
+        """Raise Refused if the filter makes images."""
+        if self._has("IFIsInEELSMode") and not script_value("IFIsInEELSMode()"):
+            raise Refused(
+                "the filter is not in its spectroscopy mode. Look that nobody else uses it, and switch it to "
+                "EELS in DigitalMicrograph."
+            )
+
+    def _has(self, name: str) -> bool:
+        if name not in self._known:
+            self._known[name] = script_value(f'DoesFunctionExist("{name}")') != 0
+        return self._known[name]
+
+    def take_slit_out(self) -> None:
+        """Take the energy slit out, if it is in; raises Refused if it stays."""
+        if self.slit_in():
+            script("IFSetSlitIn(0)\nIFWaitForFilter()\n")
+            if self.slit_in():
+                raise Refused("the filter's energy slit does not go out.")
+
+    def expose(
+        self, exposure_s: float, processing: int, area: Area, full_counts: float
+    ) -> tuple[Array, int]:
+        """Counts of the channels, summed over the rows of an area (top, left, bottom, right).
+
+        Also how many pixels have ``full_counts`` or more.
+        """
         camera = DM.GetActiveCamera()
         if self._image is None or self._area != (processing, area):
             camera.PrepareForAcquire()
@@ -164,7 +204,8 @@ class Microscope:
         top, left, bottom, right = area
         if counts.shape != (bottom - top, right - left):
             raise Refused(f"the camera gave {counts.shape} pixels for an area of {area}.")
-        return counts.sum(axis=0, dtype=np.float64)
+        full = int(np.count_nonzero(counts >= full_counts))
+        return counts.sum(axis=0, dtype=np.float64), full
 
     def move_beam(self, x: float, y: float) -> None:
         """Put the beam on a point of DigiScan's own coordinates, and hold it there."""
@@ -179,22 +220,31 @@ class Microscope:
         limit_s: float,
         ended: Ended,
     ) -> dict[int, Array] | None:
-        """Images of signals, by their number; None if it was ended."""
+        """Images of signals, by their number; None if it was ended; raises Refused for no whole frame."""
         rows, columns = shape
         parameters = DM.DS_CreateParameters(columns, rows, rotation_deg, pixel_us, False)
         images = {}
         try:
             for signal in signals:
-                images[signal] = DM.CreateImage(np.zeros(shape, np.uint32))
+                images[signal] = DM.CreateImage(np.full(shape, UNTOUCHED, np.uint32))
                 DM.DS_SetParametersSignal(parameters, signal, 4, True, images[signal].GetID())
             DM.DS_StartAcquisition(parameters, False, False)
-            give_up = time.monotonic() + limit_s
-            while script_value("DSIsAcquisitionActive()"):
-                if ended() or time.monotonic() > give_up:
+            start, active, begun = time.monotonic(), True, False
+            while active or not begun:
+                active = script_value("DSIsAcquisitionActive()") != 0
+                # a short one is over before anybody looks
+                begun = begun or active or time.monotonic() > start + BEGIN_S
+                late = time.monotonic() > start + limit_s
+                if ended() or (active and late):
                     script(f"DSStopAcquisition({parameters})\n")
+                    if late:
+                        raise Refused(f"DigiScan does not end its frame within {limit_s:g} s.")
                     return None
                 time.sleep(0.02)
-            return {signal: np.array(image.GetNumArray()) for signal, image in images.items()}
+            found = {signal: np.array(image.GetNumArray()) for signal, image in images.items()}
+            if any((pixels == UNTOUCHED).any() for pixels in found.values()):
+                raise Refused("DigiScan gave no whole frame.")
+            return found
         finally:
             DM.DS_DeleteParameters(parameters)
 
@@ -253,7 +303,7 @@ def area_of(given: Any) -> Area:
 class Spectra(Settings):
     """A dual or single spectrum at every one of some points, or once where the beam is."""
 
-    KEYS = ("exposures", "dispersion", "processing", "area", "points")
+    KEYS = ("exposures", "dispersion", "processing", "area", "points", "full_counts")
 
     def __init__(self, given: Any) -> None:
         given = settings_of(given, self.KEYS)
@@ -261,6 +311,9 @@ class Spectra(Settings):
         self.dispersion = whole("dispersion", given["dispersion"], 0, 99)
         self.processing = whole("processing", given["processing"], 1, 3)
         self.area = area_of(given["area"])
+        self.full_counts = None
+        if given["full_counts"] is not None:
+            self.full_counts = number("full_counts", given["full_counts"], 1, 1e9)
         self.points = None
         if given["points"] is not None:
             self.points = []
@@ -275,8 +328,7 @@ class Spectra(Settings):
 
     def run(self, job: Job, microscope: Microscope, ended: Ended) -> bool:
         """Carry it out; True unless it was ended."""
-        if microscope.dispersion() != self.dispersion:
-            raise Refused(f"the filter is not at dispersion {self.dispersion} any more.")
+        self._expect_filter(microscope)
         channels = self.area[3] - self.area[1]
         points: Sequence[Any] = self.points or [None]
         for name, _, _ in self.exposures:
@@ -286,24 +338,49 @@ class Spectra(Settings):
             if point is not None:
                 microscope.move_beam(*point)
             for name, energy, exposure in self.exposures:
-                if abs(present - energy) > 1e-3:
+                if abs(present - energy) > SAME_EV:
                     present = microscope.go_to(energy)
-                if abs(present - energy) > 0.5:
+                if abs(present - energy) > TOLERANCE_EV:
                     raise Refused(f"the filter is at {present:g} eV instead of {energy:g} eV.")
                 start = time.monotonic()
-                if not self._expose(job.arrays[name][index], exposure, microscope, ended):
+                full = self._expose(job.arrays[name][index], exposure, microscope, ended)
+                if full is None:
                     return False
                 part = {"name": name, "point": index, "energy_loss_ev": present}
+                part["full"] = None if self.full_counts is None else full
                 job.parts.append(dict(part, start_s=start, end_s=time.monotonic()))
+                found = microscope.energy_loss()
+                if abs(found - present) > SAME_EV:
+                    raise Refused(
+                        f"the filter is at {found:g} eV instead of {present:g} eV: it was moved in an "
+                        "exposure. Look that nobody else uses it."
+                    )
+        self._expect_filter(microscope)
         return True
 
-    def _expose(self, into: Array, exposure: float, microscope: Microscope, ended: Ended) -> bool:
+    def _expect_filter(self, microscope: Microscope) -> None:
+        microscope.expect_spectroscopy()
+        if microscope.dispersion() != self.dispersion:
+            raise Refused(f"the filter is not at dispersion {self.dispersion} any more.")
+        if microscope.slit_in():
+            raise Refused("the filter's energy slit is in; tuning takes it out.")
+
+    def _expose(
+        self, into: Array, exposure: float, microscope: Microscope, ended: Ended
+    ) -> int | None:
+        """Add counts; how many pixels were full, or None if it was ended."""
+        full_counts = math.inf if self.full_counts is None else self.full_counts
         pieces = max(1, math.ceil(exposure / LONGEST_PIECE_S * (1 - 1e-9)))
+        total = 0
         for _ in range(pieces):
             if ended():
-                return False
-            into += microscope.expose(exposure / pieces, self.processing, self.area)
-        return not ended()
+                return None
+            counts, full = microscope.expose(
+                exposure / pieces, self.processing, self.area, full_counts
+            )
+            into += counts
+            total += full
+        return None if ended() else total
 
 
 class Scan(Settings):
@@ -339,7 +416,7 @@ class Scan(Settings):
 
 
 class Tune(Settings):
-    """Set the dispersion and an energy loss."""
+    """Set the dispersion and an energy loss, and take the slit out."""
 
     KEYS = ("dispersion", "energy_loss_ev")
 
@@ -352,9 +429,11 @@ class Tune(Settings):
 
     def run(self, job: Job, microscope: Microscope, ended: Ended) -> bool:
         """Carry it out."""
+        microscope.expect_spectroscopy()
         dispersion = microscope.dispersion()
         if dispersion != self.dispersion:
             dispersion = microscope.disperse(self.dispersion)
+        microscope.take_slit_out()
         taken = microscope.go_to(self.energy)
         job.parts.append({"name": "tuned", "dispersion": dispersion, "energy_loss_ev": taken})
         return True
@@ -393,17 +472,22 @@ class Service:
                 "now_s": time.monotonic(),
             }
 
-    def take(self, owner: Any) -> str:
-        """A lease for ``owner``; refused while another has one."""
+    def take(self, owner: Any, token: Any) -> str:
+        """A lease for ``owner``, by a token that he made up; refused while another has one.
+
+        With the same token it may be asked for again, when the answer was lost.
+        """
         if not isinstance(owner, str) or not 0 < len(owner) <= 100:
             raise Refused("an owner needs a name of at most 100 letters.")
+        if not isinstance(token, str) or not 16 <= len(token) <= 100:
+            raise Refused("a token of 16 to 100 letters is needed.")
         with self._lock:
-            if self._alive():
+            if self._alive() and token != self._token:
                 raise Refused(
                     f"the microscope is in the hands of {self._owner}. Wait until he lets go.",
                     "LeaseError",
                 )
-            self._token, self._owner = uuid.uuid4().hex, owner
+            self._token, self._owner = token, owner
             self._heard = time.monotonic()
             return self._token
 
@@ -456,11 +540,11 @@ class Service:
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
         return flat[begin : begin + CHUNK_BYTES].tobytes()
 
-    def abort(self, token: Any) -> None:
-        """End the job that runs; it ends at the end of its present piece."""
+    def abort(self, token: Any, job_id: Any) -> None:
+        """End a job, if it still runs (None: whichever does), at the end of its present piece."""
         self._hear(token)
         with self._lock:
-            if self._job is not None:
+            if self._job is not None and job_id in (None, self._job.id):
                 self._job.abort.set()
 
     def ended(self, job: Job) -> bool:

@@ -16,21 +16,29 @@ fail, load fail, process value out of range, remote setpoint fail and manual mod
 that was raised above ``fallback_limit``, a working setpoint that is not the one written,
 over-temperature, deviation, and readings that fail for longer than ``patience``.
 
+Units: all temperatures are in the units of the controller's display (register 516: 0 °C, 1 °F, 2 K). One
+that shows °F or K is refused when it is opened and whenever it is switched on. Where the register is
+missing or says something else, a person has to state ``units = "°C"``; a statement never overrules a
+register that says °F or K.
+
 Sources: thaeber/eurothermlib and AERCO's register table, both public. Register
 122, type code ``0x2xxx`` for the 2000 series with the range in the second digit, 107 version: two
 public drivers that cite handbook HA026230. Registers 35 (setpoint rate limit, 0 none) and 199 (mode),
-status bits 4 and 12: handbook HA028651 of the 3200.
+status bits 4 and 12: handbook HA028651 of the 3200. Register 516: a public driver of the 3500 series.
 Unverified: the meaning of 276 (1 remote, 0 local) [I]; that 199 is the same on a 2400 [I], and the type
 code of a 3200 [I: any of the 0x3000]; how long a remote setpoint lasts [M]; that function 16 writes a
-float of the remote setpoint to RAM only [M]. Nothing was tried on hardware.
+float of the remote setpoint to RAM only [M]; that 516 is the same on a 2400 and a 3200 [M]; that 26 is a
+2400's remote setpoint: so says AERCO's table, while another public driver takes 485 there. One that does
+not take it trips at once, since its working setpoint is not the one written. Nothing was tried on hardware.
 """
 
 from __future__ import annotations
 
+from acquire.errors import ConfigError
 from acquire.instruments import Description, Limit
 from acquire.station import DriverContext
 from drivers.holders.actuator import RegulatedSettings
-from drivers.holders.eurotherm_actuator import EurothermActuator
+from drivers.holders.eurotherm_actuator import CELSIUS, EurothermActuator
 from drivers.holders.regulated import RegulatedHolder
 from drivers.options import quantity, whole
 
@@ -51,6 +59,7 @@ def open_eurotherm(
     deviation_time: str = "30 s",
     patience: str = "1 s",
     baud_rate: int = 9600,
+    units: str = "",
     model: str = "",
 ) -> RegulatedHolder:
     """Open a Eurotherm controller and switch its outputs off.
@@ -69,6 +78,7 @@ def open_eurotherm(
         deviation_time: … when it lasts longer than this.
         patience: how long readings may fail while the heating is on before that trips.
         baud_rate: of a serial line with 8 data bits, no parity, one stop bit.
+        units: "°C" states what the display shows, for a controller that does not tell.
         model: name of furnace or holder, for the metadata.
 
     Raises:
@@ -94,7 +104,14 @@ def open_eurotherm(
     )
     fallback = quantity("fallback_limit", fallback_limit, "°C", cold, maximum)
     address = whole("unit", unit, 1, 247)
-    actuator = EurothermActuator(port, address, baud_rate, cold, fallback, context.clock)
+    if units not in ("", CELSIUS):
+        raise ConfigError(
+            f'option units = "{units}" refused: only "{CELSIUS}" can be stated. Set the controller to '
+            f"{CELSIUS}."
+        )
+    actuator = EurothermActuator(
+        port, address, baud_rate, cold, fallback, context.clock, stated_celsius=units == CELSIUS
+    )
     try:
         actuator.open()
         description = Description(
@@ -105,6 +122,7 @@ def open_eurotherm(
             details={
                 "type_code": actuator.type_name,
                 "version": actuator.version,
+                "units": actuator.units,
                 "off_is": "standby" if actuator.has_standby else "remote setpoint at ambient",
                 "fallback_limit_celsius": fallback,
                 "period_s": regulated.period_s,

@@ -29,9 +29,12 @@ TYPE_CODE = 122
 MODE = 199
 ACKNOWLEDGE = 274
 LOCAL_OR_REMOTE = 276
+DISPLAY_UNITS = 516
 FLOATS = 0x8000
 OPERATING, STANDBY = 0, 1
 LOCAL, REMOTE = 0, 1
+CELSIUS = "°C"
+_UNITS = {0: CELSIUS, 1: "°F", 2: "K"}
 _FAULTS = {
     1 << 4: "manual mode",
     1 << 5: "sensor break",
@@ -71,16 +74,21 @@ class EurothermActuator:
         ambient_celsius: float,
         fallback_celsius: float,
         clock: Clock,
+        *,
+        stated_celsius: bool = False,
     ) -> None:
         self._device = ModbusDevice(port, unit, "the Eurotherm controller", baud_rate, self._greet)
         self._ambient_celsius = ambient_celsius
         self._fallback_celsius = fallback_celsius
         self._clock = clock
+        self._stated_celsius = stated_celsius
         self._connection = 0
         self._written_celsius = deque([ambient_celsius], maxlen=REMEMBERED)
         self._type_code: int | None = None
         self.type_name = "of unknown type"
         self.version = ""
+        self.units = ""
+        """What the temperatures are in, and who says so."""
         self.has_standby = True
 
     def open(self) -> None:
@@ -213,7 +221,8 @@ class EurothermActuator:
         self.type_name = f"0x{code:04x}"
 
     def _check_settings(self, wire: Wire) -> None:
-        """Refuse a controller that heats on its own or that would not follow; raises InstrumentError."""
+        """Refuse a controller that heats on its own or would not follow, or in °F; raises InstrumentError."""
+        self.units = self._checked_units(wire)
         target = self._look(wire).target_celsius
         if not target <= self._fallback_celsius:
             raise InstrumentError(f"{self._device.what}: {self._would_heat(target)}")
@@ -223,6 +232,24 @@ class EurothermActuator:
                 f"{self._device.what} limits the rate of its setpoint itself (register {RATE_LIMIT} is "
                 f"{limited}). Switch its setpoint rate limit off."
             )
+
+    def _checked_units(self, wire: Wire) -> str:
+        told = self._or(wire, DISPLAY_UNITS, "{:d}")
+        units = _UNITS.get(int(told)) if told else None
+        if units == CELSIUS:
+            return CELSIUS
+        if units is not None:
+            raise InstrumentError(
+                f"{self._device.what} is set to {units} (register {DISPLAY_UNITS} is {told}); "
+                f"temperatures are taken and given in {CELSIUS}. Set its display units to {CELSIUS}."
+            )
+        if self._stated_celsius:
+            return f"{CELSIUS}, as stated in the station"
+        raise InstrumentError(
+            f"{self._device.what} does not tell its units (register {DISPLAY_UNITS} is "
+            f"{told or 'missing'}). If its display shows {CELSIUS}, say so in the station file: "
+            f'units = "{CELSIUS}".'
+        )
 
     def _would_heat(self, target_celsius: float) -> str:
         return (

@@ -16,15 +16,24 @@ the output off at once, is: compliance, overflow, contact failure, an error in t
 that is not the one forced, a resistance outside the calibration, over-temperature, deviation from
 the setpoint, a reading that jumps at the same current (a sense contact that reads low would be
 heated up for), and readings that fail for longer than ``patience``. A repeated reply is seen by its
-time stamp. The device has no watchdog: nothing switches it off when this process dies, which is why
-it lives in a server under a supervisor, and why opening it switches the output off.
+time stamp. The device has no watchdog: when this process dies it goes on with the last current, which
+is why it lives in a server under a supervisor, and why opening it switches the output off. Should
+both die at once, three things remain: the last current is never above ``maximum_current`` nor its
+voltage above the compliance, which ``describe`` tells as ``maximum_power_mw``; the temperature stays
+about where it was; and, with ``output_enable``, whatever holds the output-enable line of the device
+low can let go of it, whereupon the output goes off by itself. ``*RST``, with which opening begins,
+switches that line off: an interlock that is wired works only with the option. The auto output-off of
+the device (``:SOUR:CLE:AUTO``) is no help: it goes off after each reading, or after a count of readings
+within which no other current can be set.
 
 While the output is off, nothing can be measured. To tell the cold temperature, the driver switches the
 small sense current on for one reading after every switching off, and every 30 s; no more often,
 since the high-impedance off state is a relay's. It does not do so while a fault is latched.
 
-Sources: those of :mod:`drivers.scpi`; chip as in
-:mod:`drivers.holders.heater_calibration`. Unverified: everything on hardware; that 0.1 line cycles
+Sources: those of :mod:`drivers.scpi`; output-enable line and auto output-off: Keithley 2400S-900-01,
+pages 13-6, 18-9, 18-56, 18-72; chip as in :mod:`drivers.holders.heater_calibration`. Older models call
+that line interlock and its command ``:OUTP:INT:STAT`` (2420 manual); one that does not know
+``:OUTP:ENAB`` is refused if the option is set. Unverified: everything on hardware; that 0.1 line cycles
 with auto-zero fit 20 ms on every model; the noise of a real chip, from which the tuning does not start.
 """
 
@@ -39,7 +48,7 @@ from drivers.holders.actuator import RegulatedSettings
 from drivers.holders.heater_actuator import HeaterActuator, HeaterSettings
 from drivers.holders.heater_calibration import Calibration
 from drivers.holders.regulated import RegulatedHolder
-from drivers.options import number, quantity
+from drivers.options import number, quantity, switch
 from drivers.scpi import SourceMeter
 
 DRIVER = "source_meter_heater"
@@ -71,6 +80,7 @@ def open_heater(
     patience: str = "250 ms",
     baud_rate: int = 9600,
     terminator: str = "LF",
+    output_enable: bool = False,
     chip: str = "",
 ) -> RegulatedHolder:
     """Open a heater on a source-meter and switch its output off.
@@ -101,6 +111,8 @@ def open_heater(
         patience: how long readings may fail while the output is on before that trips.
         baud_rate: of a serial line, as the device is set.
         terminator: ``LF``, ``CR`` or ``CRLF``, as the device is set.
+        output_enable: whether an interlock holds the output-enable line of the device low: the output
+            is on only as long as it does.
         chip: name of the chip, for the metadata.
 
     Raises:
@@ -155,7 +167,15 @@ def open_heater(
         patience_s=quantity("patience", patience, "s", 0, 10),
     )
     meter = SourceMeter(port, "the source-meter heater", baud_rate, terminator)
-    wires = FourWire(meter, highest_a, limit_v, cycles, frequency, context.clock)
+    wires = FourWire(
+        meter,
+        highest_a,
+        limit_v,
+        cycles,
+        frequency,
+        context.clock,
+        enable_line=switch("output_enable", output_enable),
+    )
     actuator = HeaterActuator(wires, settings, period_s, context.clock)
     try:
         actuator.open()
@@ -191,6 +211,8 @@ def _description(
             "alpha_per_k": calibration.alpha_per_k,
             "compliance_v": wires.compliance_v,
             "maximum_current_a": settings.maximum_current_a,
+            "maximum_power_mw": 1e3 * settings.maximum_current_a * wires.compliance_v,
+            "output_enable": wires.enable_line,
             "sense_current_a": settings.sense_current_a,
             "period_s": regulated.period_s,
         },

@@ -17,24 +17,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from acquire.acquisition import Acquisition, Cut
 from acquire.clock import Clock, Signal, finite_rate
 from acquire.errors import InstrumentError, LimitError, LinkError
 from acquire.instruments import Description, Frame, FrameMeta, ScanExposure, StreamSpec
 from acquire.station import DriverContext
 from acquire.units import show
-from drivers.acquisition import Acquisition, Cut
 from drivers.links import ExchangeCut
 from drivers.scans.digiscan_beam import Beam
-from drivers.scans.digiscan_device import DigiScanDevice, Flags, Raster
+from drivers.scans.digiscan_device import DigiScanDevice, Properties, Raster
 from drivers.scans.digiscan_settings import (
-    TIMING,
     Settings,
     expect,
+    lasts_s,
     limits_of,
     read,
+    shortest_s,
     spec_of,
     within,
 )
+from drivers.scans.microscope import TIMING
 from drivers.serialemccd import COMMAND_S, Emccd
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def open_digiscan(
     rest: Literal["safe", "fixed", "edge"] = "safe",
     shift_unit: str = "1 nm",
     shift_rotation: str = "0 deg",
+    shift_mirrored: bool = False,
     maximum_shift: str = "1 µm",
     probe_current: str | None = None,
     beam_energy: str | None = None,
@@ -88,9 +91,10 @@ def open_digiscan(
             more than 0.2 s it is always the safe position.
         shift_unit: what a unit of the column's calibrated beam shift is.
         shift_rotation: from the axes of an image to those of the beam shift.
+        shift_mirrored: whether y is turned round before, for a beam shift whose y goes up in the image.
         maximum_shift: that the beam shift may reach along an axis, the centres of fields included.
         probe_current: of the microscope, for doses: ``100 pA``.
-        beam_energy: for the metadata, as the next two: ``300 kV``.
+        beam_energy: for the metadata, as the next two: ``300 keV``, or ``300 kV``.
         convergence_semi_angle: ``23 mrad``.
         detector_angles: inner and outer angle by detector: ``{haadf = ["70 mrad", "175 mrad"]}``.
 
@@ -111,6 +115,7 @@ def open_digiscan(
         rest=rest,
         shift_unit=shift_unit,
         shift_rotation=shift_rotation,
+        shift_mirrored=shift_mirrored,
         maximum_shift=maximum_shift,
         probe_current=probe_current,
         beam_energy=beam_energy,
@@ -133,9 +138,7 @@ class DigiScan:
         self._emccd = emccd
         self._settings = settings
         self._device = DigiScanDevice(emccd)
-        if settings.flyback_us is not None:
-            self._device.set_flyback(settings.flyback_us)
-        self._properties = self._device.properties()
+        self._properties = self._set_up()
         expect(self._properties, settings)
         self._limits = limits_of(self._properties, settings)
         self._beam = Beam(emccd, self._device, settings, self._limits[3])
@@ -196,12 +199,14 @@ class DigiScan:
         self.check(exposure)
         self._acquisition.arm(frames)
         try:
+            # a person may have changed them
+            self._properties = self._set_up()
             pixel_nm = self._beam.set_up(exposure)
         except BaseException:
             self._acquisition.disarm()
             raise
         self._exposure = exposure
-        duration_s = self._duration_s(exposure)
+        duration_s = lasts_s(exposure, self._properties, self._settings.flags)
         return spec_of(self._role, exposure, pixel_nm, duration_s)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
@@ -209,7 +214,8 @@ class DigiScan:
 
         Raises:
             LinkError: the link was lost in a frame, which is not taken again.
-            InstrumentError: not armed, or DigiScan took another size or pixel time.
+            InstrumentError: not armed, DigiScan took another size or pixel time, or somebody changed
+                the magnification.
         """
         exposure = self._exposure
         period_s = 0.0 if exposure is None else exposure.frame_period_s
@@ -262,7 +268,23 @@ class DigiScan:
 
     # ---------------------------------------------------------------------------- frames
 
+    def _set_up(self) -> Properties:
+        """Set what the options say of all of DigiScan; returns what it has."""
+        if self._settings.flyback_us is not None:
+            self._device.set_flyback(self._settings.flyback_us)
+        return self._device.properties()
+
     def _expose(self, exposure: ScanExposure, index: int, cut: Cut) -> Frame | None:
+        # the last frame of an acquisition before may be still on its way out, and would end this one
+        while not self._beam.exposing.acquire(timeout=POLL_WALL_S):
+            if cut():
+                return None
+        try:
+            return self._frame(exposure, index, cut)
+        finally:
+            self._beam.exposing.release()
+
+    def _frame(self, exposure: ScanExposure, index: int, cut: Cut) -> Frame | None:
         settings = self._settings
         raster = Raster(
             exposure.shape,
@@ -272,7 +294,7 @@ class DigiScan:
             settings.flags,
         )
         self._beam.demand_known()
-        duration_s = self._duration_s(exposure)
+        duration_s = lasts_s(exposure, self._properties, self._settings.flags)
         wall_s = duration_s / finite_rate(self._clock)
         try:
             if wall_s <= UNCUT_WALL_S or not self._device.finishes:
@@ -284,12 +306,14 @@ class DigiScan:
                     return None
                 start_s, end_s = span
                 images = self._device.fetch(raster, raster.channels, cut)
+            self._beam.demand_field(cut)
         except ExchangeCut:
             return None
-        if end_s - start_s < exposure.scan_time_s * (1 - 1e-6):
+        least_s = shortest_s(exposure, self._properties, self._settings.flags)
+        if end_s - start_s < least_s:
             raise InstrumentError(
-                f"DigiScan took a frame in {end_s - start_s:.4g} s that lasts "
-                f"{exposure.scan_time_s:.4g} s: it has shortened the dwell time of "
+                f"DigiScan took a frame in {end_s - start_s:.4g} s that lasts at least "
+                f"{least_s:.4g} s: it was stopped, or it has shortened the dwell time of "
                 f"{show(exposure.dwell_time_s, 's')}. Choose another."
             )
         data = {name: image.data for name, image in zip(exposure.detectors, images, strict=True)}
@@ -336,10 +360,3 @@ class DigiScan:
                 )
             time.sleep(POLL_WALL_S)
         return False
-
-    def _duration_s(self, exposure: ScanExposure) -> float:
-        line_s = exposure.shape[1] * exposure.dwell_time_s + self._properties.flyback_us * 1e-6
-        frequency = self._properties.line_frequency_hz
-        if self._settings.flags & Flags.LINE_SYNC and frequency > 0:
-            line_s = math.ceil(line_s * frequency) / frequency
-        return exposure.shape[0] * line_s

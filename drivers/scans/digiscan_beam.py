@@ -8,6 +8,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.acquisition import Cut
 from acquire.errors import InstrumentError, LimitError, LinkError
 from acquire.instruments import Limit, ScanExposure
 from acquire.units import show
@@ -17,6 +18,8 @@ from drivers.scans.keeping import Keeper
 from drivers.serialemccd import COMMAND_S, Emccd
 
 SHIFT_TOLERANCE_NM = 0.5
+MAGNIFICATION_TOLERANCE = 1e-3
+"""A greater change was made by a person, or by another program."""
 KNOWN_WALL_S = 2.0
 """How long a command waits for the beam to be made safe, before it says that this is not known."""
 
@@ -41,12 +44,16 @@ class Beam:
         self._settings = settings
         self._reach = reach
         self._base = device.beam_shift()
+        self._told: Point | None = self._base
+        """Beam shift that the column had when it was last told one; None: what it did is not known."""
         self._shift_nm: Point = (0.0, 0.0)
         self._center_nm: Point = (0.0, 0.0)
-        self._field_nm = settings.width_at_1x_nm / max(device.magnification(), 1e-9)
-        self._magnified: tuple[float, int] | None = None
-        """Field that was asked for, and the connection on which; likewise where it was moved."""
+        self._magnification = device.magnification()
+        self._field_nm = settings.width_at_1x_nm / max(self._magnification, 1e-9)
         self._moved: tuple[Point, Point, int] | None = None
+        """Shift and centre to which it was moved, and the connection on which."""
+        self.exposing = threading.Lock()
+        """Held while DigiScan scans: another scan would end the one under way."""
         self._corners: NDArray[np.float64] | None = None
         self._set_up_lock = threading.Lock()
         self._blank_lock = threading.Lock()
@@ -71,6 +78,16 @@ class Beam:
             self._move(self._shift_nm, exposure.center_nm)
             return self._field_nm / pixels
 
+    def demand_field(self, cut: Cut | None = None) -> None:
+        """Raise InstrumentError if the column's magnification is no longer what it was set to; ExchangeCut."""
+        now = self._device.magnification(cut)
+        if not abs(now - self._magnification) <= MAGNIFICATION_TOLERANCE * self._magnification:
+            raise InstrumentError(
+                f"the column's magnification was changed from {self._magnification:.6g} to {now:.6g} "
+                "since the scan was armed: what its pixels are is not known. Arm it again, and leave "
+                "the magnification to it."
+            )
+
     def shift(self, dx_nm: float, dy_nm: float) -> None:
         """Move field and probe, relative to where they are; raises LimitError."""
         with self._set_up_lock:
@@ -89,6 +106,7 @@ class Beam:
                     f"{show(field_nm, 'nm')} around ({center[0]:.4g}, {center[1]:.4g}) nm. Arm a "
                     "scan that holds the point."
                 )
+            self.demand_field()
             if self._corners is None:
                 self._corners = self._calibrate()
             top_left, right, below = self._corners
@@ -137,9 +155,7 @@ class Beam:
 
     def _magnify(self, wanted_nm: float) -> None:
         settings = self._settings
-        if self._magnified == (wanted_nm, self._emccd.connections):
-            return
-        self._magnified = None
+        # each time anew: a person may have turned it meanwhile
         taken = self._device.magnify(settings.width_at_1x_nm / wanted_nm)
         taken_nm = settings.width_at_1x_nm / taken if taken > 0 else math.nan
         off = abs(taken_nm / wanted_nm - 1)
@@ -150,28 +166,41 @@ class Beam:
             )
         # what was asked for, where the column differs only in the digits of its answer
         self._field_nm = wanted_nm if off < 1e-6 else taken_nm
-        self._magnified = (wanted_nm, self._emccd.connections)
+        self._magnification = taken
 
     def _move(self, shift_nm: Point, center_nm: Point) -> None:
         settings = self._settings
         if self._moved == (shift_nm, center_nm, self._emccd.connections):
             return
         self._moved = None
+        self._follow()
         x, y = shift_nm[0] + center_nm[0], shift_nm[1] + center_nm[1]
+        up = -y if settings.shift_mirrored else y
         cosine, sine = math.cos(settings.shift_rotation_rad), math.sin(settings.shift_rotation_rad)
         wanted = (
-            self._base[0] + (cosine * x - sine * y) / settings.shift_nm,
-            self._base[1] + (sine * x + cosine * y) / settings.shift_nm,
+            self._base[0] + (cosine * x - sine * up) / settings.shift_nm,
+            self._base[1] + (sine * x + cosine * up) / settings.shift_nm,
         )
+        self._told = None
         self._device.set_beam_shift(*wanted)
-        off_nm = math.dist(wanted, self._device.beam_shift()) * settings.shift_nm
+        taken = self._device.beam_shift()
+        off_nm = math.dist(wanted, taken) * settings.shift_nm
         if not off_nm <= SHIFT_TOLERANCE_NM + 0.01 * math.hypot(x, y):
             raise InstrumentError(
                 f"beam shift to ({x:.4g}, {y:.4g}) nm: the column is {show(off_nm, 'nm')} from it. "
                 "Its range may be at an end: bring the stage nearer."
             )
+        self._told = taken
         self._shift_nm, self._center_nm = shift_nm, center_nm
         self._moved = (shift_nm, center_nm, self._emccd.connections)
+
+    def _follow(self) -> None:
+        """Let the origin go along where a person has moved the beam meanwhile, which is not undone."""
+        if self._told is None:
+            return
+        x, y = self._device.beam_shift()
+        if math.dist((x, y), self._told) * self._settings.shift_nm > SHIFT_TOLERANCE_NM:
+            self._base = self._base[0] + x - self._told[0], self._base[1] + y - self._told[1]
 
     def _check(self, shift_nm: Point, center_nm: Point) -> None:
         for part in (0, 1):
@@ -179,18 +208,27 @@ class Beam:
 
     def _calibrate(self) -> NDArray[np.float64]:
         """DigiScan's coordinates of three corners of the field, from a small frame in the dark."""
-        before, made_safe = self.blanked(), self._made_safe
-        self.blank(True)
-        corners = self._device.coordinates(next(iter(self._settings.detectors.values())))
+        if not self.exposing.acquire(timeout=COMMAND_S):
+            raise InstrumentError(
+                "the probe cannot be parked while a frame is taken, which positions must be calibrated "
+                "by. Park it when the frame has ended."
+            )
+        try:
+            before, made_safe = self.blanked(), self._made_safe
+            self.blank(True)
+            channel = next(iter(self._settings.detectors.values()))
+            corners = self._device.coordinates(channel, self._settings.rotation_deg)
+            self._device.rest(COMMAND_S)
+            if not before and made_safe == self._made_safe:
+                self.blank(False)
+        finally:
+            self.exposing.release()
         across = np.linalg.det(corners[1:] - corners[0])
         if not (np.isfinite(corners).all() and across != 0):
             raise InstrumentError(
                 "DigitalMicrograph does not tell where the points of an image are; the probe cannot "
                 "be put on one."
             )
-        self._device.rest(COMMAND_S)
-        if not before and made_safe == self._made_safe:
-            self.blank(False)
         return corners
 
     def _set_blanked(self, blanked: bool) -> None:

@@ -18,6 +18,7 @@ from enum import IntFlag
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.errors import LinkError
 from drivers.serialemccd import Emccd, Image
 from drivers.serialemccd_packets import Function, script_number
 
@@ -75,6 +76,8 @@ class DigiScanDevice:
 
     def __init__(self, emccd: Emccd) -> None:
         self._emccd = emccd
+        self._scanned_on = 0
+        """The connection on which the last scan was begun; the next one ends that scan."""
         self.tells_blank = emccd.has("EMGetBeamBlanked")
         """Whether it can say if the beam is blanked."""
         self.finishes = emccd.has("DSFinishAcquisition")
@@ -121,9 +124,10 @@ class DigiScanDevice:
             doing=f"magnification {magnification:.6g}",
         )
 
-    def magnification(self) -> float:
-        """The magnification that the column has."""
-        return self._emccd.value("EMGetMagnification()", doing="a question for the magnification")
+    def magnification(self, cut: Callable[[], bool] | None = None) -> float:
+        """The magnification that the column has; raises ExchangeCut."""
+        what = "a question for the magnification"
+        return self._emccd.value("EMGetMagnification()", doing=what, cut=cut)
 
     def beam_shift(self) -> tuple[float, float]:
         """The beam shift in the column's calibrated units."""
@@ -171,9 +175,11 @@ class DigiScanDevice:
         self._run("DSFinishAcquisition()", "the end of the scan after its frame")
 
     def scanning(self, cut: Callable[[], bool] | None = None) -> bool:
-        """Whether a scan runs; raises ExchangeCut."""
+        """Whether a scan runs; raises ExchangeCut, and LinkError if the connection that began it was lost."""
         what = "a question for the scan"
-        return self._emccd.value("DSIsAcquisitionActive()", doing=what, cut=cut) != 0
+        active = self._emccd.value("DSIsAcquisitionActive()", doing=what, cut=cut) != 0
+        self._demand_connection()
+        return active
 
     def stop(self, within_s: float) -> None:
         """End a scan at once."""
@@ -184,7 +190,7 @@ class DigiScanDevice:
     ) -> list[Image]:
         """The images of channels of the last frame that were not returned yet."""
         rows, columns = raster.shape
-        return [
+        images = [
             self._emccd.image(
                 Function.RETURN_DS_CHANNEL,
                 longs=(columns, rows, channel, 0),
@@ -195,15 +201,17 @@ class DigiScanDevice:
             )
             for channel in channels
         ]
+        self._demand_connection()
+        return images
 
-    def coordinates(self, channel: int) -> NDArray[np.float64]:
-        """DigiScan's coordinates (3 points × x, y) of three corners of a field of square shape.
+    def coordinates(self, channel: int, rotation_deg: float) -> NDArray[np.float64]:
+        """DigiScan's coordinates (3 points × x, y) of three corners of a square field that is so rotated.
 
         The corners are top left, top right, bottom left. A small frame is scanned for it, whose image
         must not be returned before; blank the beam first.
         """
         size = CALIBRATION_PIXELS
-        raster = Raster((size, size), CALIBRATION_DWELL_US, 0.0, (channel,), Flags(0))
+        raster = Raster((size, size), CALIBRATION_DWELL_US, rotation_deg, (channel,), Flags(0))
         self.begin(raster)
         try:
             found = [
@@ -230,7 +238,7 @@ class DigiScanDevice:
     ) -> Image:
         rows, columns = raster.shape
         channels = raster.channels
-        return self._emccd.image(
+        image = self._emccd.image(
             Function.ACQUIRE_DS_IMAGE,
             longs=(columns, rows, int(flags), continuous, 0, len(channels)),
             doubles=(raster.rotation_deg, raster.pixel_us),
@@ -240,6 +248,15 @@ class DigiScanDevice:
             doing="a frame",
             cut=cut,
         )
+        self._scanned_on = self._emccd.connections
+        return image
+
+    def _demand_connection(self) -> None:
+        if self._emccd.connections != self._scanned_on:
+            raise LinkError(
+                "the link to DigitalMicrograph was lost in a frame, which was stopped by that: its image "
+                "is not whole, or another's."
+            )
 
     def _run(self, commands: str, doing: str) -> None:
         self._emccd.script(f"{commands}\nExit(0)\n", doing=doing)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acquire.errors import InstrumentError, LimitError
-from acquire.instruments import Axis, ChannelSpec, Limit, ScalarSpec, ScanExposure, StreamSpec
-from acquire.units import show
+from acquire.errors import InstrumentError
+from acquire.instruments import Limit, ScanExposure, StreamSpec
 from drivers import options
+from drivers.scans import microscope
 from drivers.scans.digiscan_device import REST, Flags, Properties
+from drivers.scans.microscope import TIMING, TIMING_SPEC, pair
 
 SMALLEST = 16
-TIMING = "timing_bound"
-"""Scalar of a frame: how much longer than its exposure its time span is, the bound of its error in s."""
+MAINS_TOLERANCE = 0.01
+"""Of the frequency of the mains against the one that DigiScan states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Settings:
     flags: Flags
     shift_nm: float
     shift_rotation_rad: float
+    shift_mirrored: bool
     farthest_nm: float
     facts: Mapping[str, str | float]
 
@@ -48,6 +51,7 @@ def read(
     rest: str,
     shift_unit: str,
     shift_rotation: str,
+    shift_mirrored: bool,
     maximum_shift: str,
     probe_current: str | None,
     beam_energy: str | None,
@@ -55,26 +59,12 @@ def read(
     detector_angles: Mapping[str, Sequence[str]] | None,
 ) -> Settings:
     """Read the options of :func:`drivers.scans.digiscan.open_digiscan`; raises ValueError, TypeError."""
-    low, high = _pair("field_of_view", field_of_view, "nm", 0.1, 1e6)
     if rest not in REST:
         raise ValueError(f"rest = {rest!r} refused: write one of {', '.join(REST)}.")
-    given = {
-        "probe_current_pa": (probe_current, "pA", 1e-3, 1e6, 1.0),
-        "beam_energy_kev": (beam_energy, "V", 1e3, 1e6, 1e-3),
-        "convergence_semi_angle_mrad": (convergence_semi_angle, "mrad", 0.01, 200.0, 1.0),
-    }
-    facts: dict[str, str | float] = {
-        name: options.quantity(name.rpartition("_")[0], text, unit, least, most) * factor
-        for name, (text, unit, least, most, factor) in given.items()
-        if text is not None
-    }
-    for name, angles in (detector_angles or {}).items():
-        inner, outer = _pair(f"detector_angles.{name}", angles, "mrad", 0, 1000)
-        facts |= {f"{name}_inner_mrad": inner, f"{name}_outer_mrad": outer}
     return Settings(
         detectors=_detectors(detectors),
         width_at_1x_nm=options.quantity("width_at_1x", width_at_1x, "nm", 1e3, 1e12),
-        field_nm=(low, high),
+        field_nm=pair("field_of_view", field_of_view, "nm", 0.1, 1e6),
         field_tolerance=options.number("field_tolerance", field_tolerance, 1e-6, 0.5),
         largest=options.whole("maximum_size", maximum_size, SMALLEST, 1 << 14),
         rotation_deg=options.quantity("rotation", rotation, "deg", -360, 360),
@@ -83,8 +73,14 @@ def read(
         | (Flags.LINE_SYNC if options.switch("line_sync", line_sync) else Flags(0)),
         shift_nm=options.quantity("shift_unit", shift_unit, "nm", 1e-6, 1e9),
         shift_rotation_rad=options.quantity("shift_rotation", shift_rotation, "rad", -10, 10),
+        shift_mirrored=options.switch("shift_mirrored", shift_mirrored),
         farthest_nm=options.quantity("maximum_shift", maximum_shift, "nm", 0, 1e6),
-        facts=facts,
+        facts=microscope.facts(
+            probe_current=probe_current,
+            beam_energy=beam_energy,
+            convergence_semi_angle=convergence_semi_angle,
+            detector_angles=detector_angles,
+        ),
     )
 
 
@@ -110,32 +106,36 @@ def limits_of(found: Properties, settings: Settings) -> tuple[Limit, Limit, Limi
 
 def within(limit: Limit, value: float, name: str = "") -> None:
     """Raise LimitError for a value beyond a limit, or NaN."""
-    if not limit.low <= value <= limit.high:
-        raise LimitError(
-            f"{name or limit.quantity.replace('_', ' ')} {show(value, limit.unit)} refused: DigiScan "
-            f"allows {show(limit.low, limit.unit)} to {show(limit.high, limit.unit)} "
-            f"({limit.source}). Choose a value in between."
-        )
+    microscope.within(limit, value, "DigiScan", name)
 
 
 def spec_of(role: str, exposure: ScanExposure, pixel_nm: float, duration_s: float) -> StreamSpec:
     """What frames look like whose pixels are ``pixel_nm`` wide."""
-    rows, columns = exposure.shape
-    axes = {
-        "y": Axis(exposure.center_nm[1] - (rows - 1) / 2 * pixel_nm, pixel_nm, "nm"),
-        "x": Axis(exposure.center_nm[0] - (columns - 1) / 2 * pixel_nm, pixel_nm, "nm"),
-    }
     return StreamSpec(
         role,
-        {
-            name: ChannelSpec(
-                "uint16", exposure.shape, ("y", "x"), axes, "counts", f"{name.upper()} image"
-            )
-            for name in exposure.detectors
-        },
-        {TIMING: ScalarSpec("s", "bound of the error of the frame's times")},
+        microscope.channels(exposure, pixel_nm, exposure.center_nm),
+        {TIMING: TIMING_SPEC},
         max(exposure.frame_period_s, duration_s),
     )
+
+
+def lasts_s(exposure: ScanExposure, found: Properties, flags: Flags) -> float:
+    """How long a frame takes, flyback and the wait for the mains included."""
+    line_s = exposure.shape[1] * exposure.dwell_time_s + found.flyback_us * 1e-6
+    frequency = found.line_frequency_hz
+    if flags & Flags.LINE_SYNC and frequency > 0:
+        line_s = math.ceil(line_s * frequency) / frequency
+    return exposure.shape[0] * line_s
+
+
+def shortest_s(exposure: ScanExposure, found: Properties, flags: Flags) -> float:
+    """What a whole frame takes at the least, whatever the flyback really is."""
+    frequency = found.line_frequency_hz
+    if not (flags & Flags.LINE_SYNC and frequency > 0):
+        return exposure.scan_time_s * (1 - 1e-6)
+    pixels_s = exposure.shape[1] * exposure.dwell_time_s
+    line_s = math.ceil(pixels_s * frequency * (1 - MAINS_TOLERANCE)) / frequency
+    return ((exposure.shape[0] - 1) * line_s + pixels_s) * (1 - MAINS_TOLERANCE)
 
 
 def _detectors(given: Any) -> dict[str, int]:
@@ -148,12 +148,3 @@ def _detectors(given: Any) -> dict[str, int]:
     if len(set(found.values())) < len(found):
         raise ValueError(f"detectors = {found} refused: each needs a signal of its own.")
     return found
-
-
-def _pair(name: str, given: Any, unit: str, low: float, high: float) -> tuple[float, float]:
-    if not isinstance(given, list | tuple) or len(given) != 2:
-        raise TypeError(f"{name} = {given!r} refused: write a list of two quantities.")
-    first, second = (options.quantity(name, text, unit, low, high) for text in given)
-    if first > second:
-        raise ValueError(f"{name} = {list(given)} refused: the smaller one comes first.")
-    return first, second

@@ -20,6 +20,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 
+from acquire.acquisition import Acquisition, Cut
 from acquire.clock import Signal
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import (
@@ -31,7 +32,6 @@ from acquire.instruments import (
     StreamSpec,
 )
 from acquire.station import DriverContext
-from drivers.acquisition import Acquisition, Cut
 from drivers.scans import microscope, open_beam_settings
 from drivers.scans import open_beam_protocol as obi
 from drivers.scans.microscope import TIMING, TIMING_SPEC, within
@@ -184,7 +184,14 @@ class OpenBeamScan:
 
     def shift(self, dx_nm: float, dy_nm: float) -> None:
         """Move the next fields, and the resting probe if it is parked, by the DAC; raises LimitError."""
-        self._beam.shift(dx_nm, dy_nm)
+
+        def check(wanted_nm: tuple[float, float]) -> None:
+            armed = self._armed
+            if armed is not None and self._acquisition.armed():
+                # its next frame could not be taken
+                open_beam_settings.geometry(self._settings, armed[0], wanted_nm)
+
+        self._beam.shift(dx_nm, dy_nm, check)
 
     def blank(self, blanked: bool) -> None:
         """Blank or un-blank the beam, in a frame with its next pixels."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 
+from acquire.acquisition import Cut
 from acquire.clock import Clock
 from acquire.errors import HotstageError, InstrumentError, LinkError
 from acquire.instruments import Limit
-from drivers.acquisition import Cut
 from drivers.scans import open_beam_protocol as obi
 from drivers.scans import open_beam_settings
 from drivers.scans.keeping import Keeper
@@ -86,13 +87,19 @@ class OpenBeam:
         with self._lock:
             self._park((x_nm, y_nm), self._shift_nm)
 
-    def shift(self, dx_nm: float, dy_nm: float) -> None:
-        """Move the next fields, and the resting probe if it is parked."""
+    def shift(
+        self, dx_nm: float, dy_nm: float, check: Callable[[tuple[float, float]], object]
+    ) -> None:
+        """Move the next fields, and the resting probe if it is parked.
+
+        ``check`` is given the shift (x, y) before anything moves, and raises LimitError.
+        """
         self._demand_known()
         with self._lock:
             wanted = (self._shift_nm[0] + dx_nm, self._shift_nm[1] + dy_nm)
             for value in wanted:
                 within(self._reach, value, "the Open Beam Interface", "shift of the field")
+            check(wanted)
             if self._parked_nm is not None:
                 self._park(self._parked_nm, wanted)
             self._shift_nm = wanted
@@ -104,6 +111,8 @@ class OpenBeam:
         self._blank_wanted = blanked
         try:
             self._change(blanked, calls)
+            if not blanked and calls != self._safe_calls:
+                raise InstrumentError("the beam was made safe meanwhile; it stays blanked.")
         except HotstageError:
             # what is not known to have been un-blanked shall not be so in the next frame
             self._blank_wanted = True

@@ -18,6 +18,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from acquire.acquisition import Acquisition, Cut
 from acquire.clock import Signal, finite_rate
 from acquire.errors import HotstageError, InstrumentError, LimitError
 from acquire.instruments import (
@@ -30,7 +31,6 @@ from acquire.instruments import (
 )
 from acquire.station import DriverContext
 from acquire.units import show
-from drivers.acquisition import Acquisition, Cut
 from drivers.links import ExchangeCut
 from drivers.scans import microscope, temscript_settings
 from drivers.scans.microscope import TIMING, TIMING_SPEC, within
@@ -42,6 +42,7 @@ from drivers.scans.temscript_settings import Settings
 logger = logging.getLogger(__name__)
 
 DWELL = "dwell_time"
+ROTATION = "scan_rotation"
 DWELL_TOLERANCE = 0.01
 CLOCK_TOLERANCE = 1e-3
 """The microscope's clock is not ours."""
@@ -63,6 +64,7 @@ def open_temscript(
     shift: str = "beam_shift",
     shift_unit: str = "1 m",
     shift_rotation: str = "0 deg",
+    shift_mirrored: bool = False,
     maximum_shift: str = "1 µm",
     count_offset: int = 0,
     blank_between_frames: bool = True,
@@ -91,6 +93,7 @@ def open_temscript(
         shift: what moves the field: ``beam_shift`` or ``image_shift``.
         shift_unit: what 1 m of it is on the specimen.
         shift_rotation: from the axes of an image to those of the shift.
+        shift_mirrored: whether y is turned round before, for a shift whose y goes up in the image.
         maximum_shift: that the shift may reach along an axis, the centres of fields included.
         count_offset: added to the microscope's values, which may be negative; images have 0 to 65535.
         blank_between_frames: whether the beam is blanked after each frame of an acquisition.
@@ -116,6 +119,7 @@ def open_temscript(
         shift=shift,
         shift_unit=shift_unit,
         shift_rotation=shift_rotation,
+        shift_mirrored=shift_mirrored,
         maximum_shift=maximum_shift,
         count_offset=count_offset,
         blank_between_frames=blank_between_frames,
@@ -148,8 +152,7 @@ class TemscriptScan:
             settings, self._identity, list(self._detectors.values())
         )
         self._limits = temscript_settings.limits_of(settings, self._sizes)
-        if settings.rotation_rad is not None:
-            self._device.rotate(settings.rotation_rad)
+        self._rotation_rad = self._device.rotate(settings.rotation_rad)
         self._beam = TemscriptBeam(http, self._device, settings, self._limits[3])
         self._acquisition = Acquisition(context.clock, context.role)
         self._exposure: ScanExposure | None = None
@@ -168,6 +171,7 @@ class TemscriptScan:
             details={
                 "temscript_version": found.version,
                 "width_at_1x_nm": settings.width_at_1x_nm,
+                "scan_rotation_deg": math.degrees(self._rotation_rad),
                 "count_offset": float(settings.count_offset),
                 "sizes": ", ".join(str(size) for size in sorted(self._sizes)),
                 "cut_frames_go_on": "yes",
@@ -212,7 +216,11 @@ class TemscriptScan:
         return StreamSpec(
             self._role,
             microscope.channels(exposure, pixel_nm, exposure.center_nm),
-            {TIMING: TIMING_SPEC, DWELL: ScalarSpec("s", "dwell time that the microscope took")},
+            {
+                TIMING: TIMING_SPEC,
+                DWELL: ScalarSpec("s", "dwell time that the microscope took"),
+                ROTATION: ScalarSpec("deg", "rotation of the scan, as the microscope tells it"),
+            },
             max(exposure.frame_period_s, exposure.scan_time_s),
         )
 
@@ -221,7 +229,8 @@ class TemscriptScan:
 
         Raises:
             LinkError: the link was lost in a frame, which is not taken again.
-            InstrumentError: not armed, or the microscope refuses.
+            InstrumentError: not armed, the microscope refuses, or somebody changed its magnification,
+                rotation, or the dwell time.
         """
         exposure = self._exposure
         period_s = 0.0 if exposure is None else exposure.frame_period_s
@@ -299,6 +308,13 @@ class TemscriptScan:
                 return None
             raise
         self._beam.darken(at_once=True)
+        try:
+            self._device.demand_unchanged(self._taken, self._rotation_rad, cut)
+            self._beam.demand_field(cut)
+        except HotstageError:
+            if cut():
+                return None
+            raise
         duration_s = exposure.shape[0] * exposure.shape[1] * self._taken.dwell_time_s
         start_s, end_s = taken.asked_s, taken.answered_s
         if end_s - start_s < duration_s * (1 - CLOCK_TOLERANCE):
@@ -311,12 +327,18 @@ class TemscriptScan:
             ours: taken.images[theirs]
             for ours, theirs in zip(exposure.detectors, names, strict=True)
         }
-        scalars = {TIMING: end_s - start_s - duration_s, DWELL: self._taken.dwell_time_s}
+        scalars = {
+            TIMING: end_s - start_s - duration_s,
+            DWELL: self._taken.dwell_time_s,
+            ROTATION: math.degrees(self._rotation_rad),
+        }
         return Frame(self._role, index, data, start_s, end_s, FrameMeta(scalars))
 
     def _set_up(self, exposure: ScanExposure) -> float:
         """Set everything for a frame; returns the pixel size that was taken, in nm."""
         self._device.demand_stem()
+        # each time anew: a person may have changed it meanwhile
+        self._rotation_rad = self._device.rotate(self._settings.rotation_rad)
         size = self._sizes[exposure.shape[0]]
         wanted = Parameters(size.image_size, size.binning, exposure.dwell_time_s)
         taken = self._device.set_parameters(wanted)

@@ -7,10 +7,10 @@ import math
 import threading
 import time
 
+from acquire.acquisition import Cut
 from acquire.errors import HotstageError, InstrumentError, LinkError
 from acquire.instruments import Limit
 from acquire.units import show
-from drivers.acquisition import Cut
 from drivers.scans.keeping import Keeper
 from drivers.scans.microscope import within
 from drivers.scans.temscript_device import TemscriptDevice
@@ -20,6 +20,8 @@ from drivers.scans.temscript_settings import Settings
 logger = logging.getLogger(__name__)
 
 SHIFT_TOLERANCE_NM = 0.5
+MAGNIFICATION_TOLERANCE = 1e-3
+"""A greater change was made by a person, or by another program."""
 KNOWN_WALL_S = 2.0
 """How long a command waits for the beam to be made safe, after the frame that is being taken."""
 LOOK_WALL_S = 0.05
@@ -43,12 +45,14 @@ class TemscriptBeam:
         self._settings = settings
         self._reach = reach
         self._base = device.shift(settings.shift)
+        self._told = self._base
+        """Shift that the column had when it was last told one."""
         self._shift_nm = (0.0, 0.0)
         self._at_nm = (0.0, 0.0)
         """What the beam is on when it rests, from the scan's origin: a field's middle, or a parked point."""
         self._placed = True
         """Whether the beam is known to be where the last shift said."""
-        self._field_nm = math.nan
+        self._field_nm = self._magnification = math.nan
         self._blank_wanted = device.blanked()
         self._dark_between = False
         """Whether the beam is blanked only because no frame is taken now."""
@@ -74,6 +78,16 @@ class TemscriptBeam:
             self._magnify(field_nm)
             self._go(self._shift_nm, center_nm)
             return self._field_nm
+
+    def demand_field(self, cut: Cut) -> None:
+        """Raise InstrumentError if the magnification is no longer what it was set to; ExchangeCut."""
+        now = self._device.magnification(cut)
+        if not abs(now - self._magnification) <= MAGNIFICATION_TOLERANCE * self._magnification:
+            raise InstrumentError(
+                f"the magnification was changed from {self._magnification:.6g} to {now:.6g} since the "
+                "scan was armed: what its pixels are is not known. Arm it again, and leave the "
+                "magnification to it."
+            )
 
     def park(self, x_nm: float, y_nm: float) -> None:
         """Put the resting probe on a point; a beam that is only dark between frames is on again."""
@@ -165,6 +179,7 @@ class TemscriptBeam:
                 f"gives {show(taken_nm, 'nm')}. Ask for that, or raise field_tolerance."
             )
         self._field_nm = wanted_nm if off < 1e-6 else taken_nm
+        self._magnification = taken
 
     def _go(self, shift_nm: tuple[float, float], at_nm: tuple[float, float]) -> None:
         """Bring the beam to a place of the scan's frame under a shift; raises LimitError."""
@@ -173,13 +188,15 @@ class TemscriptBeam:
         for coordinate in (x, y):
             within(self._reach, coordinate, "the microscope", "shift of the field or the probe")
         cosine, sine = math.cos(settings.shift_rotation_rad), math.sin(settings.shift_rotation_rad)
-        wanted = (
-            self._base[0] + (cosine * x - sine * y) / settings.shift_nm,
-            self._base[1] + (sine * x + cosine * y) / settings.shift_nm,
-        )
+        up = -y if settings.shift_mirrored else y
         with self._lock:
             if (shift_nm, at_nm) == (self._shift_nm, self._at_nm) and self._placed:
                 return
+            self._follow()
+            wanted = (
+                self._base[0] + (cosine * x - sine * up) / settings.shift_nm,
+                self._base[1] + (sine * x + cosine * up) / settings.shift_nm,
+            )
             self._placed = False
             self._device.set_shift(settings.shift, *wanted)
             taken = self._device.shift(settings.shift)
@@ -189,10 +206,21 @@ class TemscriptBeam:
                     f"shift to ({x:.4g}, {y:.4g}) nm: the column is {show(off_nm, 'nm')} from it. Its "
                     "range may be at an end: bring the stage nearer."
                 )
+            self._told = taken
             self._shift_nm, self._at_nm, self._placed = shift_nm, at_nm, True
+
+    def _follow(self) -> None:
+        """Let the origin go along where a person has moved the beam meanwhile, which is not undone."""
+        if not self._placed:
+            return  # where it was left is not known
+        x, y = self._device.shift(self._settings.shift)
+        if math.dist((x, y), self._told) * self._settings.shift_nm > SHIFT_TOLERANCE_NM:
+            self._base = self._base[0] + x - self._told[0], self._base[1] + y - self._told[1]
 
     def _blank_surely(self) -> None:
         with self._lock:
+            # an un-blank that was under way when this was asked for has had its say
+            self._blank_wanted = True
             self._device.set_blanked(True)
 
     def _darken_surely(self) -> None:

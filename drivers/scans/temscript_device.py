@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.acquisition import Cut
 from acquire.errors import InstrumentError, LinkError
 from drivers.links import ExchangeCut
 from drivers.scans.temscript_http import TemscriptHttp
@@ -36,6 +37,7 @@ SLOWEST_BYTES_PER_S = 5e6
 ACQUIRE_S = 10.0
 """Wall seconds that the microscope may take to begin and to end a frame."""
 HIGHEST = 65535
+ROTATION_TOLERANCE_RAD = 1e-3
 OLDEST_VERSION = 2
 
 
@@ -127,13 +129,26 @@ class TemscriptDevice:
         self._http.put("stem_magnification", magnification)
         return self.magnification()
 
-    def magnification(self) -> float:
-        """The magnification of the scan."""
-        return self._number("stem_magnification")
+    def magnification(self, cut: Cut | None = None) -> float:
+        """The magnification of the scan; raises ExchangeCut."""
+        return self._number("stem_magnification", cut)
 
-    def rotate(self, radians: float) -> None:
-        """Set the rotation of the scan."""
-        self._http.put("stem_rotation", radians)
+    def rotate(self, radians: float | None) -> float:
+        """Set the rotation of the scan, unless it is to be as it is; returns what it has taken."""
+        if radians is not None:
+            self._http.put("stem_rotation", radians)
+        taken = self.rotation()
+        off_rad = 0.0 if radians is None else math.remainder(taken - radians, math.tau)
+        if radians is not None and not abs(off_rad) <= ROTATION_TOLERANCE_RAD:
+            raise InstrumentError(
+                f"rotation {math.degrees(radians):.4g}° refused: the microscope takes "
+                f"{math.degrees(taken):.4g}°. Ask for that."
+            )
+        return taken
+
+    def rotation(self, cut: Cut | None = None) -> float:
+        """The rotation of the scan in rad; raises ExchangeCut."""
+        return self._number("stem_rotation", cut)
 
     def shift(self, endpoint: str) -> tuple[float, float]:
         """Beam or image shift in m."""
@@ -158,7 +173,11 @@ class TemscriptDevice:
                 "dwell_time(s)": wanted.dwell_time_s,
             },
         )
-        found = self._http.get("stem_acquisition_param").value
+        return self.parameters()
+
+    def parameters(self, cut: Cut | None = None) -> Parameters:
+        """How images are taken; raises ExchangeCut."""
+        found = self._http.get("stem_acquisition_param", cut=cut).value
         try:
             taken = Parameters(found["image_size"], found["binning"], found["dwell_time(s)"])
         except (KeyError, TypeError, IndexError) as error:
@@ -167,7 +186,22 @@ class TemscriptDevice:
             raise _strange("stem_acquisition_param", found)
         return taken
 
-    def wait_until_free(self, cut: Callable[[], bool]) -> None:
+    def demand_unchanged(self, taken: Parameters, rotation_rad: float, cut: Cut) -> None:
+        """Raise InstrumentError if somebody has changed how images are taken; ExchangeCut."""
+        now = self.parameters(cut)
+        if now != taken:
+            raise InstrumentError(
+                f"how images are taken was changed from {taken} to {now} since the scan was armed. "
+                "Arm it again, and let no other program scan meanwhile."
+            )
+        turned_rad = math.remainder(self.rotation(cut) - rotation_rad, math.tau)
+        if not abs(turned_rad) <= ROTATION_TOLERANCE_RAD:
+            raise InstrumentError(
+                f"the scan was rotated by {math.degrees(turned_rad):.3g}° since it was armed. Arm it "
+                "again, and leave the rotation as it is."
+            )
+
+    def wait_until_free(self, cut: Cut) -> None:
         """Wait for the end of a frame whose request was cut; raises ExchangeCut."""
         if self._http.busy_left_s > 0:
             self._http.get("version", cut=cut)
@@ -179,7 +213,7 @@ class TemscriptDevice:
         shape: tuple[int, int],
         offset: int,
         duration_wall_s: float,
-        cut: Callable[[], bool],
+        cut: Cut,
     ) -> Taken:
         """Take one image with each of the detectors, all in one scan.
 
@@ -224,8 +258,8 @@ class TemscriptDevice:
             raise _strange(endpoint, value)
         return value
 
-    def _number(self, endpoint: str) -> float:
-        value = self._http.get(endpoint).value
+    def _number(self, endpoint: str, cut: Cut | None = None) -> float:
+        value = self._http.get(endpoint, cut=cut).value
         if not _is_number(value):
             raise _strange(endpoint, value)
         return float(value)

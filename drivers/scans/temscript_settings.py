@@ -34,6 +34,7 @@ class Settings:
     shift_nm: float
     """What 1 m of the microscope's shift is, in nm."""
     shift_rotation_rad: float
+    shift_mirrored: bool
     farthest_nm: float
     count_offset: int
     blank_between: bool
@@ -63,6 +64,7 @@ def read(
     shift: str,
     shift_unit: str,
     shift_rotation: str,
+    shift_mirrored: bool,
     maximum_shift: str,
     count_offset: int,
     blank_between_frames: bool,
@@ -89,6 +91,7 @@ def read(
         shift=shift,
         shift_nm=options.quantity("shift_unit", shift_unit, "nm", 1.0, 1e12),
         shift_rotation_rad=options.quantity("shift_rotation", shift_rotation, "rad", -10, 10),
+        shift_mirrored=options.switch("shift_mirrored", shift_mirrored),
         farthest_nm=options.quantity("maximum_shift", maximum_shift, "nm", 0, 1e6),
         count_offset=options.whole("count_offset", count_offset, -(1 << 31), 1 << 31),
         blank_between=options.switch("blank_between_frames", blank_between_frames),

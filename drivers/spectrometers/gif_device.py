@@ -1,16 +1,17 @@
 """What a Gatan imaging filter and its camera are told, through DM scripts and plug-in calls.
 
 Sources of the script functions: ``IFSetEnergyLoss`` and ``IFWaitForFilter`` (pyAutoMic and instamatic,
-public), ``IFGetEnergyLoss(0)`` and ``IFCSetActiveDispersions(index)`` (public API lists and scripts),
+public), ``IFGetSlitIn``, ``IFSetSlitIn`` and ``IFIsInEELSMode`` (public DM scripts, pyscope), ``IFGetEnergyLoss(0)`` and ``IFCSetActiveDispersions(index)`` (public API lists and scripts),
 ``IFCGetActiveDispersion()`` as an index (a public script by K. Morawiec). The camera is read with the
 plug-in's GetAcquiredImage, which lengthens an exposure by a hundredth, at least 50 µs and at most
 0.5 ms (``GetImage``), so that the camera does not shorten it to the step below. Unverified: that the
-energy loss set is that of one channel of the camera whatever the dispersion, and everything else about
-real hardware.
+energy loss set is that of one channel of the camera whatever the dispersion, whether what a person adds by
+drift tube, prism or high tension is in the energy loss that is told, and everything else about real hardware.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Camera:
     """Rows ``top`` to ``bottom``, the latter left out, are read."""
     processing: int
     settling_s: float
+    full_counts: float
+    """Of a pixel as it is processed, from which on it is full; NaN: not known."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,6 +62,8 @@ class GifDevice:
         self._camera = camera
         self.tells_dispersion = emccd.has("IFCGetActiveDispersion")
         """Whether it can say which dispersion is set."""
+        self._has_slit = emccd.has("IFGetSlitIn")
+        self._tells_mode = emccd.has("IFIsInEELSMode")
 
     def examine(self) -> None:
         """Raise InstrumentError if there is no such camera, or no filter."""
@@ -86,9 +91,10 @@ class GifDevice:
                 f"the spectrometer's camera {number} is retracted; insert it in DigitalMicrograph."
             )
 
-    def energy_loss(self) -> float:
+    def energy_loss(self, cut: Callable[[], bool] | None = None) -> float:
         """The energy loss that is set, in eV."""
-        return self._emccd.value("IFGetEnergyLoss(0)", doing="a question for the energy loss")
+        doing = "a question for the energy loss"
+        return self._emccd.value("IFGetEnergyLoss(0)", doing=doing, cut=cut)
 
     def set_energy_loss(self, ev: float, cut: Callable[[], bool] | None = None) -> float:
         """Set the energy loss and wait for the filter; returns what it took, in eV."""
@@ -100,12 +106,12 @@ class GifDevice:
             cut=cut,
         )
 
-    def dispersion(self) -> int | None:
+    def dispersion(self, cut: Callable[[], bool] | None = None) -> int | None:
         """Index of the dispersion that is set; None where it cannot tell."""
         if not self.tells_dispersion:
             return None
         doing = "a question for the dispersion"
-        return round(self._emccd.value("IFCGetActiveDispersion()", doing=doing))
+        return round(self._emccd.value("IFCGetActiveDispersion()", doing=doing, cut=cut))
 
     def set_dispersion(self, index: int) -> None:
         """Choose a dispersion by its index and wait for the filter."""
@@ -114,6 +120,31 @@ class GifDevice:
             doing=f"dispersion {index}",
             within_s=FILTER_S,
         )
+
+    def spectroscopy(self, cut: Callable[[], bool] | None = None) -> bool:
+        """Whether the filter makes spectra rather than images; True where it cannot tell."""
+        if not self._tells_mode:
+            return True
+        doing = "a question for the filter's mode"
+        return self._emccd.value("IFIsInEELSMode()", doing=doing, cut=cut) != 0
+
+    def slit_in(self, cut: Callable[[], bool] | None = None) -> bool:
+        """Whether the energy slit is in; False where there is none."""
+        if not self._has_slit:
+            return False
+        doing = "a question for the slit"
+        return self._emccd.value("IFGetSlitIn()", doing=doing, cut=cut) != 0
+
+    def take_slit_out(self) -> bool:
+        """Take the energy slit out, if it is in; returns whether it still is."""
+        if not self.slit_in():
+            return False
+        self._emccd.script(
+            "IFSetSlitIn(0)\nIFWaitForFilter()\nExit(0)\n",
+            doing="the slit's way out",
+            within_s=FILTER_S,
+        )
+        return self.slit_in()
 
     @property
     def raw(self) -> bool:
@@ -136,10 +167,18 @@ class GifDevice:
         halves = image.data.view(np.int16).sum(axis=0, dtype=np.int64)
         return np.asarray(2 * halves, np.int64)
 
-    def full(self, image: Image) -> int:
-        """How many pixels hold as much as they can."""
-        pixels = image.data if self.raw else image.data.view(np.int16)
-        return int(np.count_nonzero(pixels == np.iinfo(pixels.dtype).max))
+    def full(self, image: Image) -> float:
+        """How many pixels hold as much as they can; NaN if it is not known how much that is."""
+        full_counts = self._camera.full_counts
+        if self.raw:
+            return float(np.count_nonzero(image.data >= full_counts))
+        halves = image.data.view(np.int16)
+        cut_off = int(np.count_nonzero(halves == np.iinfo(np.int16).max))
+        if math.isnan(full_counts):
+            return float(cut_off) if cut_off else math.nan
+        # a half may have been rounded down
+        full = int(np.count_nonzero(halves >= math.floor(full_counts / 2)))
+        return float(max(cut_off, full))
 
     def _read(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,11 @@ from acquire.errors import LimitError
 from acquire.instruments import Limit
 from acquire.units import show
 from drivers import options
-from drivers.spectrometers.gif_device import PROCESSING, Camera
+from drivers.spectrometers.gif_device import GAIN_NORMALIZED, PROCESSING, UNPROCESSED, Camera
 
 FEWEST_CHANNELS = 64
+FULL_COUNTS = 65535.0
+"""Of a pixel of 16 bits as the camera has it; what processing makes of a full one is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ def read(
     collection_semi_angle: str | None,
     counts_per_electron: float | None,
     readout_noise_electrons: float | None,
+    saturation_counts: float | None,
 ) -> Settings:
     """Read the options of :func:`drivers.spectrometers.gif.open_gif`; raises ValueError, TypeError."""
     if processing not in PROCESSING:
@@ -62,7 +66,24 @@ def read(
     low_ev, high_ev = (
         options.quantity("energy_offset", text, "eV", -1e4, 1e5) for text in energy_offset
     )
-    facts: dict[str, str | float] = {"dual": "sequential", "offset_counts": 0.0}
+    shortest_s = options.quantity("shortest_exposure", shortest_exposure, "s", 1e-6, 1)
+    longest_s = options.quantity("longest_exposure", longest_exposure, "s", 0.01, 3)
+    if 2 * shortest_s > longest_s:
+        raise ValueError(
+            f"shortest_exposure = {shortest_exposure!r} refused: a sum of exposures of at most "
+            f"{show(longest_s, 's')} has some of little more than half of that. Write less than half of it."
+        )
+    full_counts = FULL_COUNTS if PROCESSING[processing] == UNPROCESSED else math.nan
+    if saturation_counts is not None:
+        full_counts = options.number("saturation_counts", saturation_counts, 1, 1e9)
+    normalized = PROCESSING[processing] == GAIN_NORMALIZED
+    facts: dict[str, str | float] = {
+        "dual": "sequential",
+        "offset_counts": 0.0,
+        "gain_is_normalized": "yes" if normalized else "no",
+    }
+    if not math.isnan(full_counts):
+        facts["pixel_saturation_counts"] = full_counts
     if collection_semi_angle is not None:
         facts["collection_semi_angle_mrad"] = options.quantity(
             "collection_semi_angle", collection_semi_angle, "mrad", 0.01, 500
@@ -82,6 +103,7 @@ def read(
             bottom=bottom,
             processing=PROCESSING[processing],
             settling_s=options.quantity("settling", settling, "s", 0, 10),
+            full_counts=full_counts,
         ),
         dispersions_ev=tuple(
             options.quantity("dispersions", text, "eV", 1e-4, 100) for text in dispersions
@@ -89,8 +111,8 @@ def read(
         zero_channel=options.number("zero_loss_channel", zero_loss_channel, -1e5, 1e5),
         low_loss_ev=options.quantity("low_loss_offset", low_loss_offset, "eV", -1e3, 1e3),
         offset_ev=(low_ev, high_ev),
-        longest_s=options.quantity("longest_exposure", longest_exposure, "s", 0.01, 3),
-        shortest_s=options.quantity("shortest_exposure", shortest_exposure, "s", 1e-6, 1),
+        longest_s=longest_s,
+        shortest_s=shortest_s,
         facts=facts,
     )
 

@@ -3,7 +3,9 @@
 Sources: those of :mod:`drivers.gms.server`, which says what is unverified; nothing was tried on hardware. A dual
 spectrum is one job of the server: low loss and core loss, each at its own energy loss and exposure, right
 after each other without a command in between; each has its own time span. That is not the fast mode of GMS's
-own DualEELS window, for which no call is public.
+own DualEELS window, for which no call is public. Tuning goes to both energy losses, takes the energy slit out,
+and tells where the filter went; a spectrum during which somebody moved it is none. The filter stays where it
+was last.
 
 The server knows nobody by name, so it is spoken to on its own computer only. Where the station is on another
 one, an instrument server (``hotstage serve``) runs beside GMS.
@@ -11,40 +13,42 @@ one, an instrument server (``hotstage serve``) runs beside GMS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.acquisition import Acquisition, Cut
 from acquire.clock import Clock, Signal, finite_rate
-from acquire.errors import InstrumentError, LimitError, LinkError
+from acquire.errors import InstrumentError, LinkError
 from acquire.instruments import (
-    Axis,
-    ChannelSpec,
     Description,
     Frame,
     FrameMeta,
-    ScalarSpec,
     SpectrometerSetting,
     SpectrumExposure,
     StreamSpec,
 )
 from acquire.station import DriverContext
-from acquire.units import show
-from drivers.acquisition import Acquisition, Cut
-from drivers.spectrometers.gif_settings import Settings, limits_of, read, within
+from drivers.spectrometers.gatan_filter import (
+    BOUND,
+    SATURATED,
+    Part,
+    Ranges,
+    Tuned,
+    as_counts,
+    expect_whole,
+)
+from drivers.spectrometers.gif_settings import Settings, read
 from drivers.spectrometers.gms_client import Done, GmsClient
 
-CORE, LOW = "core_loss", "low_loss"
-SCALARS = {"time_bound": ScalarSpec("s", "how far the times of the spectrum may be off")}
 FILTER_S = 15.0
 """Wall seconds that the filter may need to go somewhere."""
 IMAGE_S = 10.0
 """Wall seconds that an exposure may take beyond its own time."""
-OFFSET_TOLERANCE_EV = 0.5
-SAME_EV = 1e-3
-"""The server tells energies with the digits of a 32-bit float."""
-_MOST_COUNTS = np.iinfo(np.int32).max
 
 
 def open_gms(
@@ -62,6 +66,7 @@ def open_gms(
     collection_semi_angle: str | None = None,
     counts_per_electron: float | None = None,
     readout_noise_electrons: float | None = None,
+    saturation_counts: float | None = None,
 ) -> Gms:
     """Connect to our server inside GMS: the entry point ``gms`` of ``hotstage.drivers``.
 
@@ -73,13 +78,14 @@ def open_gms(
         zero_loss_channel: where the zero-loss peak lies on the camera at an energy loss of 0.
         camera_size: channels and rows of the camera.
         rows: first row and the one after the last that are summed; default: all.
-        processing: ``unprocessed``, ``dark_subtracted`` or ``gain_normalized``.
+        processing: ``dark_subtracted`` or ``gain_normalized``, by GMS.
         low_loss_offset: energy loss to set for low-loss spectra.
         energy_offset: range of the energy loss at a spectrum's first channel.
         shortest_exposure: of the camera.
         collection_semi_angle: for the metadata: ``33 mrad``.
         counts_per_electron: of the camera, for the metadata and for noise.
         readout_noise_electrons: of one spectrum.
+        saturation_counts: of a pixel, as it is processed, from which on it is full; default: not known.
 
     Raises:
         ConfigError: the address is on another computer.
@@ -87,6 +93,11 @@ def open_gms(
         LinkError: it cannot be reached.
         InstrumentError: it is another server.
     """
+    if processing == "unprocessed":
+        raise ValueError(
+            "processing = 'unprocessed' refused: nothing here would take the camera's dark level away. "
+            "Write dark_subtracted or gain_normalized."
+        )
     settings = read(
         dispersions=dispersions,
         zero_loss_channel=zero_loss_channel,
@@ -102,6 +113,7 @@ def open_gms(
         collection_semi_angle=collection_semi_angle,
         counts_per_electron=counts_per_electron,
         readout_noise_electrons=readout_noise_electrons,
+        saturation_counts=saturation_counts,
     )
     client = GmsClient(address, f"hotstage {context.role}", context.clock)
     try:
@@ -126,9 +138,10 @@ class Gms:
         self._client = client
         self._settings = settings
         self._facts = facts
-        self._limits = limits_of(settings)
-        self._tuned: tuple[SpectrometerSetting, int, float] | None = None
-        """What was taken, the index of its dispersion, the energy loss of the core loss."""
+        self._ranges = Ranges(settings)
+        self._lock = threading.Lock()
+        """Held while it is tuned or armed, so that spectra are what was said when they were armed."""
+        self._tuned: Tuned | None = None
         self._exposure = SpectrumExposure(0.5)
         self._acquisition = Acquisition(context.clock, context.role)
 
@@ -139,7 +152,7 @@ class Gms:
             role=self._role,
             model="Gatan imaging filter in GMS",
             driver="gms",
-            limits=self._limits,
+            limits=self._ranges.limits,
             details={
                 "camera_rows": float(camera.bottom - camera.top),
                 "zero_loss_channel": self._settings.zero_channel,
@@ -151,59 +164,38 @@ class Gms:
 
     def check(self, setting: SpectrometerSetting) -> None:
         """Raise LimitError if the setting cannot be taken."""
-        offset, dispersion, channels, *_ = self._limits
-        within(offset, setting.energy_offset_ev)
-        within(dispersion, setting.dispersion_ev)
-        within(channels, setting.channels)
-        self._index(setting.dispersion_ev)
+        self._ranges.check(setting)
 
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
-        """Set dispersion and energy loss; returns what the filter took.
+        """Set dispersion and energy losses, take the slit out; returns what the filter took.
 
         Raises:
             LimitError: beyond a limit, or a dispersion that the filter does not have.
             InstrumentError: armed, or the filter does not obey.
         """
         self.check(setting)
-        if self._acquisition.armed():
-            raise InstrumentError("the spectrometer cannot be tuned while armed; disarm it first.")
-        index = self._index(setting.dispersion_ev)
-        dispersion = self._settings.dispersions_ev[index]
-        self._tuned = None
-        below_ev = self._settings.zero_channel * dispersion
-        wanted = setting.energy_offset_ev + below_ev
-        asked = {"dispersion": index, "energy_loss_ev": wanted}
-        done = self._client.run("tune", asked, FILTER_S, lambda: False)
-        if done is None or len(done.parts) != 1:
-            raise LinkError("GMS did not say how the filter is tuned.")
-        facts = done.parts[0].facts
-        taken = float(facts.get("energy_loss_ev", np.nan))
-        if facts.get("dispersion") != index or not abs(taken - wanted) <= OFFSET_TOLERANCE_EV:
-            raise InstrumentError(
-                f"the filter is at dispersion {facts.get('dispersion')} and {show(taken, 'eV', 7)} "
-                f"instead of {index} and {show(wanted, 'eV', 7)}. Look whether it is in range and "
-                "nobody else uses it, and tune it again."
-            )
-        core_ev = wanted if abs(taken - wanted) < SAME_EV else taken
-        found = SpectrometerSetting(
-            setting.energy_offset_ev + (core_ev - wanted),
-            dispersion,
-            int(setting.channels),
-            setting.dual,
-        )
-        self._tuned = found, index, core_ev
-        return found
+        with self._lock:
+            if self._acquisition.armed():
+                raise InstrumentError(
+                    "the spectrometer cannot be tuned while armed; disarm it first."
+                )
+            self._tuned = None
+            index = self._ranges.index(setting.dispersion_ev)
+            found_ev = {
+                name: self._go_to(index, loss_ev)
+                for name, loss_ev in self._ranges.losses_ev(setting).items()
+            }
+            tuned = self._tuned = self._ranges.taken(setting, found_ev)
+            return tuned.setting
 
     def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
         """Prepare spectra of the parked probe; raises LimitError, InstrumentError."""
-        setting, _, _ = self._demand_tuned()
-        *_, dwell, low_dwell = self._limits
-        within(dwell, exposure.dwell_time_s)
-        if setting.dual:
-            within(low_dwell, exposure.low_loss_dwell_time_s)
-        self._acquisition.arm(frames)
-        self._exposure = exposure
-        return self._spec(setting, exposure)
+        with self._lock:
+            tuned = self._demand_tuned()
+            self._ranges.check_exposure(tuned.setting, exposure)
+            self._acquisition.arm(frames)
+            self._exposure = exposure
+            return self._ranges.spec(self._role, tuned, exposure)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
         """Expose and yield the armed spectra; the time spans hold the exposures.
@@ -213,12 +205,15 @@ class Gms:
             InstrumentError: not armed; or the filter is not as it was tuned any more.
             LeaseError: the server is in somebody else's hands.
         """
-        exposure = self._exposure
 
         def expose(index: int, cut: Cut) -> Frame | None:
-            return self._spectrum(exposure, index, cut)
+            return self._spectrum(tuned, exposure, index, cut)
 
-        return self._acquisition.frames(stop, 0.0, expose)
+        with self._lock:
+            frames = self._acquisition.frames(stop, 0.0, expose)
+            # what was armed; another thread may tune it anew after this acquisition
+            tuned, exposure = self._demand_tuned(), self._exposure
+            return frames
 
     def disarm(self) -> None:
         """End the acquisition; idempotent."""
@@ -235,97 +230,68 @@ class Gms:
 
     # --------------------------------------------------------------------------- spectra
 
-    def _spectrum(self, exposure: SpectrumExposure, index: int, cut: Cut) -> Frame | None:
-        setting, dispersion, core_ev = self._demand_tuned()
-        wanted = [(CORE, core_ev, exposure.dwell_time_s)]
-        if setting.dual:
-            wanted.insert(0, (LOW, self._settings.low_loss_ev, exposure.low_loss_dwell_time_s))
+    def _go_to(self, dispersion: int, loss_ev: float) -> float:
+        """Tune; the energy loss that the filter took, in eV."""
+        asked = {"dispersion": dispersion, "energy_loss_ev": loss_ev}
+        done = self._client.run("tune", asked, FILTER_S, lambda: False)
+        if done is None or len(done.parts) != 1:
+            raise LinkError("GMS did not say how the filter is tuned.")
+        facts = done.parts[0].facts
+        self._ranges.expect_dispersion(dispersion, _number(facts, "dispersion"))
+        return _number(facts, "energy_loss_ev")
+
+    def _spectrum(
+        self, tuned: Tuned, exposure: SpectrumExposure, index: int, cut: Cut
+    ) -> Frame | None:
+        wanted = tuned.parts(exposure)
         camera = self._settings.camera
+        full = camera.full_counts
         job = {
             "exposures": [
-                {"name": name, "energy_loss_ev": energy, "exposure_s": dwell_s}
-                for name, energy, dwell_s in wanted
+                {"name": part.name, "energy_loss_ev": part.loss_ev, "exposure_s": part.dwell_s}
+                for part in wanted
             ],
-            "dispersion": dispersion,
+            "dispersion": tuned.index,
             "processing": camera.processing + 1,  # GMS counts from 1
             "area": [camera.top, 0, camera.bottom, camera.width],
             "points": None,
+            "full_counts": None if math.isnan(full) else full,
         }
-        exposed_s = sum(dwell_s for _, _, dwell_s in wanted) / finite_rate(self._clock)
+        exposed_s = sum(part.dwell_s for part in wanted) / finite_rate(self._clock)
         within_s = 1.5 * exposed_s + len(wanted) * (FILTER_S + IMAGE_S)
         done = self._client.run("spectra", job, within_s, cut)
-        return None if done is None else self._frame(index, setting, wanted, done)
+        return None if done is None else self._frame(index, tuned, wanted, done)
 
-    def _frame(
-        self,
-        index: int,
-        setting: SpectrometerSetting,
-        wanted: list[tuple[str, float, float]],
-        done: Done,
-    ) -> Frame:
+    def _frame(self, index: int, tuned: Tuned, wanted: list[Part], done: Done) -> Frame:
+        if [part.facts.get("name") for part in done.parts] != [part.name for part in wanted]:
+            raise LinkError(f"GMS sent other spectra than {[part.name for part in wanted]}.")
         spans: dict[str, tuple[float, float]] = {}
         data: dict[str, NDArray[np.int32]] = {}
-        for (name, _, dwell_s), part in zip(wanted, done.parts, strict=False):
-            counts = done.arrays.get(name)
+        late_s, full = 0.0, 0.0
+        for asked, part in zip(wanted, done.parts, strict=True):
+            counts = done.arrays.get(asked.name)
             shape = (1, self._settings.camera.width)
-            if part.facts.get("name") != name or counts is None or counts.shape != shape:
-                raise LinkError(f"GMS sent something else than the spectrum {name!r} of {shape}.")
-            if part.end_s - part.start_s < dwell_s * (1 - 1e-6):
-                raise InstrumentError(
-                    f"the camera took an exposure of {show(dwell_s, 's')} in "
-                    f"{show(part.end_s - part.start_s, 's')}: it has shortened it. "
-                    "Look what exposures it allows (option shortest_exposure)."
-                )
-            spans[name] = part.start_s, part.end_s
-            data[name] = _as_counts(counts[0, : setting.channels])
-        if len(spans) != len(wanted):
-            raise LinkError(f"GMS sent {len(spans)} spectra instead of {len(wanted)}.")
-        meta = FrameMeta({"time_bound": done.bound_s}, spans)
+            if counts is None or counts.shape != shape:
+                raise LinkError(f"GMS sent something else than {asked.name!r} of {shape}.")
+            expect_whole(part.end_s - part.start_s, asked.dwell_s)
+            tuned.expect_loss(asked.name, _number(part.facts, "energy_loss_ev"))
+            late_s = max(late_s, part.end_s - part.start_s - asked.dwell_s)
+            full += math.nan if part.facts.get("full") is None else _number(part.facts, "full")
+            spans[asked.name] = part.start_s, part.end_s
+            data[asked.name] = as_counts(counts[0, : tuned.setting.channels])
+        meta = FrameMeta({SATURATED: full, BOUND: done.bound_s + late_s}, spans)
         start_s = min(start for start, _ in spans.values())
         end_s = max(end for _, end in spans.values())
         return Frame(self._role, index, dict(data), start_s, end_s, meta)
 
-    def _demand_tuned(self) -> tuple[SpectrometerSetting, int, float]:
+    def _demand_tuned(self) -> Tuned:
         if self._tuned is None:
             raise InstrumentError("the spectrometer was not tuned; tune it first.")
         return self._tuned
 
-    def _index(self, dispersion_ev: float) -> int:
-        for index, known in enumerate(self._settings.dispersions_ev):
-            if abs(known - dispersion_ev) <= 1e-6 * known:
-                return index
-        shown = ", ".join(show(known, "eV") for known in self._settings.dispersions_ev)
-        raise LimitError(
-            f"dispersion {show(dispersion_ev, 'eV')} refused: the filter has {shown}. "
-            "Choose one of them (option dispersions)."
-        )
 
-    def _spec(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> StreamSpec:
-        offsets = {CORE: (setting.energy_offset_ev, "core-loss spectrum")}
-        period_s = exposure.dwell_time_s
-        if setting.dual:
-            below_ev = self._settings.zero_channel * setting.dispersion_ev
-            offsets[LOW] = (self._settings.low_loss_ev - below_ev, "low-loss spectrum")
-            period_s += exposure.low_loss_dwell_time_s
-        channels = {
-            name: ChannelSpec(
-                "int32",
-                (setting.channels,),
-                ("energy_loss",),
-                {"energy_loss": Axis(offset, setting.dispersion_ev, "eV")},
-                "counts",
-                long_name,
-            )
-            for name, (offset, long_name) in offsets.items()
-        }
-        return StreamSpec(self._role, channels, SCALARS, period_s)
-
-
-def _as_counts(spectrum: NDArray[np.float64]) -> NDArray[np.int32]:
-    highest = np.abs(spectrum).max(initial=0.0)
-    if not highest <= _MOST_COUNTS:
-        raise InstrumentError(
-            f"a channel has {highest:g} counts, which 32 bits do not hold. Expose more shortly, or sum "
-            "fewer rows (option rows)."
-        )
-    return np.rint(spectrum).astype(np.int32)
+def _number(facts: Mapping[str, Any], name: str) -> float:
+    value = facts.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise LinkError(f"GMS sent {value!r} as {name}.")
+    return value

@@ -7,7 +7,9 @@ every call, a connection for every thread, and nothing sent twice.
 from __future__ import annotations
 
 import logging
+import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from acquire.remote import Link
 logger = logging.getLogger(__name__)
 
 OBJECT = "hotstage.gms"
-PROTOCOL = 1
+PROTOCOL = 2
 CALL_S = 3.0
 """Wall seconds for a call, beyond those that it is asked to wait."""
 SLICE_S = 0.05
@@ -69,6 +71,10 @@ class GmsClient:
         self._clock = clock
         self._owner = owner
         self._token = ""
+        self._lock = threading.Lock()
+        """Held while a job is begun: one at a time, under one lease."""
+        self._left_behind = False
+        """Whether a job may still run over there that nobody here waits for."""
         self._link = Link(
             address,
             OBJECT,
@@ -104,30 +110,30 @@ class GmsClient:
             InstrumentError, LimitError, LeaseError: refused or failed.
         """
         give_up = time.monotonic() + within_s
-        if not self._wait_until_free(cut):
-            return None
-        before_s = self._clock.now_s()
-        begun = self._begin(kind, settings)
-        after_s = self._clock.now_s()
-        job = begun["job"]
-        while True:
-            if cut():
-                self._abort()
+        try:
+            begun = self._begin(kind, settings, cut)
+            if begun is None:
                 return None
-            state = self._look(job, cut)
-            if state is None:
-                continue
-            if state["state"] == "cut":
-                raise InstrumentError(f"the job ({kind}) was ended by somebody else.")
-            if state["state"] == "done":
-                break
-            if time.monotonic() > give_up:
-                self._abort()
-                raise LinkError(
-                    f"GMS at {self.address} did not end a job ({kind}) within {within_s:g} s; what it "
-                    "does is not known. Look at its window."
-                )
-        return self._done(job, state, begun["now_s"], (before_s, after_s))
+            answer, span_s = begun
+            while not cut():
+                state = self._look(answer["job"], cut)
+                if state is None:
+                    continue
+                if state["state"] == "cut":
+                    raise InstrumentError(f"the job ({kind}) was ended by somebody else.")
+                if state["state"] == "done":
+                    return self._done(answer["job"], state, answer["now_s"], span_s)
+                if time.monotonic() > give_up:
+                    self._abort(answer["job"])
+                    raise LinkError(
+                        f"GMS at {self.address} did not end a job ({kind}) within {within_s:g} s; what "
+                        "it does is not known. Look at its window."
+                    )
+        except LinkError:
+            self._left_behind = True
+            raise
+        self._abort(answer["job"])
+        return None
 
     def close(self) -> None:
         """Give the lease back and end the connection; idempotent."""
@@ -152,13 +158,31 @@ class GmsClient:
                 return None
         return looking.result()
 
-    def _begin(self, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _begin(
+        self, kind: str, settings: Mapping[str, Any], cut: Callable[[], bool]
+    ) -> tuple[dict[str, Any], tuple[float, float]] | None:
+        """Begin a job; the answer, and when here it was asked for and came. None when cut."""
+        while not self._lock.acquire(timeout=SLICE_S):
+            if cut():
+                return None
+        try:
+            if not self._wait_until_free(cut):
+                return None
+            before_s = self._clock.now_s()
+            answer = self._begin_under_lease(kind, settings)
+            return answer, (before_s, self._clock.now_s())
+        finally:
+            self._lock.release()
+
+    def _begin_under_lease(self, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if self._token:
                 return _expect(self._link.call("begin", self._token, kind, settings))
         except LeaseError:
-            self._token = ""  # it was refused, so that nothing is sent twice
-        self._token = str(self._link.call("take", self._owner))
+            pass  # it was refused, so that nothing is sent twice
+        # known before it is asked for, so that it is ours even if the answer is lost
+        self._token = uuid.uuid4().hex
+        self._link.call("take", self._owner, self._token)
         return _expect(self._link.call("begin", self._token, kind, settings))
 
     def _wait_until_free(self, cut: Callable[[], bool]) -> bool:
@@ -167,7 +191,10 @@ class GmsClient:
         while not cut():
             status = self._link.call("status")
             if not isinstance(status, dict) or not status.get("busy"):
+                self._left_behind = False
                 return True
+            if self._left_behind:
+                self._abort(None)
             if time.monotonic() > give_up:
                 raise InstrumentError(
                     f"GMS at {self.address} has been busy with {status.get('doing')!r} of "
@@ -176,9 +203,10 @@ class GmsClient:
             time.sleep(SLICE_S)
         return False
 
-    def _abort(self) -> None:
+    def _abort(self, job: str | None) -> None:
+        """End a job, if it still runs; None: whichever of ours does."""
         try:
-            self._link.call("abort", self._token, timeout_s=0.1)
+            self._link.call("abort", self._token, job, timeout_s=0.1)
         except (LinkError, InstrumentError) as error:
             # an exposure under way may keep the server from answering: then it ends by itself
             logger.info("GMS at %s was not told to abort: %s", self.address, error)

@@ -3,35 +3,34 @@
 A series is taken with the detector's own pace (``trigger_mode`` ``ints``, one trigger). The stream gives
 every message to one client only, and what nobody reads is lost, so a number that is missing is an
 error. It is connected before the detector is armed, and only while somebody takes images.
+
+Whatever waits looks at a ``cut`` and raises ExchangeCut within 0.1 s when it turns true; what the detector
+did is not known then, and the next series begins with a look at its state.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
+from acquire.acquisition import Cut
 from acquire.clock import Clock, Task, finite_rate
 from acquire.errors import HotstageError, InstrumentError, LinkError
 from acquire.units import show
-from drivers.links import parse_address
+from drivers.links import ExchangeCut
 from drivers.spectrometers.simplon_messages import CBOR
-from drivers.spectrometers.simplon_rest import Parameter, Rest
-from drivers.spectrometers.simplon_series import SLICE_MS, TAKEN_AS_ASKED, Series
+from drivers.spectrometers.simplon_rest import Parameter, Rest, never
+from drivers.spectrometers.simplon_series import TAKEN_AS_ASKED, Series
+from drivers.spectrometers.simplon_stream import LOOK_MS, Stream
 
 logger = logging.getLogger(__name__)
 
-CONNECT_S = 3.0
 SETTLE_S = 5.0
 """Wall seconds until a detector that was told to end is idle."""
-RELEASE_S = 0.5
-"""Wall seconds that whoever takes images has to notice that this is closed."""
-LARGEST_MESSAGE = 256 << 20
-QUEUED = 2000
-"""Messages that wait here while nobody takes them; more than that are lost, and noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +63,18 @@ class SimplonDevice:
     def __init__(
         self, rest: Rest, stream: str, version: str, threshold: str, gap_s: float, clock: Clock
     ) -> None:
-        host, port = parse_address(stream)
-        self._endpoint = f"tcp://{host}:{port}"
+        self._stream = Stream(stream, rest.what)
         self._rest = rest
         self._version = version
         self._threshold = threshold
         self._gap_s = gap_s
         self._clock = clock
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ending: Task | None = None
-        self._receivers: set[zmq.Socket[bytes]] = set()
+        self._running: Series | None = None
         self._settled = False
         """Whether it is known to be idle, since nothing was begun."""
         self._put: dict[tuple[str, str], object] = {}
         """What it was told since it was last looked at, so that it is not told again."""
-        self._closed = False
 
     def identify(self, model: str) -> Detector:
         """What it is; raises InstrumentError unless its description contains ``model``."""
@@ -111,22 +107,20 @@ class SimplonDevice:
             count_time.high,
         )
 
-    def state(self) -> str:
+    def state(self, cut: Cut = never) -> str:
         """What it is doing, such as ``idle``, ``ready`` or ``acquire``."""
-        return str(self._rest.get("detector", "status", "state").value)
+        return str(self._rest.get("detector", "status", "state", cut=cut).value)
 
-    def settle(self) -> None:
+    def settle(self, cut: Cut = never) -> None:
         """See that it is idle, ending what it may still be doing; raises LinkError, InstrumentError."""
         if self._settled:
             return
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            ending.join(SETTLE_S * finite_rate(self._clock))
-        state = self.state()
+        self._wait_for_end(cut)
+        state = self.state(cut)
         if state in ("ready", "acquire", "configure"):
             logger.warning("%s is in state %r; its series is aborted", self._rest.what, state)
-            self._rest.command("detector", "abort")
-            state = self._wait_for_idle()
+            self._rest.command("detector", "abort", cut=cut)
+            state = self._wait_for_idle(cut)
         if state != "idle":
             raise InstrumentError(
                 f"{self._rest.what} is in state {state!r} instead of idle. Look at its own page."
@@ -138,49 +132,50 @@ class SimplonDevice:
         self._put.clear()
         self._settled = False
 
-    def configure(self, count_s: float, images: int, *, anew: bool) -> float:
+    def configure(self, count_s: float, images: int, *, anew: bool, cut: Cut) -> float:
         """Set exposure and length of the next series; returns the exposure time that it took.
 
         Args:
             count_s: exposure time.
             images: in the series.
             anew: whether to trust nothing of what it was told before.
+            cut: ends it.
 
         Raises:
             InstrumentError: it refuses, or takes another one.
         """
         if anew:
             self.forget()
-        self.settle()
+        self.settle(cut)
         try:
-            return self._configure(count_s, images)
+            return self._configure(count_s, images, cut)
         except BaseException:
             self._put.clear()
             raise
 
-    def _configure(self, count_s: float, images: int) -> float:
+    def _configure(self, count_s: float, images: int, cut: Cut) -> float:
         frame_s = count_s + self._gap_s
         pairs = [("count_time", count_s), ("frame_time", frame_s)]
         if not self._told("count_time", count_s):
-            if frame_s > self._config("frame_time").number("frame_time"):
+            if frame_s > self._config("frame_time", cut).number("frame_time"):
                 pairs.reverse()  # an exposure must fit its frame at every moment
             for name, value in pairs:
-                self._rest.set("detector", name, value)
-        self._tell("detector", "trigger_mode", "ints")
-        self._tell("detector", "ntrigger", 1)
-        self._tell("detector", "nimages", images)
-        self._tell("stream", "mode", "enabled")
+                self._rest.set("detector", name, value, cut)
+        self._tell("detector", "trigger_mode", "ints", cut)
+        self._tell("detector", "ntrigger", 1, cut)
+        self._tell("detector", "nimages", images, cut)
+        self._tell("stream", "mode", "enabled", cut)
         if ("stream", "format") not in self._put:
-            if self._version == CBOR or self._streams_both():
-                self._tell("stream", "format", self._version)
+            if self._version == CBOR or self._streams_both(cut):
+                self._tell("stream", "format", self._version, cut)
             self._put["stream", "format"] = self._version
-        taken = self._config("count_time").number("count_time")
+        taken = self._config("count_time", cut).number("count_time")
         if abs(taken - count_s) > TAKEN_AS_ASKED * count_s:
             raise InstrumentError(
                 f"{self._rest.what} exposes for {show(taken, 's')} instead of {show(count_s, 's')}. "
                 "Choose an exposure time that it can do."
             )
-        if round(self._config("nimages").number("nimages")) != images:
+        if round(self._config("nimages", cut).number("nimages")) != images:
             raise InstrumentError(f"{self._rest.what} does not take {images} images in a series.")
         self._put["detector", "count_time"] = count_s
         return taken
@@ -188,45 +183,41 @@ class SimplonDevice:
     def _told(self, name: str, value: object) -> bool:
         return self._put.get(("detector", name)) == value
 
-    def _tell(self, module: str, name: str, value: object) -> None:
+    def _tell(self, module: str, name: str, value: object, cut: Cut) -> None:
         if self._put.get((module, name)) != value:
-            self._rest.set(module, name, value)
+            self._rest.set(module, name, value, cut)
             self._put[module, name] = value
 
-    def connect(self) -> zmq.Socket[bytes]:
-        """A connection to the stream, for one thread, which must :meth:`release` it; raises LinkError.
-
-        Each message goes to one connection only: while two are open, images are lost to both.
-        """
-        if self._closed:
-            raise LinkError(f"the link to {self._rest.what} was closed here.")
-        receiver = self._connect()
-        self._receivers.add(receiver)
-        return receiver
+    @property
+    def stream(self) -> Stream:
+        """Where its images come."""
+        return self._stream
 
     def series(
-        self, receiver: zmq.Socket[bytes], detector: Detector, count_s: float, images: int
+        self,
+        receiver: zmq.Socket[bytes],
+        detector: Detector,
+        count_s: float,
+        images: int,
+        cut: Cut,
     ) -> Series:
         """Begin a series as configured: arm, trigger, receive; raises LinkError, InstrumentError."""
-        self.settle()
+        self.settle(cut)
         self._settled = False
         try:
-            reply = self._rest.command("detector", "arm")
+            reply = self._rest.command("detector", "arm", cut=cut)
             number = reply.get("sequence id") if isinstance(reply, dict) else None
             if type(number) is not int:
                 raise LinkError(f"{self._rest.what} did not say the number of the series.")
-            return Series(self, receiver, detector, number, count_s, images)
+            self._running = Series(self, receiver, detector, number, count_s, images)
+            return self._running
         except BaseException:
             self.end("abort")
             raise
 
-    def release(self, receiver: zmq.Socket[bytes]) -> None:
-        """Leave the stream to others; only for the thread that takes the images. Idempotent."""
-        receiver.close(0)
-        self._receivers.discard(receiver)
-
-    def end(self, how: str) -> None:
-        """Tell it to end its series (``disarm`` or ``abort``), and do not wait for it."""
+    def end(self, how: str, then: Callable[[], None] | None = None) -> None:
+        """Tell it to end its series (``disarm`` or ``abort``), ``then`` do something; returns at once."""
+        self._running = None
 
         def tell() -> None:
             try:
@@ -234,20 +225,20 @@ class SimplonDevice:
             except HotstageError as error:
                 # the next series looks what state it is in; a detector that counts does no harm
                 logger.warning("%s could not be told to %s: %s", self._rest.what, how, error)
+            if then is not None:
+                then()
 
         self._ending = self._clock.spawn(tell, f"simplon-{how}")
 
     def close(self) -> None:
-        """Let go of it; idempotent."""
-        self._closed = True
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            ending.join(SETTLE_S * finite_rate(self._clock))
-        give_up = time.monotonic() + RELEASE_S
-        while self._receivers and time.monotonic() < give_up:
-            time.sleep(SLICE_MS / 1000)  # its socket belongs to the thread that takes the images
-        if not self._context.closed:
-            self._context.destroy(0)
+        """Let go of it, and see that it ends what it does; idempotent."""
+        self._stream.left()
+        running = self._running
+        if running is not None:  # of a reader that neither goes on nor ends
+            running.close()
+        self._wait_for_end(never)
+        self._rest.close()
+        self._stream.close()
 
     # --------------------------------------------------------------------------- within
 
@@ -271,46 +262,34 @@ class SimplonDevice:
         """From exposure to exposure."""
         return self._gap_s
 
-    def _config(self, name: str) -> Parameter:
-        return self._rest.get("detector", "config", name)
+    def _config(self, name: str, cut: Cut = never) -> Parameter:
+        return self._rest.get("detector", "config", name, cut=cut)
 
-    def _streams_both(self) -> bool:
+    def _streams_both(self, cut: Cut) -> bool:
         """Whether this detector knows more than one version of the stream."""
         try:
-            self._rest.get("stream", "config", "format")
-        except LinkError:
+            self._rest.get("stream", "config", "format", cut=cut)
+        except (LinkError, ExchangeCut):
             raise
         except InstrumentError:
             return False
         return True
 
-    def _wait_for_idle(self) -> str:
+    def _wait_for_end(self, cut: Cut) -> None:
+        """Wait until it was told to end its last series, or that has failed."""
+        ending = self._ending
         give_up = time.monotonic() + SETTLE_S
-        while (state := self.state()) != "idle" and time.monotonic() < give_up:
-            time.sleep(SLICE_MS / 1000)
-        return state
+        rate = finite_rate(self._clock)
+        while ending is not None and not ending.join(LOOK_MS / 1000 * rate):
+            if cut():
+                raise ExchangeCut("the wait for the end of the last series was cut.")
+            if time.monotonic() >= give_up:
+                break
+        if self._ending is ending:
+            self._ending = None
 
-    def _connect(self) -> zmq.Socket[bytes]:
-        """Connect to the stream and wait until it is; raises LinkError."""
-        receiver = self._context.socket(zmq.PULL)
-        receiver.setsockopt(zmq.LINGER, 0)
-        receiver.setsockopt(zmq.RCVHWM, QUEUED)
-        receiver.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
-        monitor = receiver.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        try:
-            receiver.connect(self._endpoint)
-            if not monitor.poll(round(1000 * CONNECT_S)):
-                raise LinkError(
-                    f"the stream of {self._rest.what} at {self._endpoint} cannot be reached within "
-                    f"{CONNECT_S:g} s. See that its stream is enabled, and that the port is right: "
-                    "31001 for cbor, 9999 for legacy."
-                )
-            recv_monitor_message(monitor)
-        except BaseException:
-            receiver.close(0)
-            raise
-        finally:
-            if not receiver.closed:
-                receiver.disable_monitor()
-            monitor.close(0)
-        return receiver
+    def _wait_for_idle(self, cut: Cut) -> str:
+        give_up = time.monotonic() + SETTLE_S
+        while (state := self.state(cut)) != "idle" and time.monotonic() < give_up:
+            time.sleep(LOOK_MS / 1000)
+        return state

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from acquire.acquisition import Cut
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import Limit
 from acquire.units import show
-from drivers.acquisition import Cut
 from drivers.serialemccd import Emccd
 from drivers.serialemccd_packets import script_number
 
@@ -18,6 +18,10 @@ FILTER_S = 15.0
 """Wall seconds that the filter may need for a new energy loss or dispersion."""
 OBEYED_EV = 0.5
 """A filter that comes no nearer to an energy loss does not obey."""
+SAME_EV = 2e-3
+"""Energies are told with the digits of a 32-bit float."""
+SAME_CHANNELS = 0.1
+"""An axis is right for a spectrum whose filter is so near to where it was tuned to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,12 @@ class EnergyFilter(Protocol):
 
     def tune(self, axis: EnergyAxis, cut: Cut | None = None) -> EnergyAxis:
         """Set it, and what was taken; raises InstrumentError, LinkError."""
+
+    def expect(self, axis: EnergyAxis, cut: Cut) -> None:
+        """Raise InstrumentError if it is not where it was found when it was tuned."""
+
+    def return_to(self, asked: EnergyAxis, found: EnergyAxis, cut: Cut) -> None:
+        """Tune again, and raise InstrumentError if it does not come to where it was ``found`` then."""
 
     def describe(self) -> dict[str, str | float]:
         """Facts for the metadata."""
@@ -82,6 +92,12 @@ class FixedAxis:
         """The calibration."""
         self.check(axis)
         return self._axis
+
+    def expect(self, axis: EnergyAxis, cut: Cut) -> None:
+        """Nothing: what a person sets cannot be read."""
+
+    def return_to(self, asked: EnergyAxis, found: EnergyAxis, cut: Cut) -> None:
+        """Nothing: it does not move."""
 
     def describe(self) -> dict[str, str | float]:
         """That it does not move."""
@@ -174,6 +190,31 @@ class GatanFilter:
         # what was asked for, where the filter differs only in the digits of its answer
         same = abs(taken - wanted) < 1e-6
         return EnergyAxis(axis.offset_ev if same else axis.offset_ev + taken - wanted, dispersion)
+
+    def expect(self, axis: EnergyAxis, cut: Cut) -> None:
+        """Raise InstrumentError if somebody has moved it since it was tuned; LinkError, ExchangeCut."""
+        index = self._index(axis.dispersion_ev)
+        if self._tells and self._dispersion(cut) != index:
+            raise InstrumentError(
+                f"the filter has not dispersion {index} any more, to which it was set. "
+                "Look whether somebody else uses it, and tune it again."
+            )
+        doing = "a question for the energy loss"
+        loss_ev = self._emccd.value("IFGetEnergyLoss(0)", doing=doing, cut=cut)
+        self._expect_offset(axis, loss_ev - self._zero_channel * axis.dispersion_ev)
+
+    def return_to(self, asked: EnergyAxis, found: EnergyAxis, cut: Cut) -> None:
+        """Tune again; raises InstrumentError if it goes elsewhere than before, LinkError, ExchangeCut."""
+        self._expect_offset(found, self.tune(asked, cut).offset_ev)
+
+    def _expect_offset(self, axis: EnergyAxis, offset_ev: float) -> None:
+        tolerance_ev = max(SAME_EV, SAME_CHANNELS * axis.dispersion_ev)
+        if not abs(offset_ev - axis.offset_ev) <= tolerance_ev:
+            raise InstrumentError(
+                f"the filter is at an energy offset of {show(offset_ev, 'eV', 7)} instead of "
+                f"{show(axis.offset_ev, 'eV', 7)}, where it was when it was tuned. Look whether "
+                "somebody else uses it, and tune it again."
+            )
 
     def describe(self) -> dict[str, str | float]:
         """Where it is."""

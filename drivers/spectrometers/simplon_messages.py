@@ -1,15 +1,19 @@
 """The messages of a DECTRIS detector's stream, in both versions, decoded and checked.
 
-Sources: dectris/documentation ``stream_v2/README.md`` and ``cbor/dectris-compression-tag.md`` (version 2: one
-CBOR map, arrays by RFC 8746, tag 56500 for compressed bytes), the public SIMPLON manuals and LiberTEM-live
+Sources: dectris/documentation ``stream_v2/README.md``, ``stream_v2/examples/stream2.c`` and
+``cbor/dectris-compression-tag.md`` (version 2: one CBOR map behind the three bytes of self-described CBOR,
+arrays by RFC 8746, tag 56500 for compressed bytes; messages of a detector in ``stream_v2/test_data`` of 2023
+are read as they should), the public SIMPLON manuals and LiberTEM-live
 (version 1: JSON and binary parts; ``shape`` is width, height; ``bs16-lz4<`` has the framing of the HDF5
-filter, ``lz4<`` is a bare block; times in ns). Unverified: that times of version 1 are relative to the
-start of the series, and that the highest value of a pixel's type always marks a pixel without data.
+filter, ``lz4<`` is a bare block; times in ns). EIGER2 manual 1.8.2, 11.1: the highest value of a pixel's type
+marks a masked pixel. Unverified: that times of version 1 are relative to the start of the series, and that
+its ``countrate_correction_count_cutoff`` is the highest count of a pixel.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Sequence
@@ -27,6 +31,8 @@ CBOR, LEGACY = "cbor", "legacy"
 UNSIGNED = {64: "u1", 65: ">u2", 66: ">u4", 68: "u1", 69: "<u2", 70: "<u4"}
 """Typed arrays of RFC 8746 that a counting detector sends."""
 _ARRAY, _COMPRESSED = 40, 56500
+_SELF_DESCRIBED = b"\xd9\xd9\xf7"
+"""Tag 55799 (RFC 8949, 3.4.6), with which every message of a detector begins."""
 _LEGACY_TYPES = {"uint8": "u1", "uint16": "<u2", "uint32": "<u4"}
 _LEGACY_ENCODING = re.compile(r"(?:(bs(8|16|32))?-?(lz4))?<")
 
@@ -38,6 +44,10 @@ class Start:
     """A series has been armed."""
 
     series: int
+    count_s: float | None = None
+    """Exposure time of its images, where it is told."""
+    full_counts: int | None = None
+    """Highest count that a pixel can have, where it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Image:
     """(rows, columns)."""
     start_s: float
     stop_s: float
+    exposed_s: float | None = None
+    """How long it was exposed, where it is told."""
 
 
 Message = Start | Image | End
@@ -91,19 +103,20 @@ def decode(parts: Sequence[bytes], shape: tuple[int, int], threshold: str) -> Me
 
 def _cbor(data: bytes, shape: tuple[int, int], threshold: str) -> Message | None:
     # tags stay as they are: bytes are only unpacked when it is known how many they must become
-    message = cbor2.loads(data, strict_hashable_types=True)
+    message = cbor2.loads(data.removeprefix(_SELF_DESCRIBED), strict_hashable_types=True)
     if not isinstance(message, dict):
         raise MalformedReply("a message of the stream is no map.")
     match message.get("type"):
         case "start":
-            return Start(_whole(message, "series_id"))
+            return _start(_whole(message, "series_id"), message, "saturation_value")
         case "end":
             return End(_whole(message, "series_id"))
         case "image":
             pixels = _channel(message["data"], shape, threshold)
             start_s, stop_s = (_seconds(message[key]) for key in ("start_time", "stop_time"))
+            exposed_s = _seconds(message["real_time"]) if "real_time" in message else None
             series, number = _whole(message, "series_id"), _whole(message, "image_id")
-            return Image(series, number, pixels, start_s, stop_s)
+            return Image(series, number, pixels, start_s, stop_s, exposed_s)
         case other:
             raise MalformedReply(f"a message of the stream has the unknown type {other!r}.")
 
@@ -146,7 +159,10 @@ def _legacy(parts: Sequence[bytes], shape: tuple[int, int]) -> Message | None:
     head = json.loads(parts[0])
     match head["htype"]:
         case "dheader-1.0":
-            return Start(_whole(head, "series"))
+            # without it, the second part is whatever a user has appended
+            detailed = head.get("header_detail") in ("basic", "all") and len(parts) > 1
+            config = json.loads(parts[1]) if detailed else {}
+            return _start(_whole(head, "series"), config, "countrate_correction_count_cutoff")
         case "dseries_end-1.0":
             return End(_whole(head, "series"))
         case "dimage-1.0":
@@ -161,9 +177,13 @@ def _legacy(parts: Sequence[bytes], shape: tuple[int, int]) -> Message | None:
         raise MalformedReply(f"an image has pixels of the unknown type {about['type']!r}.")
     dtype = np.dtype(_LEGACY_TYPES[about["type"]])
     data = _decoded(about["encoding"], parts[2], dtype, shape)
-    start_s, stop_s = (1e-9 * float(times[key]) for key in ("start_time", "stop_time"))
+    told = [_told(times, key) for key in ("start_time", "stop_time", "real_time")]
+    start_s, stop_s, exposed_s = (None if ns is None else 1e-9 * ns for ns in told)
+    if start_s is None or stop_s is None:
+        raise MalformedReply(f"the times of an image are {str(times)[:80]}.")
     series, number = _whole(head, "series"), _whole(head, "frame")
-    return Image(series, number, _pixels(data, dtype, shape), start_s, stop_s)
+    pixels = _pixels(data, dtype, shape)
+    return Image(series, number, pixels, start_s, stop_s, exposed_s)
 
 
 def _decoded(encoding: str, data: bytes, dtype: np.dtype[Any], shape: tuple[int, int]) -> bytes:
@@ -211,3 +231,16 @@ def _whole(message: dict[str, Any], key: str) -> int:
     if type(value) is not int or value < 0:
         raise MalformedReply(f"a message of the stream says {key} = {value!r}.")
     return value
+
+
+def _start(series: int, config: Any, full_counts: str) -> Start:
+    count_s, full = _told(config, "count_time"), _told(config, full_counts)
+    return Start(series, count_s or None, round(full) if full and full > 0 else None)
+
+
+def _told(message: Any, key: str) -> float | None:
+    """A finite number; None where there is none."""
+    value = message.get(key) if isinstance(message, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -10,23 +10,27 @@ and lets ``abort`` through while ``trigger`` is still waiting for its exposures.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import math
-import socket
-import threading
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from acquire.acquisition import Cut
 from acquire.errors import InstrumentError, LinkError
-from drivers.links import cause, parse_address
+from drivers.links import ExchangeCut, cause, parse_address
+from drivers.spectrometers import simplon_http
 
 COMMAND_S = 3.0
 """Wall seconds for a request that exposes nothing."""
-LARGEST_REPLY = 1 << 20
-_PIECE = 64 << 10
+_VERSION = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+
+
+def never() -> bool:
+    """What is not cut."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,27 @@ class Rest:
         address: ``HOST:PORT`` of the detector's control unit, whose port is 80.
         api: version of the interface.
 
+    A request whose ``cut`` turns true raises ExchangeCut within 0.1 s; what the detector did is not
+    known then.
+
     Raises:
-        ValueError: the address is none.
+        ValueError: the address or the version is none.
     """
 
     def __init__(self, address: str, api: str) -> None:
         self._where = parse_address(address)
+        if not isinstance(api, str) or not _VERSION.fullmatch(api):
+            raise ValueError(f"api = {api!r} refused: write a version, for example '1.8.0'.")
         self._api = api
+        self._closed = False
         self.what = f"the detector at {address}"
 
-    def get(self, module: str, kind: str, name: str, within_s: float = COMMAND_S) -> Parameter:
+    def get(
+        self, module: str, kind: str, name: str, within_s: float = COMMAND_S, cut: Cut = never
+    ) -> Parameter:
         """A parameter: ``get("detector", "config", "count_time")``; raises LinkError, InstrumentError."""
-        reply = self._ask("GET", f"/{module}/api/{self._api}/{kind}/{name}", None, within_s)
+        path = f"/{module}/api/{self._api}/{kind}/{name}"
+        reply = self._ask("GET", path, None, within_s, cut)
         if not isinstance(reply, dict) or "value" not in reply:
             raise self._misunderstood(name, reply)
         low, high = (reply.get(end) for end in ("min", "max"))
@@ -77,31 +90,34 @@ class Rest:
             math.inf if not isinstance(high, int | float) else float(high),
         )
 
-    def set(self, module: str, name: str, value: object) -> None:
+    def set(self, module: str, name: str, value: object, cut: Cut = never) -> None:
         """Set a parameter of the configuration; raises LinkError, InstrumentError."""
         path = f"/{module}/api/{self._api}/config/{name}"
-        self._ask("PUT", path, json.dumps({"value": value}).encode(), COMMAND_S)
+        self._ask("PUT", path, json.dumps({"value": value}).encode(), COMMAND_S, cut)
 
-    def command(self, module: str, name: str, within_s: float = COMMAND_S) -> Any:
+    def command(self, module: str, name: str, within_s: float = COMMAND_S, cut: Cut = never) -> Any:
         """Carry out a command, and what it returns; raises LinkError, InstrumentError."""
-        return self._ask("PUT", f"/{module}/api/{self._api}/command/{name}", b"", within_s)
+        path = f"/{module}/api/{self._api}/command/{name}"
+        return self._ask("PUT", path, b"", within_s, cut)
 
-    def _ask(self, method: str, path: str, body: bytes | None, within_s: float) -> Any:
+    def close(self) -> None:
+        """End every request that is under way; later ones raise LinkError. Idempotent."""
+        self._closed = True
+
+    def _ask(self, method: str, path: str, body: bytes | None, within_s: float, cut: Cut) -> Any:
         deadline = time.monotonic() + within_s
-        connection = http.client.HTTPConnection(*self._where, timeout=within_s)
+
+        def ended() -> bool:
+            return self._closed or cut()
+
+        if self._closed:
+            raise LinkError(f"the link to {self.what} was closed here; {path} was not sent.")
         try:
-            connection.connect()
-            # time-outs of sockets begin anew with every byte that comes
-            watchdog = threading.Timer(
-                max(0.0, deadline - time.monotonic()), _cut, args=(connection.sock,)
-            )
-            watchdog.daemon = True
-            watchdog.start()
-            try:
-                status, reason, payload = _exchange(connection, method, path, body)
-            finally:
-                watchdog.cancel()
-                watchdog.join()
+            reply = simplon_http.request(self._where, method, path, body, deadline, ended)
+        except ExchangeCut as error:
+            raise ExchangeCut(
+                f"{method} {path} to {self.what} was ended from here before it was answered."
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             late = time.monotonic() >= deadline
             why = f"no complete answer within {within_s:g} s" if late else cause(error)
@@ -109,46 +125,20 @@ class Rest:
                 f"{self.what} did not answer {method} {path} ({why}); what it did is not known. "
                 "See that its control unit is on, and that the address is right."
             ) from error
-        finally:
-            connection.close()
-        if not 200 <= status < 300:
-            words = payload[:300].decode("utf-8", "replace").strip()
+        if not 200 <= reply.status < 300:
+            words = reply.payload[:300].decode("utf-8", "replace").strip()
             raise InstrumentError(
-                f"{self.what} refused {method} {path}: {status} {reason}. {words}".rstrip()
+                f"{self.what} refused {method} {path}: {reply.status} {reply.reason}. {words}".rstrip()
             )
-        if not payload.strip():
+        if not reply.payload.strip():
             return None
         try:
-            return json.loads(payload)
-        except ValueError as error:
-            raise self._misunderstood(path, payload[:60]) from error
+            return json.loads(reply.payload)
+        except (ValueError, RecursionError) as error:
+            raise self._misunderstood(path, reply.payload[:60]) from error
 
     def _misunderstood(self, what: str, reply: object) -> LinkError:
         return LinkError(
             f"{self.what} answered {what} with something that is not understood: {str(reply)[:80]!r}. "
             "Does the address belong to a DECTRIS detector?"
         )
-
-
-def _exchange(
-    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
-) -> tuple[int, str, bytes]:
-    headers = {"Connection": "close"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    connection.request(method, path, body, headers)
-    response = connection.getresponse()
-    payload = bytearray()
-    while piece := response.read(_PIECE):
-        payload += piece
-        if len(payload) > LARGEST_REPLY:
-            raise http.client.HTTPException(f"more than {LARGEST_REPLY} bytes")
-    if response.length:
-        raise http.client.IncompleteRead(bytes(payload), response.length)
-    return response.status, response.reason, bytes(payload)
-
-
-def _cut(sock: socket.socket | None) -> None:
-    with contextlib.suppress(OSError):  # closed already
-        if sock is not None:
-            sock.shutdown(socket.SHUT_RDWR)

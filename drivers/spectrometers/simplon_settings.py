@@ -19,6 +19,7 @@ class Settings:
     gap_s: float
     series_length: int
     rows: tuple[int, int] | None
+    mirrored: bool
     filter_address: str
     """Empty where the filter is set by hand."""
     fixed: EnergyAxis | None
@@ -40,7 +41,9 @@ class Settings:
 def read(
     *,
     version: str,
+    threshold: str,
     rows: Sequence[int] | None,
+    mirrored: bool,
     gap: str,
     series_length: int,
     filter_address: str | None,
@@ -55,6 +58,11 @@ def read(
     """Read the options; raises ValueError, TypeError."""
     if version not in (CBOR, LEGACY):
         raise ValueError(f"version = {version!r} refused: write {CBOR!r} or {LEGACY!r}.")
+    if version == LEGACY and threshold:
+        raise ValueError(
+            f"threshold = {threshold!r} refused: the stream {LEGACY!r} tells no channels apart. "
+            f"Leave it out, or write version = {CBOR!r}."
+        )
     low_ev, high_ev = (
         options.quantity("energy_offsets", text, "eV", -1e4, 1e5) for text in energy_offsets
     )
@@ -68,6 +76,7 @@ def read(
         gap_s=options.quantity("gap", gap, "s", 1e-9, 10),
         series_length=options.whole("series_length", series_length, 1, 10**6),
         rows=_rows(rows),
+        mirrored=options.switch("mirrored", mirrored),
         filter_address=filter_address or "",
         fixed=_fixed(energy_offset, dispersion, dispersions) if by_hand else None,
         dispersions_ev=() if by_hand else _dispersions(dispersions, energy_offset or dispersion),

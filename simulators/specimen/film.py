@@ -23,6 +23,10 @@ TILE_NM = 512.0
 _TILE_PIXELS = 1024
 _BOUNDARY_WAVES = 40
 _NEWTON_STEPS = 8
+_THERE_NM = 1e-4
+"""A point that moved less is on the boundary to 1e-8 nm or so."""
+_POINTS_AT_ONCE = 512
+"""So many stay in the processor's cache, and BLAS wakes no threads for them."""
 SLOPE_PER_UNDULATION = 1.0
 """Steepest relative change of thickness over 256 nm, over the undulation: 256 nm · 2π/2048 nm · 0.9 √2."""
 SLOW_STEP_NM = 4.0
@@ -39,6 +43,8 @@ class FilmSettings:
     """What a film is made of."""
 
     thickness_nm: float = 60.0
+    level: float = 1.0
+    """Relative thickness that images show where nothing changes it; next to 0 for a hole."""
     undulation: float = 0.2
     """Amplitude of the slow change of thickness; 0.2 slopes by up to some 25 % over 256 nm."""
     texture: float = 0.03
@@ -78,7 +84,7 @@ class Film:
     def relative_thickness(self, x_nm: float, y_nm: float) -> float:
         """Thickness over the nominal one at a point."""
         phases = self._slow_k @ np.array([x_nm, y_nm]) + self._slow_phase
-        slow = float(1 + self._slow_amplitude @ np.cos(phases))
+        slow = float(self.settings.level + self._slow_amplitude @ np.cos(phases))
         x, y = (float(self._lines(np.array([at]))[0]) for at in (x_nm, y_nm))
         return slow + x + y
 
@@ -92,7 +98,7 @@ class Film:
 
     def _slow(self, x_nm: Array, y_nm: Array) -> NDArray[np.float32]:
         # cos(a + b) = cos a cos b - sin a sin b: the waves are sums of outer products
-        columns, rows = [np.ones_like(x_nm)], [np.ones_like(y_nm)]
+        columns, rows = [np.ones_like(x_nm)], [np.full_like(y_nm, self.settings.level)]
         for (kx, ky), phase, amplitude in zip(
             self._slow_k, self._slow_phase, self._slow_amplitude, strict=True
         ):
@@ -165,15 +171,19 @@ class Film:
             return points_nm, np.zeros(len(points_nm), dtype=bool)
         longest = self.settings.boundary_spacing_nm / 6
         foot = points_nm.copy()
-        step = np.zeros_like(foot)
+        last = np.zeros(len(foot))
+        under_way = np.arange(len(foot))
         for _ in range(_NEWTON_STEPS):
-            value, slope = self._boundary_field(foot)
+            value, slope = self._boundary_field(foot[under_way])
             square = np.maximum(np.sum(slope**2, axis=1), 1e-12)
             step = -(value / square)[:, None] * slope
             length = np.hypot(step[:, 0], step[:, 1])
             step *= np.minimum(1, longest / np.maximum(length, 1e-12))[:, None]
-            foot += step
-        return foot, np.hypot(step[:, 0], step[:, 1]) < 0.05
+            foot[under_way] += step
+            last[under_way] = np.minimum(length, longest)
+            # the next step would be the square of this one
+            under_way = under_way[length > _THERE_NM]
+        return foot, last < 0.05
 
     def boundary_direction(self, points_nm: Array) -> Array:
         """Unit vectors (n, 2) along the boundary at points on it; 0 without boundaries."""
@@ -194,8 +204,27 @@ class Film:
 
     def _boundary_field(self, points_nm: Array) -> tuple[Array, Array]:
         """A random field (n,) whose zero lines are the boundaries, and its gradient (n, 2)."""
-        phase = points_nm @ self._wave_k.T + self._wave_phase
-        return np.cos(phase).sum(axis=1), -np.sin(phase) @ self._wave_k
+        field = np.empty((3, len(points_nm)))
+        for first in range(0, len(points_nm), _POINTS_AT_ONCE):
+            piece = slice(first, first + _POINTS_AT_ONCE)
+            # a wave is a power of exp(i 2π x / region) times one of y: two sines per point, not 40
+            turns = np.exp(1j * (2 * math.pi / REGION_NM) * points_nm[piece].T)
+            waves = _powers(turns[0], self._wave_order[0])
+            waves *= _powers(turns[1], self._wave_order[1])
+            field[:, piece] = (self._wave_parts @ waves).real
+        return field[0], field[1:].T
+
+    @cached_property
+    def _wave_order(self) -> NDArray[np.int64]:
+        """Of every wave along x and y, in periods per region; (2, n)."""
+        return np.rint(self._wave_k.T * (REGION_NM / (2 * math.pi))).astype(np.int64)
+
+    @cached_property
+    def _wave_parts(self) -> NDArray[np.complex128]:
+        """What every wave adds to the field and to its gradient, as factors of exp(i k x); (3, n)."""
+        kx, ky = self._wave_k.T
+        parts = np.stack([np.ones_like(kx), 1j * kx, 1j * ky])
+        return np.asarray(parts * np.exp(1j * self._wave_phase), np.complex128)
 
     @cached_property
     def _pyramid(self) -> list[NDArray[np.float32]]:
@@ -213,6 +242,17 @@ class Film:
             n = levels[-1].shape[0] // 2
             levels.append(levels[-1].reshape(n, 2, n, 2).mean(axis=(1, 3)))
         return levels
+
+
+def _powers(turn: NDArray[np.complex128], orders: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """Integer powers of numbers (m,) on the unit circle, for every order (n,); (n, m)."""
+    top = int(np.abs(orders).max())
+    table = np.empty((2 * top + 1, len(turn)), dtype=np.complex128)
+    table[top] = 1
+    for order in range(1, top + 1):
+        np.multiply(table[top + order - 1], turn, out=table[top + order])
+    table[:top] = table[:top:-1].conj()
+    return np.asarray(table[orders + top])
 
 
 def _slow_places() -> Array:

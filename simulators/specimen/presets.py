@@ -32,7 +32,14 @@ class Preset:
     fixed_pitch_nm: float = 36.0
     grain_boundary: bool = False
     """Whether a grain boundary crosses the film."""
+    material: str = "lsnt"
+    """Of the film, as spectra see it; in ``simulators.spectra.MATERIALS``."""
 
+
+_EVEN = FilmSettings(undulation=0.0, boundary_spacing_nm=0.0, dislocations_per_um2=0.0)
+_HOLE = FilmSettings(
+    level=0.05, undulation=0.0, texture=0.0, boundary_spacing_nm=0.0, dislocations_per_um2=0.0
+)
 
 PRESETS: dict[str, Preset] = {
     "lsnt_nonstoichiometric": Preset(
@@ -49,6 +56,7 @@ PRESETS: dict[str, Preset] = {
         "Li0.375Sr0.4375Ta0.75Zr0.25O3 of 60 nm with a grain boundary that is poor in Sr, Ta and Zr",
         film=FilmSettings(boundary_spacing_nm=0.0),
         grain_boundary=True,
+        material="lstz",
     ),
     "blank_film": Preset("film of 60 nm from which nothing comes"),
     "reference_domes": Preset(
@@ -61,5 +69,11 @@ PRESETS: dict[str, Preset] = {
         film=FilmSettings(
             undulation=0.0, texture=0.01, boundary_spacing_nm=0.0, grating_pitch_nm=64.0
         ),
+        material="carbon",
+    ),
+    "srtio3": Preset("even SrTiO3 of 60 nm, all Ti4+", film=_EVEN, material="srtio3"),
+    "tio2": Preset("even TiO2 (rutile) of 60 nm, all Ti4+", film=_EVEN, material="tio2"),
+    "vacuum": Preset(
+        "a hole: spectra of the beam alone, dark in HAADF", film=_HOLE, material="vacuum"
     ),
 }

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.acquisition import Acquisition
 from acquire.clock import Signal
 from acquire.instruments import Frame
-from simulators.acquisition import Acquisition, KeepGoing
+from simulators.exposing import KeepGoing, lasting
 from simulators.noise import generator
 from simulators.spectra import COUNTS_PER_ELECTRON, READOUT_ELECTRONS, Band
 from simulators.spectrometer import SimulatedSpectrometer
@@ -96,7 +97,11 @@ class GifCamera:
             return Frame(_NAME, index, {}, start_s, end_s)
 
         try:
-            ended = list(self._acquisition.frames(stop, shot.exposure_s, 0.0, expose))
+            ended = list(
+                self._acquisition.frames(
+                    stop, 0.0, lasting(self._world.clock, shot.exposure_s, expose)
+                )
+            )
         finally:
             self._acquisition.disarm()
         if not ended:

@@ -124,7 +124,8 @@ class DigiScan:
         self._run = run
         for channel in channels:
             self._ids += 1
-            self._last[channel] = Image(self._ids, f"SEMchan{channel}", shape[1], shape[0])
+            name = f"SEMchan{channel}"
+            self._last[channel] = Image(self._ids, name, shape[1], shape[0], rotation_deg)
         if continuous:
             self._continuous = (channels, self._frame_s(shape, pixel_us, ending))
             self._returned_s = self._clock.now_s()

@@ -105,17 +105,18 @@ def _of_digiscan(optics: Optics, digiscan: DigiScan) -> list[tuple[str, Callee]]
             into.set(value)
 
     def from_image(image: Image, x: float, y: float, ds_x: Reference, ds_y: Reference) -> None:
-        at = optics.to_ds(x, y, image.width, image.height)
+        at = optics.to_ds(x, y, image.width, image.height, image.rotation_deg)
         for into, value in zip((ds_x, ds_y), at, strict=True):
             into.set(value)
 
     def to_image(image: Image, x: float, y: float, img_x: Reference, img_y: Reference) -> None:
-        at = optics.from_ds(x, y, image.width, image.height)
+        at = optics.from_ds(x, y, image.width, image.height, image.rotation_deg)
         for into, value in zip((img_x, img_y), at, strict=True):
             into.set(value)
 
     def position(image: Image, x: float, y: float) -> None:
-        optics.put_beam_ds(*optics.to_ds(x, y, image.width, image.height))
+        at = optics.to_ds(x, y, image.width, image.height, image.rotation_deg)
+        optics.put_beam_ds(*at)
 
     def named(into: Reference, name: str) -> Value:
         image = digiscan.named(name)

@@ -93,23 +93,31 @@ class Optics:
         self._beam_ds = (x, y)
         self._place()
 
-    def to_ds(self, x_px: float, y_px: float, width: int, height: int) -> tuple[float, float]:
+    def to_ds(
+        self, x_px: float, y_px: float, width: int, height: int, rotation_deg: float = 0.0
+    ) -> tuple[float, float]:
         """DigiScan's coordinates of a point of an image; the corner of its first pixel is (0, 0)."""
         half = max(width, height) / 2
-        return (
-            (width / 2 - x_px) / half * FULL_SCALE_DS,
-            (height / 2 - y_px) / half * FULL_SCALE_DS,
-        )
+        right, down = _turned((x_px - width / 2) / half, (y_px - height / 2) / half, -rotation_deg)
+        return -right * FULL_SCALE_DS, -down * FULL_SCALE_DS
 
-    def from_ds(self, x: float, y: float, width: int, height: int) -> tuple[float, float]:
+    def from_ds(
+        self, x: float, y: float, width: int, height: int, rotation_deg: float = 0.0
+    ) -> tuple[float, float]:
         """The other way round."""
         half = max(width, height) / 2
-        return width / 2 - x / FULL_SCALE_DS * half, height / 2 - y / FULL_SCALE_DS * half
+        right, down = _turned(-x / FULL_SCALE_DS, -y / FULL_SCALE_DS, rotation_deg)
+        return width / 2 + right * half, height / 2 + down * half
 
     def _place(self) -> None:
         x, y = self._beam_ds if self.scan_control else (0.0, 0.0)
         half_nm = self.field_nm / 2
         self._world.column.park(-x / FULL_SCALE_DS * half_nm, -y / FULL_SCALE_DS * half_nm)
+
+
+def _turned(right: float, down: float, clockwise_deg: float) -> tuple[float, float]:
+    cosine, sine = math.cos(math.radians(clockwise_deg)), math.sin(math.radians(clockwise_deg))
+    return cosine * right - sine * down, sine * right + cosine * down
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class Image:
     name: str
     width: int
     height: int
+    rotation_deg: float = 0.0
+    """Of the scan, clockwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from simulators import options
 from simulators.faults import from_options
 from simulators.wires.behind import simulation
 from simulators.wires.eurotherm_controller import Eurotherm
+from simulators.wires.eurotherm_registers import Units
 from simulators.wires.listening import SLICE_S, Listener
 from simulators.wires.modbus import serve_rtu, serve_tcp
 
@@ -26,6 +27,7 @@ def serve(
     highest: str = "1300 °C",
     lowest: str = "0 °C",
     type_code: int = 0x3216,
+    units: str = "°C",
     faults: Mapping[str, Any] | None = None,
     fault_seed: int = 0,
 ) -> EurothermEnd:
@@ -38,6 +40,7 @@ def serve(
         highest: limit of setpoints (register 111).
         lowest: limit of setpoints (register 112).
         type_code: what register 122 says; the real one is not known here.
+        units: °C, °F or K: what the display shows and the registers give and take.
         faults: shares of replies that suffer, by name (:class:`~simulators.faults.Fault`).
         fault_seed: which replies those are.
 
@@ -59,6 +62,7 @@ def serve(
         highest_celsius=options.quantity("highest", highest, "°C", 100, 1372),
         lowest_celsius=options.quantity("lowest", lowest, "°C", -200, 50),
         address=number,
+        units=Units.of(units),
     )
     return EurothermEnd(context, controller, number, faults, fault_seed)
 

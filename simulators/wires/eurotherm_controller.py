@@ -2,20 +2,18 @@
 
 Sources: HA028651 (3200 series engineering handbook) issue 7, pages 81 to 83, read on a public manual
 site: addresses, the status bitmap, modes, that 2, 24 and 25 wear out a memory. thaeber/eurothermlib:
-floats at 0x8000 + 2 · address, high word first. Unverified: a remote setpoint that is not written for
-5 s falls back to the local one and sets bit 14, and comes back when it is written again (memory); what
-is beyond a limit is answered by exception 3, unknown registers by 2 (inferred); the type code; that a
-broken sensor reads high (configurable on the device). What the device can do and this does not: manual
-output other than 0, programmer, cooling, autotune.
+floats at 0x8000 + 2 · address, high word first. 516 (display units): a public driver of the 3500 series.
+Unverified: a remote setpoint that is not written for 5 s falls back to the local one and sets bit 14, and
+comes back when it is written again (memory); what is beyond a limit is answered by exception 3, unknown
+registers by 2 (inferred); the type code; that 516 is the same here, and is written in configuration mode
+only (memory); that a broken sensor reads high (configurable on the device). What the device can do and
+this does not: manual output other than 0, programmer, cooling, autotune.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,9 +23,9 @@ from acquire.instruments import HolderState, SafeState
 from simulators.chip import AMBIENT_CELSIUS, HeatingChip
 from simulators.history import TemperatureHistory
 from simulators.noise import generator
-from simulators.wires.modbus import ILLEGAL_ADDRESS, ILLEGAL_VALUE, ModbusError
+from simulators.wires.eurotherm_registers import Kind, Register, RegisterMap, Units
+from simulators.wires.modbus import ILLEGAL_VALUE, ModbusError
 
-FLOATS = 0x8000
 REMOTE_TIMEOUT_S = 5.0
 FASTEST_CELSIUS_PER_S = 1000.0
 _SECONDS_PER_UNIT = (60.0, 3600.0, 1.0)  # of the setpoint's rate limit: min, h, s
@@ -42,16 +40,6 @@ _THERMOCOUPLE = (
 ALARM_1, SENSOR_BREAK, LOOP_BREAK, HEATER_FAIL = 0x1, 0x20, 0x40, 0x80
 MANUAL, OUT_OF_RANGE, NEW_ALARM, RAMP_RUNNING, REMOTE_FAIL = 0x10, 0x400, 0x1000, 0x2000, 0x4000
 OPERATING, STANDBY = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """One parameter."""
-
-    get: Callable[[], float]
-    put: Callable[[float], None] | None = None
-    decimals: bool = True
-    """Whether its 16 bit form has the display's decimals."""
 
 
 class Eurotherm:
@@ -69,12 +57,12 @@ class Eurotherm:
         highest_celsius: float = 1300.0,
         lowest_celsius: float = 0.0,
         address: int = 1,
+        units: Units = Units.CELSIUS,
     ) -> None:
         self._clock = clock
         self._chip = chip
         self._history = history
         self._seed = seed
-        self._scale = 10**decimals
         self._lock = threading.RLock()
         self._readings = 0
         self._limits = [lowest_celsius, highest_celsius]
@@ -93,7 +81,8 @@ class Eurotherm:
         self._commanded: tuple[float, float] | None = None
         self.memory_writes = 0
         """How often a register was written that wears out."""
-        self._registers = self._map(decimals, type_code, address)
+        registers = self._map(decimals, type_code, address, units)
+        self._registers = RegisterMap(registers, decimals, units)
         self.step()
 
     # ---------------------------------------------------------------------- registers
@@ -102,76 +91,60 @@ class Eurotherm:
         """Registers; raises ModbusError 2 if one of them does not exist."""
         with self._lock:
             self.step()
-            return [self._word(address + k) for k in range(count)]
+            return self._registers.read(address, count)
 
     def write(self, address: int, values: list[int]) -> None:
         """Registers, all or none; raises ModbusError 2, 3."""
         with self._lock:
             self.step()
-            if address >= FLOATS:
-                wanted = self._floats(address, values)
-            else:
-                wanted = []
-                for k, value in enumerate(values):
-                    register = self._find(address + k)
-                    signed = value - 0x10000 if value >= 0x8000 else value
-                    wanted.append((register, signed / (self._scale if register.decimals else 1)))
-            for register, number in wanted:
-                if register.put is None or not math.isfinite(number):
-                    raise ModbusError(ILLEGAL_VALUE)
-            for register, number in wanted:
-                assert register.put is not None
-                register.put(number)
+            self._registers.write(address, values)
             self.step()
 
-    def _floats(self, address: int, values: list[int]) -> list[tuple[Register, float]]:
-        if address % 2 or len(values) % 2:
-            raise ModbusError(ILLEGAL_ADDRESS)
-        raw = struct.pack(f">{len(values)}H", *values)
-        numbers = struct.unpack(f">{len(values) // 2}f", raw)
-        first = (address - FLOATS) // 2
-        return [(self._find(first + k), number) for k, number in enumerate(numbers)]
-
-    def _word(self, address: int) -> int:
-        if address >= FLOATS:
-            number, half = divmod(address - FLOATS, 2)
-            high, low = struct.unpack(">HH", struct.pack(">f", self._find(number).get()))
-            return int(low if half else high)
-        register = self._find(address)
-        value = register.get() * (self._scale if register.decimals else 1)
-        if not register.decimals:
-            return round(value) & 0xFFFF
-        return round(min(max(value, -32768), 32767)) & 0xFFFF
-
-    def _find(self, address: int) -> Register:
-        register = self._registers.get(address)
-        if register is None:
-            raise ModbusError(ILLEGAL_ADDRESS)
-        return register
-
-    def _map(self, decimals: int, type_code: int, address: int) -> dict[int, Register]:
+    def _map(
+        self, decimals: int, type_code: int, address: int, units: Units
+    ) -> dict[int, Register]:
         return {
-            1: Register(self._process_value),
-            2: Register(self._local, self._put_local),
+            1: Register(self._process_value, kind=Kind.TEMPERATURE),
+            2: Register(self._local, self._put_local, kind=Kind.TEMPERATURE),
             3: Register(self._output, self._put_output),
             4: Register(self._output),
-            5: Register(self._working),
-            11: Register(lambda: -200.0),
-            12: Register(lambda: 1372.0),
-            13: Register(lambda: self._alarms[0], lambda v: self._alarms.__setitem__(0, v)),
-            14: Register(lambda: self._alarms[1], lambda v: self._alarms.__setitem__(1, v)),
+            5: Register(self._working, kind=Kind.TEMPERATURE),
+            11: Register(lambda: -200.0, kind=Kind.TEMPERATURE),
+            12: Register(lambda: 1372.0, kind=Kind.TEMPERATURE),
+            13: Register(
+                lambda: self._alarms[0],
+                lambda v: self._alarms.__setitem__(0, v),
+                kind=Kind.TEMPERATURE,
+            ),
+            14: Register(
+                lambda: self._alarms[1],
+                lambda v: self._alarms.__setitem__(1, v),
+                kind=Kind.TEMPERATURE,
+            ),
             15: Register(lambda: self._selected, self._put_selected, decimals=False),
             23: Register(lambda: 0, decimals=False),
-            24: Register(lambda: self._setpoints[0], lambda v: self._put_setpoint(0, v)),
-            25: Register(lambda: self._setpoints[1], lambda v: self._put_setpoint(1, v)),
-            26: Register(lambda: self._remote_celsius, self._put_remote),
-            35: Register(lambda: self._rate, self._put_rate),
-            39: Register(lambda: self._process_value() - self._working()),
+            24: Register(
+                lambda: self._setpoints[0],
+                lambda v: self._put_setpoint(0, v),
+                kind=Kind.TEMPERATURE,
+            ),
+            25: Register(
+                lambda: self._setpoints[1],
+                lambda v: self._put_setpoint(1, v),
+                kind=Kind.TEMPERATURE,
+            ),
+            26: Register(lambda: self._remote_celsius, self._put_remote, kind=Kind.TEMPERATURE),
+            35: Register(lambda: self._rate, self._put_rate, kind=Kind.DIFFERENCE),
+            39: Register(lambda: self._process_value() - self._working(), kind=Kind.DIFFERENCE),
             75: Register(self._status, decimals=False),
             76: Register(lambda: ~self._status() & 0xFFFF, decimals=False),
             107: Register(lambda: 0x0304, decimals=False),
-            111: Register(lambda: self._limits[1], lambda v: self._put_limit(1, v)),
-            112: Register(lambda: self._limits[0], lambda v: self._put_limit(0, v)),
+            111: Register(
+                lambda: self._limits[1], lambda v: self._put_limit(1, v), kind=Kind.TEMPERATURE
+            ),
+            112: Register(
+                lambda: self._limits[0], lambda v: self._put_limit(0, v), kind=Kind.TEMPERATURE
+            ),
             122: Register(lambda: type_code, decimals=False),
             131: Register(lambda: address, decimals=False),
             199: Register(lambda: self._mode, self._put_mode, decimals=False),
@@ -180,6 +153,7 @@ class Eurotherm:
             273: Register(lambda: self._manual, self._put_manual, decimals=False),
             274: Register(lambda: 0, self._put_acknowledge, decimals=False),
             276: Register(lambda: self._remote, self._put_select, decimals=False),
+            516: Register(lambda: units.code, decimals=False),
             525: Register(lambda: decimals, decimals=False),
             531: Register(lambda: self._rate_unit, self._put_rate_unit, decimals=False),
         }

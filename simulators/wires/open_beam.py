@@ -44,6 +44,8 @@ SIXTEEN_BIT, EIGHT_BIT = 0, 1
 SLICE_WALL_S = 0.02
 """Pixels are made for about so long at once, in wall time."""
 MOST_AT_ONCE = 1 << 18
+PREPARE_S = 15.0
+"""Wall seconds that opening waits for what draws images; it takes one, and ten once on a machine."""
 
 
 def serve(
@@ -77,6 +79,9 @@ def serve(
     if detector not in scan.describe().detectors:
         known = ", ".join(scan.describe().detectors)
         raise ValueError(f"detector = {detector!r} refused: there are {known}.")
+    if behind.world.prepared is not None:
+        # a client waits for a pixel as long as a pixel takes, not until what draws it was compiled
+        behind.world.prepared.wait(PREPARE_S)
     device = ObiDevice(
         behind.world,
         scan,

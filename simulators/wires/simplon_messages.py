@@ -1,6 +1,6 @@
 """The messages of a DECTRIS stream: version 1 in parts with JSON heads, version 2 in CBOR.
 
-Sources: version 2: dectris/documentation ``stream_v2/README.md`` and ``cbor/dectris-compression-tag.md``.
+Sources: version 2: dectris/documentation ``stream_v2/README.md``, ``stream_v2/examples/stream2.c`` and ``cbor/dectris-compression-tag.md``.
 Version 1: messages as public clients read them (LiberTEM-live, several EIGER receivers): ``dheader-1.0``
 with the configuration, ``dimage-1.0`` in four parts, ``dseries_end-1.0``; the shape is (width, height);
 ``bs32-lz4<`` has the 12 bytes of HDF5's filter at its head, ``lz4<`` is a bare block, ``<`` is raw.
@@ -26,6 +26,8 @@ TICKS_PER_S = 100_000_000
 """Time base of version 2."""
 MULTI_DIMENSIONAL = 40
 COMPRESSED = 56500
+SELF_DESCRIBED = b"\xd9\xd9\xf7"
+"""Tag 55799 of RFC 8949, 3.4.6: every message begins with it."""
 TYPED = {"uint8": 64, "uint16": 69, "uint32": 70}
 Parts = list[bytes]
 
@@ -188,7 +190,7 @@ class CborMessages:
 
 def _cbor(series: Series, kind: str, fields: Mapping[str, Any]) -> bytes:
     head = {"type": kind, "series_id": series.number, "series_unique_id": series.unique}
-    return cbor2.dumps({**head, **fields})
+    return SELF_DESCRIBED + cbor2.dumps({**head, **fields})
 
 
 def _array(pixels: NDArray[Any], compression: str) -> cbor2.CBORTag:

@@ -72,7 +72,7 @@ class SourceMeter:
     def switch(self, on: bool) -> None:
         """Output on or off; raises +802, +810."""
         with self.lock:
-            if on and self._interlocked:
+            if on and self._interlocked and self.settings.output_enable:
                 raise ScpiError(802)
             if on and self._hot:
                 raise ScpiError(810)
@@ -88,11 +88,25 @@ class SourceMeter:
                 self.switch(False)
 
     def interlock(self, open_circuit: bool = True) -> None:
-        """Somebody opens the lid: the output goes off, and cannot be switched on (a defect for tests)."""
+        """Somebody opens the lid: where that line is enabled, the output goes off and stays so (for tests)."""
         with self.lock:
             self._interlocked = open_circuit
-            if open_circuit:
-                self.switch(False)
+            self._heed_interlock()
+
+    @property
+    def interlocked(self) -> bool:
+        """Whether the output-enable line is open."""
+        return self._interlocked
+
+    def enable_line(self, enabled: bool) -> None:
+        """Heed the output-enable line, or do not."""
+        with self.lock:
+            self.settings.output_enable = enabled
+            self._heed_interlock()
+
+    def _heed_interlock(self) -> None:
+        if self._interlocked and self.settings.output_enable:
+            self.switch(False)
 
     def reset(self) -> None:
         """``*RST``: defaults, output off."""

@@ -100,6 +100,8 @@ def _output(tree: Tree[Result], smu: SourceMeter) -> None:
         lambda name: set_it(smu, "output_off", name),
         lambda: smu.settings.output_off,
     )
+    switch(tree, ":OUTPut[1]:ENABle[:STATe]", smu.enable_line, lambda: smu.settings.output_enable)
+    tree.add(":OUTPut[1]:ENABle:TRIPped?", ask(lambda: str(int(not smu.interlocked))))
     tree.add(":SOURce[1]:CLEar[:IMMediate]", do(partial(smu.switch, False)))
     flag(tree, smu, ":SOURce[1]:CLEar:AUTO", "clear_auto")
 

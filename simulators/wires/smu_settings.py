@@ -65,6 +65,7 @@ class Settings:
     arm_count: int = 1
     four_wire: bool = False
     output_off: str = "NORM"
+    output_enable: bool = False
     clear_auto: bool = False
     front: bool = True
     elements: tuple[str, ...] = ("VOLT", "CURR", "RES", "TIME", "STAT")

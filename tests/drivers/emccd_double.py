@@ -56,11 +56,19 @@ class EmccdDouble:
         """By how much exposures are shorter than they should be."""
         self.blanked = False
         self.magnification = 1e5
+        self.flyback_us = 100.0
+        self.line_s = 0.0
+        """Time of a line, if lines wait for the mains."""
         self.shift = [3.0, -2.0]
         self.position: tuple[float, float] | None = None
         self.at_rest = False
         self.loss = 0.0
+        self.loss_step = 0.0
+        """Energy losses that the filter can take are this far apart; 0: all."""
         self.dispersion = 0
+        self.slit = 0
+        self.eels = 1
+        """Whether the filter is in its spectroscopy mode."""
         self.inserted = True
         self.selected = -1
         self.exposures: list[float] = []
@@ -180,7 +188,7 @@ class EmccdDouble:
         elif function == 14:
             client.sendall(struct.pack("<iii", 12, 0, 50500))
         elif function == 18:
-            client.sendall(struct.pack("<iiiddd", 36, 0, 0, 100.0, 50.0, 12.5))
+            client.sendall(struct.pack("<iiiddd", 36, 0, 0, self.flyback_us, 50.0, 12.5))
         elif function == 19:
             self._acquire(client, longs, doubles, struct.unpack(f"<{longs[6]}i", words))
         elif function == 20:
@@ -204,7 +212,8 @@ class EmccdDouble:
     ) -> None:
         _, columns, rows, flags, continuous, _, _ = longs
         self.kept = set(channels)
-        self.frame_s = rows * (columns * doubles[1] + 100.0) * 1e-6 / self.speedup
+        line_s = self.line_s or (columns * doubles[1] + self.flyback_us) * 1e-6
+        self.frame_s = rows * line_s / self.speedup
         self.began_s = time.monotonic()
         if continuous:
             self.continuous, self.ends_s = True, None
@@ -288,11 +297,18 @@ class EmccdDouble:
                 names["x"] = 11000 - 22000 * float(column) / 64
                 names["y"] = -9000 + 18000 * float(row) / 64
             case "IFSetEnergyLoss", [value]:
-                self.loss = float(value)
+                step = self.loss_step
+                self.loss = round(float(value) / step) * step if step else float(value)
             case "IFGetEnergyLoss", ["0"]:
                 return self.loss
             case "IFWaitForFilter", []:
                 pass
+            case "IFIsInEELSMode", []:
+                return float(self.eels)
+            case "IFGetSlitIn", []:
+                return float(self.slit)
+            case "IFSetSlitIn", [inside]:
+                self.slit = int(inside)
             case "IFCSetActiveDispersions", [index]:
                 self.dispersion = int(index)
             case "IFCGetActiveDispersion", []:

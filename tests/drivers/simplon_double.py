@@ -16,6 +16,8 @@ import numpy as np
 import zmq
 
 SHAPE = (4, 128)
+SELF_DESCRIBED = b"\xd9\xd9\xf7"
+"""What every message of a real detector begins with (stream2.c, RFC 8949, 3.4.6)."""
 
 
 def lz4_literals(data: bytes) -> bytes:
@@ -35,7 +37,7 @@ def cbor_image(series: int, number: int, pixels: Any, start_s: float, stop_s: fl
         40,
         [list(pixels.shape), cbor2.CBORTag(69, cbor2.CBORTag(56500, ["lz4", 0, packed]))],
     )
-    return cbor2.dumps(
+    return SELF_DESCRIBED + cbor2.dumps(
         {
             "type": "image",
             "data": {"threshold_1": array},
@@ -98,7 +100,8 @@ class SimplonDouble:
         self.answer: Callable[[str, str], tuple[int, bytes] | None] = lambda method, path: None
         self.mangle: Callable[[int, list[bytes]], list[list[bytes]]] = lambda n, parts: [parts]
         self.image = lambda number: np.full(SHAPE, number + 1, np.uint16)
-        self.hang = threading.Event()
+        self.told: dict[str, Any] = {}
+        """What the start of a series tells beside its number."""
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._push = self._context.socket(zmq.PUSH)
@@ -141,7 +144,6 @@ class SimplonDouble:
 
     def __exit__(self, *args: object) -> None:
         self._stop.set()
-        self.hang.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(2)
@@ -190,11 +192,12 @@ class SimplonDouble:
             self.series += 1
             self.state = "ready"
             self._stop.clear()
-            start = {"type": "start", "series_id": self.series}
             if self.stream["format"] == "cbor":
-                self.push([cbor2.dumps(start)])
+                start = {"type": "start", "series_id": self.series, **self.told}
+                self.push([SELF_DESCRIBED + cbor2.dumps(start)])
             else:
-                self.push([json.dumps({"htype": "dheader-1.0", "series": self.series}).encode()])
+                head = {"htype": "dheader-1.0", "series": self.series, "header_detail": "basic"}
+                self.push([json.dumps(head).encode(), json.dumps(self.told).encode()])
             return 200, json.dumps({"sequence id": self.series}).encode()
         if name == "trigger":
             self.state = "acquire"
@@ -220,7 +223,7 @@ class SimplonDouble:
                 self.push(message)
         end = {"type": "end", "series_id": series, "htype": "dseries_end-1.0", "series": series}
         legacy = self.stream["format"] != "cbor"
-        self.push([json.dumps(end).encode() if legacy else cbor2.dumps(end)])
+        self.push([json.dumps(end).encode() if legacy else SELF_DESCRIBED + cbor2.dumps(end)])
 
 
 def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:

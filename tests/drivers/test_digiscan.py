@@ -82,11 +82,12 @@ def test_limits_come_from_the_device_and_the_options(scan: DigiScan) -> None:
     assert (limits["field_of_view"].low, limits["field_of_view"].high) == (5.0, 5000.0)
 
 
-def test_facts_of_the_microscope_are_told(opened: Opener) -> None:
+@pytest.mark.parametrize("beam_energy", ["300 kV", "300 keV", "0.3 MeV"])
+def test_facts_of_the_microscope_are_told(opened: Opener, beam_energy: str) -> None:
     details = (
         opened(
             probe_current="100 pA",
-            beam_energy="300 kV",
+            beam_energy=beam_energy,
             convergence_semi_angle="23 mrad",
             detector_angles={"haadf": ["70 mrad", "175 mrad"]},
         )
@@ -94,7 +95,7 @@ def test_facts_of_the_microscope_are_told(opened: Opener) -> None:
         .details
     )
     assert details["probe_current_pa"] == 100
-    assert details["beam_energy_kev"] == 300
+    assert details["beam_energy_kev"] == pytest.approx(300)
     assert details["haadf_outer_mrad"] == 175
     assert details["line_flyback_s"] == pytest.approx(100e-6)
 
@@ -213,6 +214,65 @@ def test_a_link_that_is_lost_in_a_frame_is_told_and_the_scan_is_stopped(
     assert np.array_equal(frame.data["haadf"], picture(0, (24, 32)))
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_scan_that_ended_before_its_last_line_is_no_frame(
+    double: EmccdDouble, opened: Opener, clock: WallClock, lost: bool
+) -> None:
+    scan = opened(line_sync=True)
+    # two periods of the mains for a line: 2.56 s, of which the beam dwells on pixels for 1.33 s
+    exposure = replace(LONG, shape=(64, 32), dwell_time_s=650e-6)
+    double.line_s = 0.04
+    scan.arm(exposure, 1)
+
+    def end() -> None:
+        until(lambda: double.ends_s is not None)
+        time.sleep(1.5)
+        if lost:
+            double.drop()
+        else:
+            double.continuous = False  # somebody has pressed DigitalMicrograph's button
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(LinkError if lost else InstrumentError, match=r"whole|stopped"):
+        list(scan.frames(clock.signal()))
+    ending.join()
+
+
+def test_a_scan_that_is_on_its_way_out_does_not_end_the_next_one(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock
+) -> None:
+    taken: list[Any] = []
+
+    def take() -> None:
+        taken.extend(scan.frames(clock.signal()))
+
+    for number in range(3):
+        scan.arm(LONG, None)
+        reader = threading.Thread(target=take)
+        reader.start()
+        until(lambda: double.ends_s is not None)
+        scan.disarm()
+        scan.arm(LONG, 1)
+        (frame,) = scan.frames(clock.signal())
+        scan.disarm()
+        reader.join(5)
+        assert not reader.is_alive()
+        assert frame.index == number
+        assert np.array_equal(frame.data["abf"], picture(2, (32, 32)))
+        double.ends_s = None
+    assert taken == []
+
+
+def test_the_flyback_that_somebody_has_set_meanwhile_counts(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    scan.arm(LONG, 1)
+    scan.disarm()
+    double.flyback_us = 5000.0
+    assert scan.arm(LONG, 1).frame_period_s == pytest.approx(32 * (32 * 600e-6 + 5e-3))
+
+
 def test_frames_are_counted_over_all_acquisitions(scan: DigiScan, clock: WallClock) -> None:
     indices = []
     for number in (2, 1):
@@ -252,6 +312,64 @@ def test_a_magnification_too_far_off_is_an_error_and_leaves_it_disarmed(
         scan.arm(SHORT, 1)
     double.script_values.clear()
     scan.arm(SHORT, 1)
+
+
+def test_a_magnification_that_somebody_has_turned_meanwhile_is_set_again(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    scan.arm(SHORT, 1)
+    scan.disarm()
+    double.magnification *= 2
+    spec = scan.arm(SHORT, 1)
+    assert double.magnification == pytest.approx(0.1e9 / 64)
+    assert spec.channels["haadf"].axes["x"].step == 2.0
+
+
+@pytest.mark.parametrize("exposure", [SHORT, LONG])
+def test_a_magnification_that_is_turned_in_an_acquisition_ends_it(
+    double: EmccdDouble, scan: DigiScan, clock: WallClock, exposure: ScanExposure
+) -> None:
+    scan.arm(exposure, None)
+    frames = scan.frames(clock.signal())
+    next(frames)
+    double.magnification *= 1.5
+    with pytest.raises(InstrumentError, match="magnification was changed"):
+        next(frames)
+    scan.disarm()
+    scan.blank(True)
+    with pytest.raises(InstrumentError, match="magnification was changed"):
+        scan.park(0.0, 0.0)
+    scan.arm(exposure, 1)
+    assert len(list(scan.frames(clock.signal()))) == 1
+
+
+def test_where_somebody_has_moved_the_beam_it_is_shifted_from_there(
+    double: EmccdDouble, scan: DigiScan
+) -> None:
+    scan.arm(SHORT, 1)
+    scan.disarm()
+    double.shift = [103.0, -52.0]
+    scan.shift(1.0, 2.0)
+    assert double.shift == [pytest.approx(104.0), pytest.approx(-50.0)]
+    scan.arm(replace(SHORT, center_nm=(10.0, 0.0)), 1)
+    assert double.shift == [pytest.approx(114.0), pytest.approx(-50.0)]
+    scan.shift(-1.0, -2.0)
+    assert double.shift == [pytest.approx(113.0), pytest.approx(-52.0)]
+
+
+def test_a_beam_shift_in_metres_is_told_to_the_picometre(
+    double: EmccdDouble, opened: Opener
+) -> None:
+    double.shift = [0.0, 0.0]
+    scan = opened(shift_unit="1 m")
+    scan.shift(0.3, -0.2)
+    assert double.shift == [pytest.approx(0.3e-9, abs=1e-12), pytest.approx(-0.2e-9, abs=1e-12)]
+
+
+def test_a_beam_shift_whose_y_goes_up_is_mirrored(double: EmccdDouble, opened: Opener) -> None:
+    scan = opened(shift_mirrored=True, shift_rotation="90 deg")
+    scan.shift(10.0, 5.0)
+    assert double.shift == [pytest.approx(3.0 + 5.0), pytest.approx(-2.0 + 10.0)]
 
 
 def test_centre_and_shift_move_the_beam_from_where_it_was(
@@ -299,6 +417,36 @@ def test_the_probe_is_put_on_a_point_of_the_field_calibrated_in_the_dark(
         scan.park(-30.0, 0.0)
     with pytest.raises(LimitError):
         scan.park(math.nan, 0.0)
+
+
+def test_the_probe_is_calibrated_in_a_field_that_is_rotated_as_the_frames_are(
+    double: EmccdDouble, opened: Opener
+) -> None:
+    scan = opened(rotation="30 deg")
+    scan.arm(SHORT, 1)
+    scan.disarm()
+    scan.park(0.0, 0.0)
+    ((_, (rotation_deg, _)),) = acquisitions(double)
+    assert rotation_deg == pytest.approx(30.0)
+
+
+def test_a_calibration_in_vain_does_not_leave_the_beam_blanked(
+    double: EmccdDouble, scan: DigiScan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = double._function
+
+    def nowhere(name: str, inside: str, names: dict[str, float]) -> float:
+        if name != "DSCalcDSCoordFromImage":
+            return others(name, inside, names)
+        names["x"] = names["y"] = 1.0
+        return 0.0
+
+    monkeypatch.setattr(double, "_function", nowhere)
+    scan.arm(SHORT, 1)
+    scan.disarm()
+    with pytest.raises(InstrumentError, match="where the points"):
+        scan.park(0.0, 0.0)
+    assert not double.blanked
 
 
 # -------------------------------------------------------------------------------- beam
@@ -359,6 +507,8 @@ def test_closing_ends_a_make_safe_that_cannot_succeed(opened: Opener, double: Em
         {"rest": "anywhere"},
         {"field_of_view": ["1 µm", "10 nm"]},
         {"line_sync": 1},
+        {"shift_mirrored": "no"},
+        {"beam_energy": "300"},
         {"address": "nowhere"},
     ],
 )

@@ -13,7 +13,12 @@ import pytest
 
 from acquire.clock import WallClock
 from acquire.errors import ConfigError, InstrumentError, LeaseError, LimitError, LinkError
-from acquire.instruments import Spectrometer, SpectrometerSetting, SpectrumExposure
+from acquire.instruments import (
+    Spectrometer,
+    SpectrometerSetting,
+    SpectrumExposure,
+    StreamSpec,
+)
 from acquire.remote import HardDaemon
 from acquire.station import DriverContext
 from drivers.conformance import check_spectrometer
@@ -39,22 +44,38 @@ class ServerDouble:
         self.shortens = 1.0
         self.busy = False
         self.lapsed = False
+        self.step_ev = 0.0
+        """Energy losses that the filter can take are this far apart; 0: all."""
+        self.drifts_ev = 0.0
+        """How far the filter has moved when spectra are taken."""
+        self.token = ""
+        self.deaf = threading.Event()
+        """While it is set, calls wait for longer than anybody has patience."""
+        self.protocol = 2
         self.spoil: Callable[[dict[str, Any]], dict[str, Any]] = lambda state: state
         self._due = 0.0
 
     def hello(self) -> dict[str, Any]:
-        return {"server": self.server, "protocol": 1, "python": "3.7.4"}
+        return {"server": self.server, "protocol": self.protocol, "python": "3.7.4"}
 
     def status(self) -> dict[str, Any]:
         self.calls.append("status")
-        return {"busy": self.busy, "doing": "scan", "owner": "Maria", "now_s": time.monotonic()}
+        running = time.monotonic() < self._due and not self.aborted.is_set()
+        busy = self.busy or running
+        return {"busy": busy, "doing": "scan", "owner": "Maria", "now_s": time.monotonic()}
 
-    def take(self, owner: str) -> str:
+    def take(self, owner: str, token: str) -> str:
         self.calls.append("take")
-        if self.owner not in ("", owner):
+        if self.owner and not self.lapsed and token != self.token:
             raise LeaseError(f"the microscope is in the hands of {self.owner}.")
-        self.owner, self.lapsed = owner, False
-        return "token"
+        self.owner, self.token, self.lapsed = owner, token, False
+        self.hear()
+        return token
+
+    def hear(self) -> None:
+        if self.deaf.is_set():
+            self.deaf.clear()
+            time.sleep(1.0)
 
     def release(self, token: str) -> None:
         self.calls.append("release")
@@ -62,15 +83,17 @@ class ServerDouble:
 
     def begin(self, token: str, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
         self.calls.append("begin")
-        if self.lapsed:
+        if self.lapsed or token != self.token:
             raise LeaseError("the lease has lapsed.")
         self.jobs.append((kind, settings))
         self.aborted.clear()
         now = time.monotonic()
         parts, arrays = [], {}
         if kind == "tune":
-            self.energy_ev = settings["energy_loss_ev"]
-            taken = float(np.float32(self.energy_ev + self.disobeys_ev))
+            self.energy_ev = settings["energy_loss_ev"] + self.disobeys_ev
+            if self.step_ev:
+                self.energy_ev = round(self.energy_ev / self.step_ev) * self.step_ev
+            taken = float(np.float32(self.energy_ev))
             parts.append(
                 {"name": "tuned", "dispersion": settings["dispersion"], "energy_loss_ev": taken}
             )
@@ -79,13 +102,18 @@ class ServerDouble:
             self._due = now + 0.001
             for item in settings["exposures"]:
                 end = self._due + item["exposure_s"] * self.shortens
-                parts.append({"name": item["name"], "start_s": self._due, "end_s": end})
+                found = {
+                    "energy_loss_ev": float(np.float32(item["energy_loss_ev"] + self.drifts_ev))
+                }
+                about = {"name": item["name"], "full": settings["full_counts"] and 3, **found}
+                parts.append({**about, "start_s": self._due, "end_s": end})
                 self._due = end
                 arrays[item["name"]] = {"dtype": "<f8", "shape": [1, CHANNELS]}
         self.state = {"state": "done", "parts": parts, "arrays": arrays, "now_s": now}
         return {"job": str(len(self.jobs)), "now_s": now}
 
     def wait(self, token: str, job_id: str, wait_s: float) -> dict[str, Any]:
+        self.hear()
         if self.aborted.wait(min(wait_s, max(0.0, self._due - time.monotonic()))):
             return {**self.state, "state": "cut"}
         if time.monotonic() < self._due:
@@ -97,9 +125,10 @@ class ServerDouble:
         data = (value + np.arange(CHANNELS)).astype("<f8").tobytes()
         return data[offset : offset + 300]
 
-    def abort(self, token: str) -> None:
+    def abort(self, token: str, job_id: str | None) -> None:
         self.calls.append("abort")
-        self.aborted.set()
+        if job_id in (None, str(len(self.jobs))):
+            self.aborted.set()
 
 
 @pytest.fixture
@@ -168,6 +197,7 @@ def test_a_dual_spectrum_is_one_job_and_each_half_has_its_time(
     before = clock.now_s()
     (frame,) = spectra(gms, clock)
     assert double.jobs == [
+        ("tune", {"dispersion": 1, "energy_loss_ev": 0.0}),
         ("tune", {"dispersion": 1, "energy_loss_ev": 402.0}),
         (
             "spectra",
@@ -180,6 +210,7 @@ def test_a_dual_spectrum_is_one_job_and_each_half_has_its_time(
                 "processing": 3,
                 "area": [0, 0, ROWS, CHANNELS],
                 "points": None,
+                "full_counts": None,
             },
         ),
     ]
@@ -218,12 +249,122 @@ def test_a_cut_aborts_the_job_at_once(double: ServerDouble, gms: Gms, clock: Wal
 
 def test_the_offset_that_the_filter_took_is_told(double: ServerDouble, gms: Gms) -> None:
     double.disobeys_ev = 0.25
-    assert gms.tune(SETTING).energy_offset_ev == pytest.approx(400.25)
+    assert gms.tune(replace(SETTING, dual=False)).energy_offset_ev == pytest.approx(400.25)
     double.disobeys_ev = 3.0
-    with pytest.raises(InstrumentError, match="instead of 1 and 402 eV"):
-        gms.tune(SETTING)
+    with pytest.raises(InstrumentError, match="instead of 402 eV"):
+        gms.tune(replace(SETTING, dual=False))
     with pytest.raises(InstrumentError, match="not tuned"):
         gms.arm(SpectrumExposure(0.01))
+
+
+def test_both_axes_are_those_that_the_filter_took(
+    double: ServerDouble, opened: Callable[..., Gms], clock: WallClock
+) -> None:
+    gms = opened(low_loss_offset="5.1 eV")
+    double.step_ev = 0.25
+    assert gms.tune(SETTING).energy_offset_ev == pytest.approx(400.0)
+    spec = gms.arm(SpectrumExposure(0.02, 0.01), 1)
+    offsets = {name: channel.axes["energy_loss"].offset for name, channel in spec.channels.items()}
+    assert offsets == {"core_loss": pytest.approx(400.0), "low_loss": pytest.approx(3.0)}
+    assert len(list(gms.frames(clock.signal()))) == 1
+
+
+def test_a_spectrum_at_another_energy_than_its_axis_says_is_an_error(
+    double: ServerDouble, gms: Gms, clock: WallClock
+) -> None:
+    gms.tune(SETTING)
+    double.drifts_ev = 0.3
+    with pytest.raises(InstrumentError, match="nobody else"):
+        spectra(gms, clock)
+
+
+def test_a_dark_level_that_nobody_takes_away_is_refused(opened: Callable[..., Gms]) -> None:
+    with pytest.raises(ValueError, match="dark_subtracted"):
+        opened(processing="unprocessed")
+
+
+def test_how_far_times_may_be_off_is_told_with_what_the_camera_took_longer(
+    double: ServerDouble, gms: Gms, clock: WallClock
+) -> None:
+    gms.tune(SETTING)
+    double.shortens = 3.0
+    (frame,) = spectra(gms, clock)
+    assert frame.meta.scalars["time_bound"] >= 2 * 0.02
+
+
+def test_full_pixels_are_told_where_it_is_known_what_that_is(
+    opened: Callable[..., Gms], clock: WallClock
+) -> None:
+    for options, full in (({}, np.nan), ({"saturation_counts": 60000}, 6.0)):
+        gms = opened(**options)
+        gms.tune(SETTING)
+        (frame,) = spectra(gms, clock)
+        assert frame.meta.scalars["saturated_pixels"] == pytest.approx(full, nan_ok=True)
+        gms.close()
+
+
+def test_a_job_that_an_unheard_answer_left_behind_is_ended(
+    double: ServerDouble, gms: Gms, clock: WallClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivers.spectrometers.gms_client.BUSY_S", 2.0)
+    monkeypatch.setattr("drivers.spectrometers.gms_client.CALL_S", 0.3)
+    gms.tune(SETTING)
+    double.deaf.set()
+    with pytest.raises(LinkError):
+        spectra(gms, clock, dwell_s=60.0)
+    assert len(spectra(gms, clock)) == 1
+
+
+def test_a_lease_whose_answer_was_not_heard_is_ours_all_the_same(
+    double: ServerDouble, opened: Callable[..., Gms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivers.spectrometers.gms_client.CALL_S", 0.3)
+    gms = opened()
+    double.deaf.set()
+    with pytest.raises(LinkError):
+        gms.tune(SETTING)
+    assert gms.tune(SETTING) == SETTING
+
+
+def test_two_who_begin_at_once_share_one_lease(double: ServerDouble, gms: Gms) -> None:
+    errors: list[BaseException] = []
+    together = threading.Barrier(4)
+
+    def tune() -> None:
+        together.wait()
+        try:
+            gms.tune(SETTING)
+        except InstrumentError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=tune) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert double.calls.count("take") == 1
+
+
+def test_an_acquisition_that_is_armed_while_the_filter_is_tuned_has_the_axis_of_its_spectra(
+    double: ServerDouble, gms: Gms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gms.tune(SETTING)
+    specs: list[StreamSpec] = []
+    other = threading.Thread(target=lambda: specs.append(gms.arm(SpectrumExposure(0.01), 1)))
+    armed = gms._acquisition.armed
+
+    def somebody_arms_it_now() -> bool:
+        found = armed()
+        other.start()
+        other.join(0.5)
+        return found
+
+    monkeypatch.setattr(gms._acquisition, "armed", somebody_arms_it_now)
+    gms.tune(replace(SETTING, energy_offset_ev=500.0))
+    other.join(10)
+    assert double.energy_ev == pytest.approx(502.0)
+    assert specs[0].channels["core_loss"].axes["energy_loss"].offset == 500.0
 
 
 def test_a_lease_that_has_lapsed_is_taken_anew_and_nothing_is_sent_twice(
@@ -233,7 +374,7 @@ def test_a_lease_that_has_lapsed_is_taken_anew_and_nothing_is_sent_twice(
     double.lapsed = True
     assert len(spectra(gms, clock)) == 1
     assert double.calls.count("take") == 2
-    assert [kind for kind, _ in double.jobs] == ["tune", "spectra"]
+    assert [kind for kind, _ in double.jobs] == ["tune", "tune", "spectra"]
 
 
 def test_somebody_elses_hands_are_a_clear_error(double: ServerDouble, gms: Gms) -> None:
@@ -311,8 +452,12 @@ def test_a_lost_server_is_a_link_error_and_comes_back(
         again.close()
 
 
-def test_another_server_is_refused(double: ServerDouble, opened: Callable[..., Gms]) -> None:
-    double.server = "array.server"
+@pytest.mark.parametrize("wrong", [{"server": "array.server"}, {"protocol": 1}])
+def test_another_server_is_refused(
+    double: ServerDouble, opened: Callable[..., Gms], wrong: dict[str, Any]
+) -> None:
+    for name, value in wrong.items():
+        setattr(double, name, value)
     with pytest.raises(InstrumentError, match="not ours"):
         opened()
 

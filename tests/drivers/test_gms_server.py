@@ -27,7 +27,9 @@ SPECTRA = {
     "processing": 3,
     "area": [2, 0, 6, 16],
     "points": None,
+    "full_counts": None,
 }
+CLAIM = "0123456789abcdef" * 2
 
 
 class FakeDm(types.ModuleType):
@@ -38,6 +40,14 @@ class FakeDm(types.ModuleType):
         self.scripts: list[str] = []
         self.exposures: list[tuple[Any, ...]] = []
         self.energy, self.dispersion, self.active = 0.0, 1.0, 0
+        self.slit = 0.0
+        self.eels = 1.0
+        self.unknown: set[str] = set()
+        self.slit_sticks = False
+        self.late = 0
+        """How often DigiScan says that it is not active before it begins."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What somebody else does during an exposure."""
         self.tags: dict[str, float] = {}
         self.stuck = threading.Event()
         self.stuck.set()
@@ -49,13 +59,20 @@ class FakeDm(types.ModuleType):
             self.energy = float(found[1])
         if found := re.search(r"IFCSetActiveDispersions\((\d+)\)", text):
             self.dispersion = float(found[1])
+        if "IFSetSlitIn(0)" in text and not self.slit_sticks:
+            self.slit = 0.0
         values = {
+            'DoesFunctionExist("IFGetSlitIn")': float("slit" not in self.unknown),
+            'DoesFunctionExist("IFIsInEELSMode")': float("mode" not in self.unknown),
+            "IFIsInEELSMode()": self.eels,
+            "IFGetSlitIn()": self.slit,
             "IFGetEnergyLoss(0)": self.energy,
             "IFCGetActiveDispersion()": self.dispersion,
-            "DSIsAcquisitionActive()": float(self.active > 0),
+            "DSIsAcquisitionActive()": float(self.active > 0 and self.late <= 0),
         }
         if found := re.search(r"number value = (.*)\n", text):
-            self.active -= found[1] == "DSIsAcquisitionActive()"
+            if found[1] == "DSIsAcquisitionActive()":
+                self.late, self.active = self.late - 1, self.active - (self.late <= 0)
             self.tags["hotstage:value"] = values[found[1]]
         if "DSStopAcquisition" in text:
             self.active = 0
@@ -83,9 +100,10 @@ class FakeDm(types.ModuleType):
         self.exposures.append((self.energy, exposure, *arguments))
         time.sleep(exposure / 10)
         image.array[...] = round(self.energy) + np.arange(image.array.shape[1])
+        self.meanwhile()
 
     def CreateImage(self, array: Any) -> FakeImage:
-        return FakeImage(array + 7)
+        return FakeScan(self, array)
 
     def DS_CreateParameters(self, *arguments: Any) -> int:
         self.parameters = arguments
@@ -110,6 +128,17 @@ class FakeImage:
 
     def GetID(self) -> int:
         return 11
+
+
+class FakeScan(FakeImage):
+    """An image that DigiScan fills."""
+
+    def __init__(self, dm: FakeDm, array: Any) -> None:
+        super().__init__(array)
+        self.dm = dm
+
+    def GetNumArray(self) -> Any:
+        return self.array if self.dm.active > 0 else np.full_like(self.array, 7)
 
 
 @pytest.fixture
@@ -172,7 +201,7 @@ def test_the_script_is_python_37_and_needs_nothing_of_ours() -> None:
 
 
 def test_a_dual_spectrum_sets_each_energy_waits_and_sums_rows(service: Any, dm: FakeDm) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     job, state = run(service, token, "spectra", SPECTRA)
     assert [part["name"] for part in state["parts"]] == ["low_loss", "core_loss"]
     low, core = state["parts"]
@@ -186,7 +215,7 @@ def test_a_dual_spectrum_sets_each_energy_waits_and_sums_rows(service: Any, dm: 
 
 
 def test_long_exposures_are_made_of_pieces(service: Any, dm: FakeDm) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     one = {**SPECTRA, "exposures": [{**SPECTRA["exposures"][0], "exposure_s": 2.5}]}  # type: ignore[index, dict-item]
     job, _ = run(service, token, "spectra", one)
     assert [item[1] for item in dm.exposures] == pytest.approx([2.5 / 3] * 3)
@@ -195,7 +224,7 @@ def test_long_exposures_are_made_of_pieces(service: Any, dm: FakeDm) -> None:
 
 
 def test_a_spectrum_image_moves_the_beam(service: Any, dm: FakeDm) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     job, state = run(service, token, "spectra", {**SPECTRA, "points": [[0, 0], [100.5, -20]]})
     assert state["arrays"]["low_loss"]["shape"] == [2, 16]
     moves = [text for text in dm.scripts if "DSSetBeamDSPosition" in text]
@@ -205,7 +234,7 @@ def test_a_spectrum_image_moves_the_beam(service: Any, dm: FakeDm) -> None:
 
 
 def test_a_frame_of_digiscan(service: Any, dm: FakeDm) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     settings = {"signals": [1], "shape": [4, 8], "pixel_time_us": 2.0, "rotation_deg": 0.0}
     job, state = run(service, token, "scan", settings)
     assert state["arrays"] == {"1": {"dtype": "<u4", "shape": [4, 8]}}
@@ -216,18 +245,111 @@ def test_a_frame_of_digiscan(service: Any, dm: FakeDm) -> None:
 
 
 def test_a_frame_can_be_aborted(service: Any, dm: FakeDm) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     dm.fails = "never ends"
     settings = {"signals": [1], "shape": [4, 8], "pixel_time_us": 1e5, "rotation_deg": 0.0}
     job = service.begin(token, "scan", settings)["job"]
     assert service.wait(token, job, 0.05) == {"state": "running"}
-    service.abort(token)
+    service.abort(token, job)
     assert service.wait(token, job, 1.0)["state"] == "cut"
     assert any("DSStopAcquisition(5)" in text for text in dm.scripts)
 
 
+def test_a_frame_that_begins_late_is_waited_for(service: Any, dm: FakeDm) -> None:
+    token = service.take("me", CLAIM)
+    dm.late = 3
+    settings = {"signals": [1], "shape": [4, 8], "pixel_time_us": 2.0, "rotation_deg": 0.0}
+    job, _ = run(service, token, "scan", settings)
+    assert np.frombuffer(service.fetch(token, job, "1", 0), "<u4").tolist() == [7] * 32
+
+
+@pytest.mark.parametrize(
+    ("what", "to", "words"),
+    [
+        ("energy", 350.0, "350 eV instead of"),
+        ("dispersion", 2.0, "dispersion"),
+        ("slit", 1.0, "slit"),
+        ("eels", 0.0, "spectroscopy"),
+    ],
+)
+@pytest.mark.parametrize("points", [None, [[0, 0], [10, 10]]])
+def test_a_filter_that_somebody_moves_in_an_exposure_gives_no_spectrum(
+    service: Any, server: Any, dm: FakeDm, what: str, to: float, words: str, points: Any
+) -> None:
+    token = service.take("me", CLAIM)
+    single = {**SPECTRA, "exposures": SPECTRA["exposures"][1:], "points": points}  # type: ignore[index]
+    dm.meanwhile = lambda: setattr(dm, what, to)
+    with pytest.raises(server.Refused, match=words):
+        run(service, token, "spectra", single)
+
+
+def test_tuning_takes_the_slit_out_and_spectra_are_refused_while_it_is_in(
+    service: Any, server: Any, dm: FakeDm
+) -> None:
+    token = service.take("me", CLAIM)
+    dm.slit = 1.0
+    with pytest.raises(server.Refused, match="slit"):
+        run(service, token, "spectra", SPECTRA)
+    assert dm.exposures == []
+    run(service, token, "tune", {"dispersion": 1, "energy_loss_ev": 532.0})
+    assert dm.slit == 0.0
+    dm.slit, dm.slit_sticks = 1.0, True
+    with pytest.raises(server.Refused, match="slit"):
+        run(service, token, "tune", {"dispersion": 1, "energy_loss_ev": 532.0})
+
+
+def test_a_filter_in_its_image_mode_is_refused(service: Any, server: Any, dm: FakeDm) -> None:
+    token = service.take("me", CLAIM)
+    dm.eels = 0.0
+    for kind, settings in (
+        ("tune", {"dispersion": 2, "energy_loss_ev": 532.0}),
+        ("spectra", SPECTRA),
+    ):
+        with pytest.raises(server.Refused, match="spectroscopy"):
+            run(service, token, kind, settings)
+    assert (dm.energy, dm.dispersion, dm.exposures) == (0.0, 1.0, [])
+
+
+def test_a_filter_that_tells_neither_slit_nor_mode_is_asked_for_none(
+    service: Any, dm: FakeDm
+) -> None:
+    token = service.take("me", CLAIM)
+    dm.unknown, dm.slit, dm.eels = {"mode", "slit"}, 1.0, 0.0
+    assert run(service, token, "spectra", SPECTRA)[1]["state"] == "done"
+
+
+def test_full_pixels_are_counted_where_it_is_known_what_that_is(service: Any, dm: FakeDm) -> None:
+    token = service.take("me", CLAIM)
+    _, state = run(service, token, "spectra", SPECTRA)
+    assert [part["full"] for part in state["parts"]] == [None, None]
+    _, state = run(service, token, "spectra", {**SPECTRA, "full_counts": 405.0})
+    assert [part["full"] for part in state["parts"]] == [0, 4 * 13]  # 402 to 417 in every row
+
+
+def test_only_the_job_that_is_meant_is_aborted(service: Any, dm: FakeDm) -> None:
+    token = service.take("me", CLAIM)
+    earlier, _ = run(service, token, "tune", {"dispersion": 1, "energy_loss_ev": 532.0})
+    dm.stuck.clear()
+    job = service.begin(token, "spectra", SPECTRA)["job"]
+    service.abort(token, earlier)
+    dm.stuck.set()
+    state = {"state": "running"}
+    while state["state"] == "running":
+        state = service.wait(token, job, 1.0)
+    assert state["state"] == "done"
+
+
+def test_a_lease_whose_answer_was_lost_is_there_all_the_same(service: Any, server: Any) -> None:
+    assert service.take("me", CLAIM) == CLAIM
+    assert service.take("me", CLAIM) == CLAIM
+    with pytest.raises(server.Refused, match="hands of me"):
+        service.take("me", "f" * 32)
+    with pytest.raises(server.Refused, match="token"):
+        service.take("me", "short")
+
+
 def test_tuning_tells_what_was_taken(service: Any, dm: FakeDm) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     _, state = run(service, token, "tune", {"dispersion": 2, "energy_loss_ev": 532.0})
     assert state["parts"] == [{"name": "tuned", "dispersion": 2, "energy_loss_ev": 532.0}]
     with pytest.raises(Exception, match="not at dispersion 1 any more"):
@@ -235,13 +357,13 @@ def test_tuning_tells_what_was_taken(service: Any, dm: FakeDm) -> None:
 
 
 def test_one_owner_at_a_time(service: Any, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = service.take("Maria")
+    token = service.take("Maria", CLAIM)
     with pytest.raises(server.Refused, match="hands of Maria") as refused:
-        service.take("Ilse")
+        service.take("Ilse", "f" * 32)
     assert refused.value.kinds == ["LeaseError"]
     for call in (
         lambda: service.begin("another", "tune", {}),
-        lambda: service.abort(None),
+        lambda: service.abort(None, "1"),
         lambda: service.wait("", "1", 0),
         lambda: service.fetch("x", "1", "a", 0),
     ):
@@ -252,14 +374,14 @@ def test_one_owner_at_a_time(service: Any, server: Any, monkeypatch: pytest.Monk
     service.release(token)
     assert service.status()["owner"] == ""
     server.LEASE_S = 0.05
-    service.take("Ilse")
+    service.take("Ilse", "f" * 32)
     time.sleep(0.1)
-    service.take("Maria")
+    service.take("Maria", CLAIM)
 
 
 def test_a_job_ends_when_nobody_owns_it_any_more(service: Any, server: Any, dm: FakeDm) -> None:
     server.LEASE_S = 0.2
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     long = {**SPECTRA, "exposures": [{**SPECTRA["exposures"][0], "exposure_s": 100.0}]}  # type: ignore[index, dict-item]
     service.begin(token, "spectra", long)
     give_up = time.monotonic() + 5
@@ -272,7 +394,7 @@ def test_a_job_ends_when_nobody_owns_it_any_more(service: Any, server: Any, dm: 
 def test_a_call_that_hangs_keeps_nobody_waiting_and_nothing_else_begins(
     service: Any, server: Any, dm: FakeDm
 ) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     dm.stuck.clear()
     job = service.begin(token, "spectra", SPECTRA)["job"]
     begun = time.monotonic()
@@ -287,7 +409,7 @@ def test_a_call_that_hangs_keeps_nobody_waiting_and_nothing_else_begins(
 def test_what_digitalmicrograph_raises_is_told_and_the_server_lives_on(
     service: Any, server: Any, dm: FakeDm
 ) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     dm.fails = "no beam"
     with pytest.raises(server.Refused, match="RuntimeError: no beam"):
         run(service, token, "spectra", SPECTRA)
@@ -332,7 +454,7 @@ def _exposure(**change: Any) -> dict[str, Any]:
 def test_what_cannot_be_is_refused_and_nothing_is_done(
     service: Any, server: Any, dm: FakeDm, kind: str, settings: Any
 ) -> None:
-    token = service.take("me")
+    token = service.take("me", CLAIM)
     with pytest.raises(server.Refused):
         service.begin(token, kind, settings)
     assert dm.scripts == []

@@ -190,6 +190,26 @@ def test_the_beam_is_on_only_for_pixels_and_parked_probes(
     assert scan.blanked()
 
 
+def test_a_shift_that_takes_the_armed_field_beyond_the_dac_is_refused_and_moves_nothing(
+    opened: Opener, clock: WallClock
+) -> None:
+    scan = opened()
+    scan.blank(False)
+    before = take(scan, clock).data["haadf"]
+    scan.arm(SHORT, None)
+    frames = scan.frames(clock.signal())
+    next(frames)
+    # the range ends at 819.2 nm, the field of 192 nm around the shift
+    scan.shift(700.0, 0.0)
+    with pytest.raises(LimitError, match="the DAC reaches"):
+        scan.shift(50.0, 0.0)
+    next(frames)
+    scan.shift(-700.0, 0.0)
+    np.testing.assert_array_equal(next(frames).data["haadf"], before)
+    scan.disarm()
+    scan.shift(750.0, 0.0)
+
+
 def test_a_blank_in_a_frame_takes_effect_within_it(
     opened: Opener, clock: WallClock, board: ObiDouble
 ) -> None:

@@ -137,6 +137,49 @@ def test_the_axes_tell_the_step_of_magnification_that_was_taken(
     scan.arm(SHORT, 1)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "value", "told"),
+    [
+        ("set_stem_magnification", 2e6, "magnification was changed"),
+        ("set_stem_rotation", 0.5, "rotated"),
+        (
+            "set_stem_acquisition_param",
+            {"image_size": "FULL", "binning": 4, "dwell_time(s)": 2e-6},
+            "changed from",
+        ),
+    ],
+)
+def test_what_somebody_changes_in_an_acquisition_ends_it_and_is_set_anew(
+    opened: Opener, clock: WallClock, column: Column, endpoint: str, value: Any, told: str
+) -> None:
+    scan = opened(rotation="0 deg")
+    scan.arm(SHORT, None)
+    frames = scan.frames(clock.signal())
+    next(frames)
+    getattr(column, endpoint)(value)
+    with pytest.raises(InstrumentError, match=told):
+        next(frames)
+    assert column.get_beam_blanked()
+    scan.disarm()
+    scan.arm(SHORT, 1)
+    assert len(list(scan.frames(clock.signal()))) == 1
+    assert column.get_stem_magnification() == pytest.approx(1e8 / 80.0)
+    assert column.get_stem_rotation() == 0.0
+
+
+def test_a_rotation_that_is_left_as_it_is_is_told(
+    opened: Opener, clock: WallClock, column: Column
+) -> None:
+    column.set_stem_rotation(math.radians(30.0))
+    scan = opened()
+    assert scan.describe().details["scan_rotation_deg"] == pytest.approx(30.0)
+    column.set_stem_rotation(math.radians(-45.0))
+    scan.arm(SHORT, 1)
+    assert scan.describe().details["scan_rotation_deg"] == pytest.approx(-45.0)
+    (frame,) = scan.frames(clock.signal())
+    assert frame.meta.scalars["scan_rotation"] == pytest.approx(-45.0)
+
+
 def test_another_dwell_time_than_asked_for_is_refused(opened: Opener, column: Column) -> None:
     column.dwell = lambda value: 1.1 * value
     with pytest.raises(InstrumentError, match="dwell time"):
@@ -180,6 +223,46 @@ def test_center_shift_and_parked_probe_add_up_in_metres(
         with pytest.raises(LimitError):
             scan.shift(0.0, x)
     assert column.get_beam_shift() == pytest.approx((15e-9, -15e-9))
+
+
+def test_where_somebody_has_moved_the_beam_it_is_shifted_from_there(
+    opened: Opener, column: Column
+) -> None:
+    scan = opened()
+    scan.arm(SHORT, 1)
+    scan.disarm()
+    column.set_beam_shift((100e-9, -50e-9))
+    scan.shift(1.0, 2.0)
+    assert column.get_beam_shift() == pytest.approx((101e-9, -48e-9))
+    scan.arm(replace(SHORT, center_nm=(10.0, 0.0)), 1)
+    assert column.get_beam_shift() == pytest.approx((111e-9, -48e-9))
+
+
+def test_a_shift_whose_y_goes_up_is_mirrored(opened: Opener, column: Column) -> None:
+    scan = opened(shift_mirrored=True, shift_rotation="90 deg")
+    scan.shift(10.0, 5.0)
+    assert column.get_beam_shift() == pytest.approx((5e-9, 10e-9))
+
+
+def test_an_unblank_that_make_safe_overtakes_does_not_light_later_frames(
+    opened: Opener, clock: WallClock, column: Column, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = opened()
+    scan.blank(True)
+    told = column.set_beam_blanked
+
+    def overtaken(mode: bool) -> None:
+        if not mode:
+            scan.make_safe("test")
+        told(mode)
+
+    monkeypatch.setattr(column, "set_beam_blanked", overtaken)
+    scan.blank(False)
+    monkeypatch.setattr(column, "set_beam_blanked", told)
+    assert scan.blanked()
+    scan.arm(SHORT, 3)
+    lit = [frame.data["haadf"].min() >= 100 for frame in scan.frames(clock.signal())]
+    assert lit == [False, False, False]
 
 
 def test_the_beam_is_dark_between_frames_and_that_is_not_the_operators_blank(

@@ -61,7 +61,7 @@ def test_an_abort_while_a_pause_waits_for_a_long_exposure_takes_effect_at_once(
 def test_a_second_resume_does_not_undo_the_next_pause(bench: Any, short: Recipe) -> None:
     def resume_late() -> None:
         # as a resume from a second window, whose note is slow to write
-        bench.engine._conductor.request_resume()
+        bench.engine._conductor.pausing.resume()
 
     report = bench.run(
         short,

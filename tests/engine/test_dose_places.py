@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acquire.engine import preflight
+from acquire.instruments import ScanExposure, StreamSpec
 from acquire.recipe import Recipe
 from acquire.station import Station
 from acquire.store import MemorySink, RunWriter, open_run
@@ -118,3 +122,43 @@ def test_a_preflight_tells_the_dose_of_the_worst_place_and_where_the_limit_break
     [problem] = preflight(broken, station).problems
     assert "limits.dose" in problem
     assert "(20, 20) nm" in problem
+
+
+def _taking(bench: Any, monkeypatch: pytest.MonkeyPatch, wider: Callable[[int], float]) -> None:
+    """Let the scan take a field that is wider than what is asked for, by the number of the arming."""
+    scan, armings = bench.station.scan, itertools.count()
+    arm = scan.arm
+
+    def arm_wider(exposure: ScanExposure, frames: int | None = None) -> StreamSpec:
+        factor = wider(next(armings))
+        width_nm = factor * exposure.field_of_view_nm
+        spec: StreamSpec = arm(replace(exposure, field_of_view_nm=width_nm), frames)
+        return spec
+
+    monkeypatch.setattr(scan, "arm", arm_wider)
+
+
+def test_the_dose_is_that_of_the_field_which_the_scan_takes_not_of_the_one_asked_for(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _taking(bench, monkeypatch, lambda number: 0.9)
+    report = bench.run(_recipe("", "\n  - hold: {for: 5 s}", ZOOM))
+    assert report.outcome == "completed", report.cause
+    overviews, zooms = report.frames["overview"], report.frames["zoom"]
+    expected = (overviews + 16 * zooms) * OVERVIEW / 0.9**2
+    assert report.dose_e_per_nm2 == pytest.approx(expected)
+    for name, dose in (("overview", OVERVIEW), ("zoom", 16 * OVERVIEW)):
+        told = [context.dose_e_per_nm2 for context in bench.sink.contexts[name]]
+        assert told == pytest.approx([dose / 0.9**2] * len(told))
+
+
+def test_a_scan_that_takes_another_field_when_it_is_armed_again_ends_the_run(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it is armed once to see what its frames will look like, and again after the image
+    _taking(bench, monkeypatch, lambda number: 1.0 if number < 3 else 1.1)
+    report = bench.run(_recipe("", "\n  - hold: {for: 5 s}", ZOOM, "\n  - hold: {for: 5 s}"))
+    assert report.outcome == "failed"
+    assert "176 nm" in report.cause
+    assert "magnification" in report.cause
+    assert report.frames["overview"] < 8

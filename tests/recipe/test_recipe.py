@@ -70,6 +70,7 @@ def test_a_recipe_survives_writing_and_reading(text: str) -> None:
         ("hotstage: 1", "hotstage: 2", "hotstage = 2"),
         ("hotstage: 1\n", "", "begin with 'hotstage: 1'"),
         ("{id: LSNT-01", "{id: LSNT-01, id: x", "recipe:5: not valid YAML: .*duplicate key"),
+        ("\nsteps:", "\nstore: " + 2000 * "[" + "\nsteps:", "nested too deeply"),
         ("size: 512", "size: 0", "at least 1 pixel"),
         ("range: [400 eV, 600 eV]", "range: [600 eV, 400 eV]", "must rise"),
         ("every: 1 s\n", "every: -1 s\n", "greater than or equal to 0"),
@@ -196,3 +197,20 @@ def test_mistakes_are_told_in_plain_words(change: str, words: str) -> None:
     assert words in str(told.value)
     for jargon in ("tuple", "dictionary", "literal[", "CoolDown", "Input should"):
         assert jargon not in str(told.value)
+
+
+def test_a_few_lines_of_aliases_cannot_stand_for_more_than_memory_holds(text: str) -> None:
+    levels = ["- &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"- &a{n} [{', '.join(10 * [f'*a{n - 1}'])}]" for n in range(1, 30)]
+    with pytest.raises(RecipeError, match="with its aliases written out it has more than 100000"):
+        Recipe.parse(text + "\nstore:\n  " + "\n  ".join(levels) + "\n")
+
+
+def test_an_alias_of_what_it_stands_in_is_refused() -> None:
+    with pytest.raises(RecipeError, match="an alias refers to what it stands in"):
+        Recipe.parse("&a\nhotstage: 1\nname: x\nsteps: [*a]\n")
+
+
+def test_an_alias_stands_for_what_it_names(text: str) -> None:
+    changed = text.replace("name: ", "name: &name ", 1)
+    assert Recipe.parse(changed) == Recipe.parse(text)

@@ -225,7 +225,7 @@ def test_spectra_at_a_boundary_hold_more_ti3_than_beside_it() -> None:
     assert found["on"]["valley"] > 1.2 * found["off"]["valley"]
 
 
-def test_low_loss_and_core_loss_have_their_own_spans_and_one_shift() -> None:
+def test_low_loss_and_core_loss_have_their_own_spans_and_the_shift_of_their_time() -> None:
     with bench() as b:
         b.spectrometer.arm(SpectrumExposure(0.5, 1e-3), 2)
         frames = list(b.spectrometer.frames(b.clock.signal()))
@@ -237,8 +237,10 @@ def test_low_loss_and_core_loss_have_their_own_spans_and_one_shift() -> None:
     axis = -20 + 0.1 * np.arange(len(low))
     near = np.abs(axis - axis[np.argmax(low)]) < 0.9
     assert float(axis[near] @ low[near] / low[near].sum()) == pytest.approx(
-        truth["zlp_shift_ev"], abs=0.02
+        truth["low_loss_shifts_ev"][0], abs=0.02
     )
+    # the read of a millisecond jitters, the mean of half a second hardly does
+    assert 0 < abs(truth["low_loss_shifts_ev"][0] - truth["zlp_shift_ev"]) < 0.25
 
 
 def test_holding_again_and_again_changes_and_remembers_nothing() -> None:

@@ -30,7 +30,7 @@ from simulators.wires.modbus import ModbusError, answer, crc
 RATE = 10.0
 PATIENCE_S = 3.0
 PV, TARGET, OUTPUT, WORKING, REMOTE, RATE_LIMIT, STATUS, MODE = 1, 2, 4, 5, 26, 35, 75, 199
-ACKNOWLEDGE, SELECT, RATE_UNIT = 274, 276, 531
+ACKNOWLEDGE, SELECT, UNITS, RATE_UNIT = 274, 276, 516, 531
 SENSOR_BREAK, HEATER_FAIL, RAMP_RUNNING, REMOTE_FAIL, NEW_ALARM = 0x20, 0x80, 0x2000, 0x4000, 0x1000
 
 
@@ -268,6 +268,58 @@ def test_setpoint_limits_are_the_devices_own(tcp: ModbusTcpClient) -> None:
     assert _put(tcp, 112, 600.0) == 3
 
 
+def test_both_words_of_a_float_are_of_the_same_reading(
+    tcp: ModbusTcpClient, simulation: ExsolutionSimulation
+) -> None:
+    world = simulation.world
+
+    def at_a_carry() -> bool:
+        # noise of 0.1 °C goes both ways from 256 °C, where the high word of a float changes by 2 °C
+        assert _put(tcp, REMOTE, 256.0) == 0
+        return abs(world.history.celsius(world.clock.now_s()) - 256) < 0.2
+
+    assert _put_int(tcp, SELECT, 1) == 0
+    _until(at_a_carry)
+    read = []
+    for _ in range(100):
+        assert _put(tcp, REMOTE, 256.0) == 0
+        read.append(_float(tcp, PV))
+    assert min(read) < 256 < max(read)
+    assert read == pytest.approx([256.0] * 100, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("units", "code", "room", "boiling"),
+    [("°C", 0, 25, 100), ("°F", 1, 77, 212), ("K", 2, 298.15, 373.15)],
+)
+def test_every_temperature_is_in_the_units_of_the_display(
+    simulation: ExsolutionSimulation, units: str, code: int, room: float, boiling: float
+) -> None:
+    end = serve(FarEndContext("oven", simulation.world.clock, simulation), units=units)
+    host, number = _place(end, "tcp")
+    client = ModbusTcpClient(host, port=number, timeout=PATIENCE_S)
+    world = simulation.world
+
+    def at_boiling_point() -> bool:
+        assert _put(client, REMOTE, boiling) == 0  # refreshed, else it lapses
+        return abs(world.history.celsius(world.clock.now_s()) - 100) < 1
+
+    try:
+        assert client.connect()
+        assert _int(client, UNITS) == code
+        assert _put_int(client, UNITS, 0) == 3
+        assert _float(client, TARGET) == pytest.approx(room, abs=0.2)
+        assert _put_int(client, SELECT, 1) == 0
+        _until(at_boiling_point)
+        assert _put(client, REMOTE, boiling) == 0
+        assert _float(client, WORKING) == pytest.approx(boiling, abs=0.01)
+        assert _int(client, WORKING) == pytest.approx(10 * boiling, abs=1)
+        assert _float(client, PV) == pytest.approx(boiling, abs=5)
+    finally:
+        client.close()
+        end.close()
+
+
 def test_registers_that_wear_out_are_counted(end: EurothermEnd, tcp: ModbusTcpClient) -> None:
     _put(tcp, REMOTE, 30.0)
     assert end.instrument.memory_writes == 0
@@ -351,7 +403,13 @@ def test_nonsense_on_one_connection_delays_no_other(
 
 @pytest.mark.parametrize(
     "options",
-    [{"unit": 0}, {"decimals": 3}, {"highest": "5000 °C"}, {"faults": {"melt": 0.1}}],
+    [
+        {"unit": 0},
+        {"decimals": 3},
+        {"highest": "5000 °C"},
+        {"faults": {"melt": 0.1}},
+        {"units": "F"},
+    ],
 )
 def test_options_that_cannot_be_used_are_refused(
     simulation: ExsolutionSimulation, options: dict[str, object]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from acquire.clock import WallClock
+from acquire.errors import InstrumentError
 from acquire.farends import FarEndContext
 from acquire.instruments import HolderState
 from acquire.station.opened import DriverContext
@@ -94,3 +95,19 @@ def test_a_lost_line_lets_the_controller_fall_back_and_stays_off_when_it_is_back
     end.faults.unplug(False)
     _until(lambda: holder.read().state in (HolderState.TRIPPED, HolderState.OFF))
     assert _celsius(simulation) < 55
+
+
+@pytest.mark.parametrize("units", ["°F", "K"])
+def test_a_controller_in_other_units_is_refused(
+    simulation: ExsolutionSimulation, units: str
+) -> None:
+    end = serve(FarEndContext("oven", simulation.world.clock, simulation), units=units)
+    try:
+        with pytest.raises(InstrumentError, match=f"is set to {units}"):
+            open_eurotherm(
+                DriverContext("holder", simulation.world.clock, "station.toml"),
+                port=end.addresses["tcp"],
+                maximum_temperature="1000 °C",
+            )
+    finally:
+        end.close()

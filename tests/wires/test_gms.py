@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import time
+import uuid
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +69,7 @@ def fetch(proxy: Proxy, token: str, job: str, name: str, about: dict[str, Any]) 
 
 def test_any_pyro_client_takes_a_dual_spectrum(proxy: Proxy) -> None:
     assert proxy.hello()["server"] == "hotstage.gms"
-    token = proxy.take("a client of its own")
+    token = proxy.take("a client of its own", uuid.uuid4().hex)
     try:
         settings = {
             "exposures": [
@@ -79,6 +80,7 @@ def test_any_pyro_client_takes_a_dual_spectrum(proxy: Proxy) -> None:
             "processing": 3,
             "area": [0, 0, CAMERA[1], CAMERA[0]],
             "points": None,
+            "full_counts": None,
         }
         job, state = run(proxy, token, "spectra", settings)
         low, core = (
@@ -95,7 +97,7 @@ def test_any_pyro_client_takes_a_dual_spectrum(proxy: Proxy) -> None:
 
 
 def test_it_scans_and_takes_spectrum_images(proxy: Proxy, simulation: ExsolutionSimulation) -> None:
-    token = proxy.take("somebody")
+    token = proxy.take("somebody", uuid.uuid4().hex)
     try:
         scan = {"signals": [0, 1], "shape": [32, 32], "pixel_time_us": 2.0, "rotation_deg": 0.0}
         job, state = run(proxy, token, "scan", scan)
@@ -109,6 +111,7 @@ def test_it_scans_and_takes_spectrum_images(proxy: Proxy, simulation: Exsolution
             "processing": 3,
             "area": [100, 0, 156, CAMERA[0]],
             "points": [[0.0, 0.0], [5632.0, 0.0]],
+            "full_counts": None,
         }
         job, state = run(proxy, token, "spectra", spectra)
         assert fetch(proxy, token, job, "core_loss", state["arrays"]["core_loss"]).shape == (
@@ -123,7 +126,7 @@ def test_it_scans_and_takes_spectrum_images(proxy: Proxy, simulation: Exsolution
 def test_the_beam_blanked_gives_dark_spectra(
     proxy: Proxy, simulation: ExsolutionSimulation
 ) -> None:
-    token = proxy.take("somebody")
+    token = proxy.take("somebody", uuid.uuid4().hex)
     means = []
     try:
         for blanked in (False, True):
@@ -134,6 +137,7 @@ def test_the_beam_blanked_gives_dark_spectra(
                 "processing": 3,
                 "area": [0, 0, CAMERA[1], CAMERA[0]],
                 "points": None,
+                "full_counts": None,
             }
             job, state = run(proxy, token, "spectra", settings)
             means.append(fetch(proxy, token, job, "core_loss", state["arrays"]["core_loss"]).mean())
@@ -144,7 +148,7 @@ def test_the_beam_blanked_gives_dark_spectra(
 
 
 def test_scripts_that_dm_does_not_understand_are_refused(proxy: Proxy) -> None:
-    token = proxy.take("somebody")
+    token = proxy.take("somebody", uuid.uuid4().hex)
     try:
         with pytest.raises(Exception, match="dispersion 77"):
             run(proxy, token, "tune", {"dispersion": 77, "energy_loss_ev": 0.0})

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from acquire.clock import WallClock
-from acquire.errors import HotstageError, LeaseError, LinkError
+from acquire.errors import HotstageError, InstrumentError, LeaseError, LinkError
 from acquire.farends import FarEndContext
 from acquire.instruments import Frame, SpectrometerSetting, SpectrumExposure
 from acquire.station import DriverContext
@@ -18,6 +21,7 @@ from drivers.conformance import check_spectrometer
 from drivers.spectrometers import gms_client
 from drivers.spectrometers.gms import Gms, open_gms
 from simulators.instruments import ExsolutionSimulation, build
+from simulators.wires.emccd_optics import EnergyFilter
 from simulators.wires.gms import GmsEnd, serve
 
 RATE = 5.0
@@ -49,12 +53,13 @@ def gms(
     made.close()
 
 
-def _open(end: GmsEnd, simulation: ExsolutionSimulation, role: str) -> Gms:
+def _open(end: GmsEnd, simulation: ExsolutionSimulation, role: str, **options: Any) -> Gms:
     return open_gms(
         DriverContext(role, simulation.world.clock, "station.toml"),
         address=end.addresses["pyro"],
         dispersions=DISPERSIONS,
         zero_loss_channel=100,
+        **options,
     )
 
 
@@ -83,6 +88,47 @@ def test_the_axis_is_that_of_the_simulation(gms: Gms, simulation: ExsolutionSimu
     low = spec.channels["low_loss"].axes["energy_loss"]
     peak_ev = low.offset + low.step * int(frame.data["low_loss"][:400].argmax())
     assert abs(peak_ev) < 2.0
+
+
+def test_a_filter_that_somebody_moves_gives_no_spectrum_until_it_is_tuned_again(
+    end: GmsEnd, simulation: ExsolutionSimulation
+) -> None:
+    energy_filter = simulation.world.energy_filter
+    assert isinstance(energy_filter, EnergyFilter)
+    with closing(_open(end, simulation, "spectrometer")) as gms:
+        energy_filter.slit_in = True
+        single = replace(SETTING, dual=False)
+        gms.tune(single)
+        assert not energy_filter.slit_in
+        assert len(_spectra(gms, simulation)) == 1
+
+        def put_the_slit_in() -> None:
+            energy_filter.slit_in = True
+
+        for moves in (put_the_slit_in, lambda: energy_filter.set_dispersion(2)):
+            moves()
+            with pytest.raises(InstrumentError, match=r"slit|dispersion"):
+                _spectra(gms, simulation)
+            gms.tune(single)
+            assert len(_spectra(gms, simulation)) == 1
+        # every spectrum says at which energy loss it is to be
+        energy_filter.set_energy_loss(300.0)
+        assert len(_spectra(gms, simulation)) == 1
+        assert energy_filter.energy_loss_ev == pytest.approx(400.0 + 100 * 0.1)
+
+
+def test_the_low_loss_axis_is_where_the_filter_steps_to(
+    end: GmsEnd, simulation: ExsolutionSimulation
+) -> None:
+    gms = _open(end, simulation, "spectrometer", low_loss_offset="5.02 eV")
+    try:
+        gms.tune(SETTING)
+        spec = gms.arm(SpectrumExposure(0.5, 1e-4), 1)
+        gms.disarm()
+    finally:
+        gms.close()
+    axis = spec.channels["low_loss"].axes["energy_loss"]
+    assert axis.offset == pytest.approx(5.0 - 100 * 0.1, abs=1e-4)
 
 
 def test_two_drivers_do_not_command_it_at_once(

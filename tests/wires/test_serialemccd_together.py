@@ -118,6 +118,23 @@ def test_an_image_shows_the_field_that_was_asked_for(
     assert frame.data["haadf"].mean() != pytest.approx(frame.data["abf"].mean(), rel=0.1)
 
 
+def test_in_a_rotated_scan_the_probe_is_parked_where_its_image_shows_the_point(
+    end: SerialEmccd, simulation: ExsolutionSimulation, shared: Shared
+) -> None:
+    made: Any = open_digiscan(
+        DriverContext("scan", simulation.world.clock, "station.toml", shared=shared),
+        address=end.addresses["socket"],
+        detectors={"haadf": 0},
+        width_at_1x="0.1 m",
+        rotation="90 deg",
+    )
+    taken(made, simulation, ScanExposure(("haadf",), (64, 64), 100.0, 2e-6))
+    made.park(20.0, -10.0)
+    # what an image turned clockwise shows at its right lies at the top of the plain one
+    assert simulation.world.column.parked() == pytest.approx((-10.0, -20.0), abs=0.05)
+    close(made)
+
+
 def test_the_probe_is_parked_and_the_field_shifted_where_they_were_asked_to(
     scan: Scan, simulation: ExsolutionSimulation
 ) -> None:

@@ -31,6 +31,8 @@ from simulators.wires.simplon import Simplon, serve
 ROWS, COLUMNS = 64, 256
 ZERO_LOSS = 100
 RATE = 5.0
+SELF_DESCRIBED = b"\xd9\xd9\xf7"
+"""What every message of version 2 begins with: DECTRIS's stream2.c looks for it."""
 
 try:  # DECTRIS's own decompressor where it is installed: it has no binary wheels
     from dectris.compression import decompress  # type: ignore[import-untyped]
@@ -90,7 +92,8 @@ class Client:
 
     def message(self) -> dict[str, Any]:
         (part,) = self.parts()
-        found = cbor2.loads(part, tag_hook=_unpack)
+        assert part.startswith(SELF_DESCRIBED)
+        found = cbor2.loads(part[len(SELF_DESCRIBED) :], tag_hook=_unpack)
         assert isinstance(found, dict)
         return found
 
@@ -461,7 +464,8 @@ def test_faults_happen_to_messages(make: Maker, connect: Connect, fault: str) ->
         assert not client.socket.poll(100)
         return
     came = client.parts()[0]
-    whole = cbor2.dumps({"type": "end", **{k: good[k] for k in ("series_id", "series_unique_id")}})
+    end = {"type": "end", **{k: good[k] for k in ("series_id", "series_unique_id")}}
+    whole = SELF_DESCRIBED + cbor2.dumps(end)
     assert (came == whole) == (fault in ("duplicate", "slow"))
     assert bool(client.socket.poll(100)) == (fault == "duplicate")
 

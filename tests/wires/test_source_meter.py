@@ -324,6 +324,21 @@ def test_a_lost_sense_wire_reads_far_below_any_heater(
     assert volt / ampere < 20
 
 
+def test_the_output_enable_line_is_heeded_only_when_it_is_enabled_and_a_reset_ends_that(
+    heating: Client, end: SourceMeterEnd
+) -> None:
+    assert heating.ask(":OUTP:ENAB?") == "0"
+    assert heating.ask(":OUTP:ENAB:TRIP?") == "1"
+    end.instrument.interlock()
+    assert heating.ask(":OUTP:ENAB:TRIP?") == "0"
+    heating.write(":SOUR:CURR 1e-4", ":OUTP ON")
+    assert heating.ask(":OUTP?") == "1"
+    heating.write(":OUTP:ENAB ON")
+    assert heating.ask(":OUTP?") == "0"
+    heating.write("*RST")
+    assert heating.ask(":OUTP:ENAB?") == "0"
+
+
 @pytest.mark.parametrize(("defect", "code", "bit"), [("overheat", 810, 12), ("interlock", 802, 11)])
 def test_an_overheated_or_opened_instrument_switches_off_and_stays_off(
     heating: Client,
@@ -333,7 +348,7 @@ def test_an_overheated_or_opened_instrument_switches_off_and_stays_off(
     code: int,
     bit: int,
 ) -> None:
-    heating.write(":SOUR:CURR 5e-3", ":OUTP ON")
+    heating.write(":OUTP:ENAB ON", ":SOUR:CURR 5e-3", ":OUTP ON")
     heating.reading()
     getattr(end.instrument, defect)()
     assert heating.ask(":OUTP?") == "0"

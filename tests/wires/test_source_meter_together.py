@@ -38,17 +38,24 @@ def end(simulation: ExsolutionSimulation) -> Iterator[SourceMeterEnd]:
     made.close()
 
 
-@pytest.fixture
-def holder(end: SourceMeterEnd, simulation: ExsolutionSimulation) -> Iterator[RegulatedHolder]:
+def _open(
+    end: SourceMeterEnd, simulation: ExsolutionSimulation, *, output_enable: bool = False
+) -> RegulatedHolder:
     chip = simulation.chip.settings
-    made = open_heater(
+    return open_heater(
         DriverContext("holder", simulation.world.clock, "station.toml"),
         port=end.addresses["scpi"],
         r0=f"{chip.r0_ohm} Ω",
         alpha=f"{chip.alpha_per_k} 1/K",
         maximum_temperature="1000 °C",
         maximum_current="10 mA",
+        output_enable=output_enable,
     )
+
+
+@pytest.fixture
+def holder(end: SourceMeterEnd, simulation: ExsolutionSimulation) -> Iterator[RegulatedHolder]:
+    made = _open(end, simulation)
     yield made
     made.close()
 
@@ -109,13 +116,19 @@ def test_a_broken_wire_trips_and_the_chip_survives(
 
 @pytest.mark.parametrize("defect", ["overheat", "interlock"])
 def test_an_instrument_that_switches_itself_off_trips(
-    holder: RegulatedHolder, end: SourceMeterEnd, defect: str
+    simulation: ExsolutionSimulation, end: SourceMeterEnd, defect: str
 ) -> None:
-    _hold(holder)
-    getattr(end.instrument, defect)()
-    _until(lambda: holder.read().state is HolderState.TRIPPED)
-    getattr(end.instrument, defect)(False)
-    assert not end.instrument.output
+    holder = _open(end, simulation, output_enable=True)
+    try:
+        _hold(holder)
+        getattr(end.instrument, defect)()
+        assert not end.instrument.output  # by itself, whether or not anybody still watches
+        _until(lambda: holder.read().state is HolderState.TRIPPED)
+        getattr(end.instrument, defect)(False)
+        assert not end.instrument.output
+        assert end.instrument.settings.output_enable
+    finally:
+        holder.close()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 Array = NDArray[np.float64]
 
@@ -58,5 +58,8 @@ def detection_power(expected: Array, threshold_power: Array) -> Array:
 
     A wave in Gaussian noise: its power is Rice-distributed, noncentral χ² of two degrees of freedom.
     """
+    # here, because importing it takes a third of a second that most processes can do without
+    from scipy import stats
+
     spot = 2.0 * np.maximum(np.asarray(expected, np.float64), 0.0)
     return np.asarray(stats.ncx2.sf(2.0 * np.asarray(threshold_power), 2, np.maximum(spot, 1e-9)))

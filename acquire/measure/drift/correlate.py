@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, stats
+from scipy import fft, special
 
 from acquire.measure.drift.prepared import Floats, spectrum, taper
 
@@ -93,7 +93,7 @@ def correlate(
         return None
     exact_place, variances = exact
     overlap = _overlap(before.shape, exact_place)
-    needed = float(stats.norm.isf(min(false_rate / places, 0.5)))
+    needed = -float(special.ndtri(min(false_rate / places, 0.5)))
     return Correlated(
         exact_place,
         variances,

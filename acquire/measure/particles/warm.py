@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from acquire.compiled import compile_apart, note_compiled
 from acquire.measure.particles.measure import measure_particles
 
 TYPES = ("uint8", "uint16", "float32")
@@ -31,6 +32,11 @@ def warm_up(types: Iterable[DTypeLike] = TYPES) -> None:
     for kind in types:
         measure_particles(counts.astype(kind), 0.5, known_nm=places, trusted=np.ones(1, bool))
         measure_particles(_rough().astype(kind), 0.4)
+        note_compiled(_name(kind))
+
+
+def _name(kind: DTypeLike) -> str:
+    return f"particles-{np.dtype(kind).name}"
 
 
 def _rough() -> NDArray[np.float64]:
@@ -62,7 +68,11 @@ class WarmUp:
         self._done.wait()
 
     def _run(self) -> None:
+        module = warm_up.__module__
         try:
+            compile_apart(
+                _name(self._kind), f"from {module} import warm_up; warm_up(({self._kind!r},))"
+            )
             warm_up((self._kind,))
         finally:
             self._done.set()  # what went wrong here will be said by the first image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from acquire.errors import MeasureError
 
@@ -91,7 +91,7 @@ def ripening_exponent(
     )
     exponent, least = float(found.x), float(found.fun)
     freedom = len(t_s) - 3
-    rise = float(stats.f.ppf(_LEVEL, 1, freedom)) * max(1.0, least / freedom)
+    rise = float(special.fdtri(1, freedom, _LEVEL)) * max(1.0, least / freedom)
 
     def above(candidate: float) -> float:
         return misfit(candidate) - least - rise

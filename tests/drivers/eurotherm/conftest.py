@@ -37,7 +37,7 @@ class EurothermDouble:
     def __init__(self, clock: WallClock) -> None:
         self.clock = clock
         self.unit = 1
-        self.registers = {122: 0x2480, 107: 0x0461, 199: 0, 276: 0, 75: 0, 35: 0, 274: 0}
+        self.registers = {122: 0x2480, 107: 0x0461, 199: 0, 276: 0, 75: 0, 35: 0, 274: 0, 516: 0}
         self.floats = {2: 20.0, 26: 25.0}
         self.written: list[tuple[int, tuple[int, ...]]] = []
         self.mangle: Callable[[bytes], bytes] = lambda reply: reply

@@ -78,7 +78,7 @@ def test_a_fault_of_the_controller_switches_off_and_is_cleared_only_when_it_is_g
     holder.ramp(100.0, 50.0)
     _wait_for(holder, HolderState.HOLDING)
     double.registers[75] = bit
-    until(lambda: holder._fault)
+    until(lambda: holder._task.fault)
     reading = _read_when_known(holder)
     assert reading.state is HolderState.TRIPPED
     assert any(part in reading.fault for part in says.split("|"))
@@ -98,7 +98,7 @@ def test_a_setpoint_that_is_not_taken_trips(
     holder.ramp(100.0, 50.0)
     _wait_for(holder, HolderState.HOLDING)
     double.registers[276] = 0  # somebody presses local
-    until(lambda: holder._fault)
+    until(lambda: holder._task.fault)
     assert "Is it in local" in _read_when_known(holder).fault
 
 
@@ -153,7 +153,7 @@ def test_operating_although_nobody_switched_it_on_trips(
     holder = open_it()
     holder.read()
     double.registers[199] = 0
-    until(lambda: holder._fault)
+    until(lambda: holder._task.fault)
     assert "found operating" in _read_when_known(holder).fault
     assert double.registers[199] == 1
 
@@ -165,7 +165,7 @@ def test_a_lost_link_trips_and_is_switched_off_when_it_is_back(
     holder.ramp(100.0, 50.0)
     _wait_for(holder, HolderState.HOLDING)
     double.unplug()
-    until(lambda: holder._fault)
+    until(lambda: holder._task.fault)
     with pytest.raises(LinkError, match="not known"):
         holder.read()
     double.plug_in()
@@ -226,12 +226,56 @@ def test_a_spoilt_reply_is_never_taken_for_a_reading(
         ("fallback_limit", "1200 °C"),
         ("port", "tcp://127.0.0.1"),
         ("baud_rate", 1),
+        ("units", "°F"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused(open_it: Any, option: str, value: Any) -> None:
     with pytest.raises((ConfigError, UnitError, TypeError, ValueError)) as refused:
         open_it(**{"port": "127.0.0.1:9", option: value})
     assert len(str(refused.value)) > 20
+
+
+@pytest.mark.parametrize(("told", "units"), [(1, "°F"), (2, "K")])
+@pytest.mark.parametrize("options", [{}, {"units": "°C"}])
+def test_a_controller_that_shows_other_units_is_switched_off_and_refused(
+    double: Any, open_it: Any, told: int, units: str, options: dict[str, str]
+) -> None:
+    double.registers[516] = told
+    double.registers[276] = 1
+    double.floats[26] = 300.0
+    assert double.heating
+    with pytest.raises(InstrumentError, match=f"is set to {units}.*°C"):
+        open_it(**options)
+    assert double.registers[199] == 1
+    assert not double.heating
+
+
+@pytest.mark.parametrize("told", [None, 3, 4])
+def test_a_controller_that_does_not_tell_its_units_is_taken_at_a_persons_word(
+    double: Any, open_it: Any, told: int | None
+) -> None:
+    del double.registers[516]
+    if told is not None:
+        double.registers[516] = told
+    with pytest.raises(InstrumentError, match='units = "°C"'):
+        open_it()
+    assert open_it(units="°C").describe().details["units"] == "°C, as stated in the station"
+
+
+def test_the_units_it_tells_are_in_the_description(open_it: Any) -> None:
+    assert open_it().describe().details["units"] == "°C"
+
+
+def test_units_that_were_changed_while_it_was_off_keep_it_off(
+    double: Any, open_it: Any, until: Callable[..., None]
+) -> None:
+    holder = open_it()
+    holder.read()
+    double.registers[516] = 1
+    holder.ramp(100.0, 50.0)
+    until(lambda: holder._task.fault)
+    assert "°F" in _read_when_known(holder).fault
+    assert not double.heating
 
 
 # ------------------------------------------------------------------------------- helpers

@@ -43,7 +43,7 @@ def test_operating_although_nobody_switched_it_on_is_ended_even_if_its_setpoint_
     double.floats[26] = 500.0
     double.registers[199] = 0
     until(lambda: not double.heating)
-    until(lambda: bool(holder._fault))
+    until(lambda: bool(holder._task.fault))
 
 
 def test_a_target_setpoint_raised_while_heating_trips(
@@ -53,5 +53,5 @@ def test_a_target_setpoint_raised_while_heating_trips(
     holder.ramp(300.0, 50.0)
     until(lambda: double.working > 100)
     double.floats[2] = 900.0  # a link lost from here on would heat to it
-    until(lambda: "fallback_limit" in holder._fault)
+    until(lambda: "fallback_limit" in holder._task.fault)
     until(lambda: not double.heating)

@@ -143,6 +143,8 @@ class SourceMeterDouble:
             return str(int(self.output))
         if header == ":SYST:RSEN?":
             return self.settings.get(":SYST:RSEN", "0")
+        if header == ":OUTP:ENAB?":
+            return self.settings.get(":OUTP:ENAB", "0")
         if header == ":SENS:VOLT:PROT?":
             return self.settings.get(":SENS:VOLT:PROT", "2.100000E+01")
         if header == ":READ?":

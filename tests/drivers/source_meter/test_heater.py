@@ -86,7 +86,7 @@ def test_a_heater_that_cannot_be_trusted_is_off_and_stays_off(
     holder.ramp(80.0, 100.0)
     _wait_for(holder, HolderState.HOLDING, 5.0)
     harm(double)
-    until(lambda: holder._fault)
+    until(lambda: holder._task.fault)
     double.mangle = lambda reply: reply
     reading = _read_when_known(holder)
     assert not double.output
@@ -174,7 +174,7 @@ def test_a_lasting_loss_of_the_link_trips_and_is_switched_off_as_soon_as_the_dev
     holder.ramp(80.0, 100.0)
     _wait_for(holder, HolderState.HOLDING, 5.0)
     double.unplug()
-    until(lambda: holder._fault)
+    until(lambda: holder._task.fault)
     with pytest.raises(LinkError, match="not known"):
         holder.read()
     assert double.output, "nobody can have switched it off"

@@ -30,7 +30,7 @@ def test_make_safe_does_not_wait_for_the_learning_of_a_slow_heater(
     holder.make_safe("test")
     until(lambda: not double.output)
     assert time.monotonic() - began < 0.3
-    assert not holder._fault
+    assert not holder._task.fault
 
 
 def test_closing_while_a_slow_heater_is_switched_on_leaves_it_off(
@@ -80,7 +80,7 @@ def test_a_wrong_time_constant_does_not_make_it_run_away(double: Any, open_it: A
     holder = open_it(time_constant="50 ms")  # the heater's is 4 ms
     holder.ramp(500.0, 100.0)
     _pass(holder, double, 8.0)
-    assert not holder._fault
+    assert not holder._task.fault
     assert double.wire.highest < 510
 
 
@@ -93,7 +93,7 @@ def test_readings_that_jump_without_a_cause_trip_before_the_heater_is_overheated
     plain = double.wire.resistance
     # a sense contact that has a shunt: 4-wire, current and calibration are still as they should be
     double.wire.resistance = lambda celsius: 0.8 * plain(celsius)
-    until(lambda: bool(holder._fault))
+    until(lambda: bool(holder._task.fault))
     until(lambda: not double.output)
     assert double.wire.highest < 900
 
@@ -112,7 +112,7 @@ def test_a_swinging_temperature_trips_as_a_lasting_deviation_does(
         return plain(celsius + (80.0 if phase < 0.2 else -80.0))
 
     double.wire.resistance = swinging
-    until(lambda: bool(holder._fault), 5.0)
+    until(lambda: bool(holder._task.fault), 5.0)
 
 
 def test_new_ramps_do_not_excuse_a_heater_that_does_not_follow(
@@ -121,11 +121,11 @@ def test_new_ramps_do_not_excuse_a_heater_that_does_not_follow(
     holder = open_it(maximum_current="2 mA", compliance="5 V")
     holder.ramp(600.0, 100.0)
     end = time.monotonic() + 3.0
-    while not holder._fault and time.monotonic() < end:
+    while not holder._task.fault and time.monotonic() < end:
         with suppress(FaultError, InstrumentError):
             holder.ramp(600.0, 100.0)
         time.sleep(0.03)  # 0.3 s of the clock
-    assert "deviation" in holder._fault
+    assert "deviation" in holder._task.fault
 
 
 class _CoarseClock(WallClock):
@@ -140,7 +140,7 @@ def test_a_clock_that_ticks_every_16_ms_is_enough(double: Any) -> None:
     holder = open_heater(context, **options)
     holder.ramp(60.0, 20.0)
     _pass(holder, double, 2.5)
-    assert not holder._fault
+    assert not holder._task.fault
     assert holder.read().measured_celsius == pytest.approx(60, abs=3)
     assert double.wire.highest < 65
     holder.close()
@@ -154,7 +154,7 @@ def test_an_output_that_somebody_else_has_switched_off_is_not_switched_on_again(
     until(lambda: holder.read().measured_celsius > 100, 5.0)
     double.answer(":OUTP 0")
     double.answer("*RST")
-    until(lambda: bool(holder._fault))
+    until(lambda: bool(holder._task.fault))
     until(lambda: holder.read().state is HolderState.TRIPPED)
     assert not double.output
 
@@ -172,7 +172,7 @@ def test_an_r0_that_is_10_percent_off_is_found_while_the_heater_is_cold(
     double.wire.r0 *= wrong  # at 800 °C it would be 130 °C wrong
     holder = open_it()
     holder.ramp(100.0, 50.0)
-    until(lambda: "cold_within" in holder._fault)
+    until(lambda: "cold_within" in holder._task.fault)
     until(lambda: not double.output)
 
 
@@ -196,8 +196,36 @@ def test_a_stall_of_a_second_leaves_no_step_behind(
     seen = []
     end = double.clock.now_s() + 4.0
     while double.clock.now_s() < end:
-        seen.append((double.clock.now_s(), double.wire._celsius))
+        before = double.clock.now_s()
+        seen.append((before, double.wire._celsius, double.clock.now_s()))
         time.sleep(0.005)
-    assert not holder._fault
-    steepest = max((b[1] - a[1]) / max(b[0] - a[0], 0.05) for a, b in itertools.pairwise(seen))
-    assert steepest < 150
+    assert not holder._task.fault
+    # a stall of less than 1 s of this clock is made up for: 50 °C beside the ramp's own way
+    for earlier, later in itertools.pairwise(seen):
+        assert later[1] - earlier[1] < 50.0 * (later[2] - earlier[0]) + 60.0
+
+
+def test_an_interlock_is_heeded_from_the_reset_on_if_the_station_has_one(
+    double: Any, open_it: Any
+) -> None:
+    holder = open_it(output_enable=True)
+    assert holder.describe().details["output_enable"] is True
+    reset = double.received.index("*RST")
+    enabled = next(k for k, line in enumerate(double.received) if ":OUTP:ENAB 1" in line)
+    assert enabled > reset
+    assert not any(":OUTP 1" in line for line in double.received[:enabled])
+
+
+def test_a_device_that_does_not_take_the_interlock_is_not_used(double: Any, open_it: Any) -> None:
+    ask = double._ask
+    double._ask = lambda header: "0" if header == ":OUTP:ENAB?" else ask(header)
+    with pytest.raises(InstrumentError, match="OUTP:ENAB"):
+        open_it(output_enable=True)
+
+
+def test_without_an_interlock_the_line_is_left_alone_and_the_highest_power_is_told(
+    double: Any, open_it: Any
+) -> None:
+    details = open_it(maximum_current="5 mA", compliance="2 V").describe().details
+    assert not any("ENAB" in line for line in double.received)
+    assert details["maximum_power_mw"] == pytest.approx(10.0)

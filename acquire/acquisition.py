@@ -1,4 +1,4 @@
-"""Arms, paces, counts and cuts the exposures of one simulated instrument, on any clock."""
+"""Arms, paces, counts and cuts the exposures of one instrument, real or simulated, on any clock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from acquire.clock import Clock, Signal
 from acquire.errors import InstrumentError
 from acquire.instruments import Frame
 
-KeepGoing = Callable[[], bool]
-Expose = Callable[[int, float, float, KeepGoing], Frame | None]
-"""``expose(index, t_start_s, t_end_s, keep_going)`` at the middle of an exposure; None if cut."""
-
-_NOTICE_WALL_S = 0.1  # how long a wait goes on before it looks whether it was disarmed
+Cut = Callable[[], bool]
+"""Turns true when an exposure under way shall end."""
+NOTICE_WALL_S = 0.05
+"""How long a wait goes on before it looks whether it was disarmed, in wall seconds."""
 _NOTICE_VIRTUAL_S = 1.0
 
 
@@ -25,6 +24,35 @@ class _Armed:
     """Exposures still to be taken."""
     reading: bool = False
     ended: bool = False
+
+
+class Watch:
+    """The :data:`Cut` of one exposure, which can wait for a time, too."""
+
+    def __init__(self, clock: Clock, armed: _Armed, stop: Signal) -> None:
+        self._clock = clock
+        self._armed = armed
+        self._stop = stop
+        rate = clock.rate
+        self._slice_s = NOTICE_WALL_S * rate if math.isfinite(rate) else _NOTICE_VIRTUAL_S
+
+    def __call__(self) -> bool:
+        """Whether it shall end."""
+        return self._armed.ended or self._stop.is_set()
+
+    def wait_until(self, t_s: float) -> bool:
+        """Wait for a time on the clock; False if the exposure shall end, before or meanwhile."""
+        while True:
+            if self():
+                return False
+            remaining = t_s - self._clock.now_s()
+            if remaining <= 1e-9:
+                return True
+            self._stop.wait(min(remaining, self._slice_s))
+
+
+Expose = Callable[[int, Watch], Frame | None]
+"""``expose(index, cut)`` takes one frame; it returns None soon (0.1 s) after ``cut()`` turns true."""
 
 
 class Acquisition:
@@ -37,8 +65,12 @@ class Acquisition:
         self._armed: _Armed | None = None
         self._taken = 0
 
-    def arm(self, frames: int | None) -> None:
-        """Begin; raises InstrumentError if armed already or if ``frames`` is below 1."""
+    def arm(self, frames: int | None) -> Cut:
+        """Begin; what it returns tells whether this acquisition was ended since.
+
+        Raises:
+            InstrumentError: armed already, or ``frames`` is below 1.
+        """
         if frames is not None and frames < 1:
             raise InstrumentError(
                 f"{self._what}: {frames} frames cannot be taken; ask for 1 or more."
@@ -46,7 +78,8 @@ class Acquisition:
         with self._lock:
             if self._armed is not None:
                 raise InstrumentError(f"the {self._what} is armed already; disarm it first.")
-            self._armed = _Armed(math.inf if frames is None else frames)
+            armed = self._armed = _Armed(math.inf if frames is None else frames)
+        return lambda: armed.ended
 
     def disarm(self) -> None:
         """End; a frames iterator of it ends soon after. Idempotent."""
@@ -60,10 +93,8 @@ class Acquisition:
         with self._lock:
             return self._armed is not None
 
-    def frames(
-        self, stop: Signal, duration_s: float, period_s: float, expose: Expose
-    ) -> Iterator[Frame]:
-        """Take the armed exposures, each handed out at its end.
+    def frames(self, stop: Signal, period_s: float, expose: Expose) -> Iterator[Frame]:
+        """Take the armed exposures one by one, from start to start ``period_s`` apart if they fit.
 
         Raises:
             InstrumentError: not armed, or somebody else reads the frames of this acquisition.
@@ -75,51 +106,25 @@ class Acquisition:
             if armed.reading:
                 raise InstrumentError(f"the frames of the {self._what} are being read already.")
             armed.reading = True
-        return self._take(armed, stop, duration_s, period_s, expose)
+        return self._take(armed, Watch(self._clock, armed, stop), period_s, expose)
 
-    def _take(
-        self, armed: _Armed, stop: Signal, duration_s: float, period_s: float, expose: Expose
-    ) -> Iterator[Frame]:
+    def _take(self, armed: _Armed, cut: Watch, period_s: float, expose: Expose) -> Iterator[Frame]:
         due = self._clock.now_s()
         try:
             while armed.left > 0:
-                if not self._wait_until(due, armed, stop):
+                if not cut.wait_until(due):
                     return
                 now = self._clock.now_s()
                 # one late exposure does not delay the next ones, unless a whole period was missed
                 beat = due if now - due < period_s else now
-                frame = self._expose_one(now, now + duration_s, armed, stop, expose)
-                if frame is None:
-                    return
+                frame = expose(self._taken, cut)
+                # counted before it is disarmed or not at all: the next acquisition counts on from there
+                with self._lock:
+                    if frame is None or cut():
+                        return
+                    self._taken += 1
                 armed.left -= 1
                 due = beat + period_s
                 yield frame
         finally:
             armed.reading = False
-
-    def _expose_one(
-        self, start_s: float, end_s: float, armed: _Armed, stop: Signal, expose: Expose
-    ) -> Frame | None:
-        # the image is made in the second half of the exposure, when its middle is known
-        if not self._wait_until((start_s + end_s) / 2, armed, stop):
-            return None
-        with self._lock:
-            index = self._taken
-        frame = expose(index, start_s, end_s, lambda: not (armed.ended or stop.is_set()))
-        if frame is None or not self._wait_until(end_s, armed, stop):
-            return None
-        with self._lock:
-            self._taken = index + 1
-        return frame
-
-    def _wait_until(self, t_s: float, armed: _Armed, stop: Signal) -> bool:
-        """Wait for a time; False if told to stop or disarmed, before or meanwhile."""
-        rate = self._clock.rate
-        slice_s = _NOTICE_WALL_S * rate if math.isfinite(rate) else _NOTICE_VIRTUAL_S
-        while True:
-            if armed.ended or stop.is_set():
-                return False
-            remaining = t_s - self._clock.now_s()
-            if remaining <= 1e-9:
-                return True
-            stop.wait(min(remaining, slice_s))

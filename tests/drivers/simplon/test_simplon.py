@@ -2,84 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import cbor2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from acquire.clock import WallClock
 from acquire.errors import InstrumentError, LimitError, LinkError
-from acquire.instruments import Spectrometer, SpectrometerSetting, SpectrumExposure
+from acquire.instruments import Spectrometer, SpectrumExposure
 from acquire.station import DriverContext
 from drivers.conformance import check_spectrometer
-from drivers.links import MalformedReply
-from drivers.spectrometers import simplon_device
-from drivers.spectrometers.simplon import Simplon, open_simplon
-from drivers.spectrometers.simplon_messages import Image, decode
+from drivers.spectrometers import simplon_stream
+from drivers.spectrometers.simplon import open_simplon
 from tests.drivers.emccd_double import EmccdDouble
-from tests.drivers.simplon_double import (
-    SHAPE,
-    SimplonDouble,
-    cbor_image,
-    legacy_image,
-    lz4_literals,
-    until,
-)
+from tests.drivers.simplon.conftest import SETTING, Opener, spectra
+from tests.drivers.simplon_double import SHAPE, SimplonDouble, cbor_image, until
 
-Opener = Callable[..., Simplon]
-SETTING = SpectrometerSetting(400.0, 0.1, 100, dual=False)
 VERSIONS = ("cbor", "legacy")
-
-
-@pytest.fixture
-def double() -> Iterator[SimplonDouble]:
-    with SimplonDouble() as made:
-        yield made
-
-
-@pytest.fixture
-def clock() -> WallClock:
-    return WallClock()
-
-
-@pytest.fixture
-def opened(double: SimplonDouble, clock: WallClock) -> Iterator[Opener]:
-    made: list[tuple[Simplon, DriverContext]] = []
-
-    def make(**options: Any) -> Simplon:
-        context = DriverContext("spectrometer", clock, "station.toml")
-        given = {"rest": double.address, "stream": double.stream_address}
-        axis = {"energy_offset": "400 eV", "dispersion": "0.1 eV"}
-        driver = open_simplon(
-            context, **{**given, **({} if "filter" in options else axis), **options}
-        )
-        made.append((driver, context))
-        return driver
-
-    yield make
-    for driver, context in made:
-        driver.close()
-        context.shared.close()
-
-
-def spectra(driver: Simplon, clock: WallClock, dwell_s: float, number: int) -> list[Any]:
-    driver.tune(SETTING)
-    driver.arm(SpectrumExposure(dwell_s), number)
-    try:
-        return list(driver.frames(clock.signal()))
-    finally:
-        driver.disarm()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -308,7 +253,7 @@ def test_silence_and_nobody_are_clear_errors(clock: WallClock) -> None:
 def test_a_stream_that_nobody_sends_is_a_clear_error(
     double: SimplonDouble, opened: Opener, clock: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(simplon_device, "CONNECT_S", 0.5)
+    monkeypatch.setattr(simplon_stream, "CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         driver = opened(stream=f"127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(LinkError, match="31001 for cbor"):
@@ -383,88 +328,3 @@ def test_dual_spectra_go_through_a_filter_that_obeys(
         assert low[1] - low[0] == pytest.approx(0.01, abs=1e-6)
         assert core[1] - core[0] == pytest.approx(0.05, abs=1e-6)
         assert low[1] <= core[0]
-
-
-# ------------------------------------------------------------------------------ messages
-
-
-@given(st.lists(st.binary(max_size=80), min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
-def test_any_bytes_are_a_message_or_refused(parts: list[bytes]) -> None:
-    try:
-        decode(parts, SHAPE, "")
-    except MalformedReply:
-        pass
-    else:
-        assert True
-
-
-@given(st.integers(0, 2000), st.integers(0, 255))
-@settings(max_examples=150, deadline=None)
-def test_a_changed_byte_never_gives_an_image_of_another_size(at: int, byte: int) -> None:
-    good = cbor_image(1, 0, np.arange(512, dtype=np.uint16).reshape(SHAPE), 0.0, 1.0)
-    bad = good[: at % len(good)] + bytes([byte]) + good[at % len(good) + 1 :]
-    try:
-        found = decode([bad], SHAPE, "")
-    except MalformedReply:
-        return
-    assert not isinstance(found, Image) or found.pixels.shape == SHAPE
-
-
-def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
-    packed = struct.pack(">QI", 1 << 40, 1 << 30) + bytes(64)
-    array = cbor2.CBORTag(
-        40, [list(SHAPE), cbor2.CBORTag(69, cbor2.CBORTag(56500, ["bslz4", 2, packed]))]
-    )
-    message = {"type": "image", "series_id": 1, "image_id": 0, "data": {"a": array}}
-    with pytest.raises(MalformedReply, match="says it has"):
-        decode([cbor2.dumps(message)], SHAPE, "")
-
-
-def test_bitshuffled_blocks_are_unpacked() -> None:
-    # the filter's framing: total size, size of a block in bytes, size of the packed block;
-    # 8 elements of 1 byte, bit b of element e goes to bit e of byte b (bitshuffle, LZ4)
-    pixels = np.arange(512, dtype=np.uint8).reshape(SHAPE)
-    bits = np.unpackbits(pixels.reshape(-1, 1), axis=1, bitorder="little")
-    shuffled = np.packbits(bits.T.reshape(-1), bitorder="little").tobytes()
-    block = lz4_literals(shuffled)
-    packed = struct.pack(">QII", 512, 512, len(block)) + block
-    array = cbor2.CBORTag(
-        40, [list(SHAPE), cbor2.CBORTag(64, cbor2.CBORTag(56500, ["bslz4", 1, packed]))]
-    )
-    message = {
-        "type": "image",
-        "series_id": 1,
-        "image_id": 0,
-        "start_time": [0, 1],
-        "stop_time": [1, 1],
-        "data": {"threshold_1": array},
-    }
-    found = decode([cbor2.dumps(message)], SHAPE, "threshold_1")
-    assert isinstance(found, Image)
-    np.testing.assert_array_equal(found.pixels, pixels)
-
-
-@pytest.mark.parametrize("encoding", ["<", "lz4<", "bs16-lz4<", "bs16<", "zip<"])
-def test_encodings_of_the_old_stream(encoding: str) -> None:
-    pixels = np.arange(512, dtype=np.uint16).reshape(SHAPE)
-    parts = legacy_image(1, 0, pixels, 0.0, 1.0)
-    about = json.loads(parts[1])
-    raw = pixels.astype("<u2").tobytes()
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8).reshape(512, 2), axis=1, bitorder="little")
-    shuffled = np.packbits(bits.T.reshape(-1), bitorder="little").tobytes()
-    block = lz4_literals(shuffled)
-    data = {
-        "<": raw,
-        "lz4<": lz4_literals(raw),
-        "bs16-lz4<": struct.pack(">QII", 1024, 1024, len(block)) + block,
-    }
-    parts[1] = json.dumps({**about, "encoding": encoding}).encode()
-    parts[2] = data.get(encoding, raw)
-    if encoding not in data:
-        with pytest.raises(MalformedReply, match="encoding"):
-            decode(parts, SHAPE, "")
-        return
-    found = decode(parts, SHAPE, "")
-    assert isinstance(found, Image)
-    np.testing.assert_array_equal(found.pixels, pixels)
