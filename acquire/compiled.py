@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,7 +21,12 @@ import platformdirs
 logger = logging.getLogger(__name__)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_KEPT = 4
+_SOURCES = Path(__file__).resolve().parent.parent
+_MARK = b"acquire.compiled"
+_IMPORTED = re.compile(rb"^from ((?:acquire|simulators)[\w.]*) import", re.MULTILINE)
+_CHOSEN: str = cast(Any, numba.config).CACHE_DIR
+"""Where somebody wants all compiled code to be kept."""
+_KEPT = 24
 """Caches of so many states of the sources stay, however old."""
 _IN_USE_S = 86400.0
 """A cache that a process has used since is in use: several checkouts must not clear each other's."""
@@ -33,13 +40,16 @@ def compiled(function: _F) -> _F:
     some seconds, so that whoever needs the first answer soon calls it once beforehand. Division by
     zero gives inf or NaN, as in numpy. Sums are not reordered: the same input gives the same bits.
     """
-    try:
-        return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-    except RuntimeError:  # nowhere to keep it: neither beside the module nor in a home directory
-        return cast(_F, numba.njit(nogil=True, error_model="numpy")(function))
+    with _kept_in(kept_for(Path(function.__code__.co_filename))):
+        try:
+            return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+        except (
+            RuntimeError
+        ):  # nowhere to keep it: neither beside the module nor in a home directory
+            return cast(_F, numba.njit(nogil=True, error_model="numpy")(function))
 
 
-def compile_apart(name: str, statement: str) -> None:
+def compile_apart(name: str, module: Path, statement: str) -> None:
     """Run a Python statement that compiles, in a process of its own, unless its loops are on disk already.
 
     Compiling holds Python's global lock for much of a minute: in a process that commands a heater,
@@ -48,9 +58,10 @@ def compile_apart(name: str, statement: str) -> None:
 
     Args:
         name: of what is compiled; :func:`note_compiled` remembers it.
+        module: a file beside the compiled functions.
         statement: for ``python -c``.
     """
-    mark = _mark(name)
+    mark = _mark(name, module)
     if mark is None or mark.exists():
         return
     done = subprocess.run(
@@ -66,55 +77,80 @@ def compile_apart(name: str, statement: str) -> None:
         logger.warning("%s was not compiled ahead: %s", name, done.stderr.strip()[-500:])
 
 
-def note_compiled(name: str) -> None:
+def note_compiled(name: str, module: Path) -> None:
     """Remember that the loops of ``name`` are on disk, as long as the sources stay as they are."""
-    mark = _mark(name)
+    mark = _mark(name, module)
     if mark is not None:
         with suppress(OSError):
             mark.touch()
 
 
-def _mark(name: str) -> Path | None:
-    config: Any = numba.config
-    return Path(config.CACHE_DIR) / f"{name}.done" if config.CACHE_DIR else None
+def _mark(name: str, module: Path) -> Path | None:
+    kept = kept_for(module)
+    return kept / f"{name}.done" if kept is not None else None
 
 
-def state_of_sources(folder: Path) -> str:
-    """A name that changes with any module below a folder that has compiled functions."""
-    digest = hashlib.sha256()
-    for module in sorted(folder.rglob("*.py")):
-        source = module.read_bytes()
-        if b"acquire.compiled" in source:
-            digest.update(str(module.relative_to(folder)).encode() + b"\0" + source)
-    return digest.hexdigest()[:16]
+def kept_for(module: Path) -> Path | None:
+    """Where the compiled code of a module's folder is kept; None where numba shall find a place.
 
-
-def _keep_apart() -> None:
-    """Give every state of the sources a cache of its own.
-
-    numba looks at the module of a function alone: it would go on with the old code of what that
-    function calls from another module.
+    Every state of the sources has a place of its own: numba looks at the module of a function alone,
+    and would go on with the old code of what that function calls from another module.
     """
-    config: Any = numba.config  # made up at run time, which its types do not know
-    if config.CACHE_DIR:
-        return  # somebody chose a place
-    sources = Path(__file__).resolve().parent.parent
+    if _CHOSEN:
+        return Path(_CHOSEN)
+    return _kept_for(module.resolve().parent)
+
+
+@lru_cache
+def _kept_for(folder: Path) -> Path | None:
     root = Path(platformdirs.user_cache_dir("hotstage")) / "compiled"
-    state = hashlib.sha256(str(sources).encode())
-    for package in ("acquire", "simulators"):
-        state.update(state_of_sources(sources / package).encode())
-    cache = root / state.hexdigest()[:16]
+    kept = root / state_of_sources(folder)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        cache.touch()
+        kept.mkdir(parents=True, exist_ok=True)
+        kept.touch()
     except OSError:
-        return  # numba finds another place
-    config.CACHE_DIR = str(cache)
+        return None
     with suppress(OSError):
         others = sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in others[:-_KEPT]:
             if time.time() - old.stat().st_mtime > _IN_USE_S:
                 shutil.rmtree(old, ignore_errors=True)
+    return kept
 
 
-_keep_apart()
+def state_of_sources(folder: Path) -> str:
+    """A name for the place and the state of a folder's compiled modules, and of those they import."""
+    digest = hashlib.sha256(str(folder).encode())
+    for source in sorted(_compiled_below(folder)):
+        digest.update(str(source).encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _compiled_below(folder: Path) -> set[Path]:
+    found: set[Path] = set()
+    folders, seen = [folder], {folder}
+    while folders:
+        for source in folders.pop().glob("*.py"):
+            text = source.read_bytes()
+            if _MARK not in text:
+                continue
+            found.add(source)
+            for name in _IMPORTED.findall(text):
+                at = _SOURCES.joinpath(*name.decode().split("."))
+                beside = at if at.is_dir() else at.parent
+                if beside not in seen:
+                    seen.add(beside)
+                    folders.append(beside)
+    return found
+
+
+@contextmanager
+def _kept_in(place: Path | None) -> Iterator[None]:
+    """Let numba keep what is decorated meanwhile in a place; it asks once, when it decorates."""
+    config: Any = numba.config  # made up at run time, which its types do not know
+    before = config.CACHE_DIR
+    config.CACHE_DIR = before if place is None else str(place)
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before

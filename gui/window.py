@@ -38,6 +38,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         super().__init__()
         self.session = session
         self._new_folder = new_folder
+        self._start_when_read: Path | None = None
         self._start_when_ready = False
         self._last_state: EngineState | None = None
         self._was_stale = True
@@ -75,7 +76,9 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def open_recipe(self, path: Path, start: bool = False) -> None:
         """Load a recipe; ``start`` runs it as soon as it is read and the engine answers."""
-        self._start_when_ready = start
+        # until this one has been read, another may be shown, and could be started
+        self._start_when_ready = False
+        self._start_when_read = path if start else None
         self.session.read_recipe(path)
 
     def complain(self, words: str) -> None:
@@ -234,8 +237,10 @@ class OperatorWindow(QtWidgets.QMainWindow):
                 )
 
     def _show_recipe(self, recipe: RecipeText) -> None:
+        self._start_when_ready = not recipe.error and recipe.path == self._start_when_read
+        if recipe.path == self._start_when_read:
+            self._start_when_read = None
         if recipe.error:
-            self._start_when_ready = False
             self.complain(recipe.error)
             return
         self.recipe.show_recipe(recipe)

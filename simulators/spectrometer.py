@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 
 from acquire.acquisition import Acquisition
 from acquire.clock import Signal
-from acquire.errors import InstrumentError, LimitError
+from acquire.errors import InstrumentError
 from acquire.instruments import (
-    Axis,
-    ChannelSpec,
     Description,
     Frame,
     FrameMeta,
-    Limit,
     SpectrometerSetting,
     SpectrumExposure,
     StreamSpec,
 )
-from acquire.units import show
 from simulators.exposing import KeepGoing, lasting
 from simulators.meeting import meet
 from simulators.spectra import (
@@ -42,28 +38,30 @@ from simulators.spectra import (
     pattern,
 )
 from simulators.spectra.camera import make_ready
-from simulators.spectra.geometry import LIMIT_MRAD
 from simulators.spectra.model import CORE_ONLY_EV, Model, Spectrum
+from simulators.spectra.ranges import (
+    CORE,
+    LIMITS,
+    LOW,
+    LOW_TIME,
+    check_exposure,
+    check_setting,
+    core_band,
+    low_band,
+    stream_spec,
+    taken,
+)
 from simulators.truth import Met, SpectrumFacts
 from simulators.world import SPECTROMETER, World
 
 Array = NDArray[np.float64]
 
-CORE, LOW, LOW_TIME = "core_loss", "low_loss", "low_loss_time"
-_DRIVER = "driver"
-_OFFSET = Limit("energy_offset", -200.0, 3000.0, "eV", _DRIVER)
-_DISPERSION = Limit("dispersion", 5e-4, 1.0, "eV", _DRIVER)
-_CHANNELS = Limit("channels", 64, 4096, "", _DRIVER)
-_DWELL = Limit("dwell_time", 1e-5, 100.0, "s", _DRIVER)
-_LOW_LOSS_DWELL = Limit("low_loss_dwell_time", 1e-6, 1.0, "s", _DRIVER)
-_READS = Limit("low_loss_reads", 1, 1000, "", _DRIVER)
-_OFF_AXIS = Limit("off_axis", 0.0, LIMIT_MRAD, "mrad", _DRIVER)
-_OFFSET_STEP_EV, _FINE_STEP_EV = 0.05, 0.0005
-_FINE_BELOW_EV = 0.01
 _COLLECTION_MRAD = 33.0
 _LEAST_BLUR = 0.03
 """Jitter within a dwell that blurs less, as a share of the resolution, is left out."""
 _BANDS_KEPT = 6
+_LONGEST_WAIT_S = 20.0
+"""For compiling, which a fresh machine does once."""
 _KINDS: dict[str, Callable[[Band, Optics], Model]] = {
     "core": CoreLoss,
     "low": LowLoss,
@@ -84,7 +82,6 @@ class SpectrometerSettings:
 class _Exposed:
     """What single spectra of an acquisition have in common."""
 
-    exposure: SpectrumExposure
     setting: SpectrometerSetting
     pattern: Pattern
     models: dict[str, Model]
@@ -109,8 +106,7 @@ class SimulatedSpectrometer:
         self._setting = SpectrometerSetting(400.0, 0.1)
         self._lock = threading.Lock()
         self._models: dict[tuple[str, Band, float], Model] = {}
-        if not world.draft:
-            make_ready()
+        self._ready = None if world.draft else make_ready()
 
     def describe(self) -> Description:
         """Identity, limits and camera."""
@@ -120,7 +116,7 @@ class SimulatedSpectrometer:
             model="simulated DualEELS spectrometer",
             driver="simulated",
             simulated=True,
-            limits=(_OFFSET, _DISPERSION, _CHANNELS, _DWELL, _LOW_LOSS_DWELL, _READS, _OFF_AXIS),
+            limits=LIMITS,
             details={
                 "collection_semi_angle_mrad": _COLLECTION_MRAD,
                 "camera": camera.kind,
@@ -128,16 +124,15 @@ class SimulatedSpectrometer:
                 "offset_counts": 0.0,
                 "readout_noise_electrons": camera.readout_electrons,
                 "full_scale_counts": camera.full_scale_counts,
+                "gain_reference_noise": camera.gain_noise,
+                "point_spread_share": camera.spread,
                 "energy_resolution_ev": self._settings.fwhm_ev,
             },
         )
 
     def check(self, setting: SpectrometerSetting) -> None:
         """Raise LimitError if the setting cannot be taken."""
-        _within(_OFFSET, setting.energy_offset_ev)
-        _within(_DISPERSION, setting.dispersion_ev)
-        _within(_CHANNELS, setting.channels)
-        _within(_OFF_AXIS, setting.off_axis_mrad)
+        check_setting(setting)
 
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
         """Set the energy range and the angle; raises LimitError, InstrumentError.
@@ -147,26 +142,19 @@ class SimulatedSpectrometer:
         self.check(setting)
         if self._acquisition.armed():
             raise InstrumentError("the spectrometer cannot be tuned while armed; disarm it first.")
-        step = _OFFSET_STEP_EV if setting.dispersion_ev >= _FINE_BELOW_EV else _FINE_STEP_EV
-        self._setting = SpectrometerSetting(
-            round(round(setting.energy_offset_ev / step) * step, 9),
-            setting.dispersion_ev,
-            int(setting.channels),
-            setting.dual,
-            float(setting.off_axis_mrad),
-        )
+        self._setting = taken(setting)
         return self._setting
 
     def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
         """Prepare spectra of the parked probe; raises LimitError, InstrumentError if armed already."""
-        _within(_DWELL, exposure.dwell_time_s)
-        if self._setting.dual:
-            _within(_LOW_LOSS_DWELL, exposure.low_loss_dwell_time_s)
-        _check_reads(exposure, dual=self._setting.dual)
+        check_exposure(exposure, dual=self._setting.dual)
         self._acquisition.arm(frames)
         self._exposure = exposure
         exposed = self._exposed()
-        return _spec(self._setting, exposure, exposed.pattern)
+        if self._ready is not None:
+            # better here than in the first exposure
+            self._ready.join(_LONGEST_WAIT_S)
+        return stream_spec(SPECTROMETER, self._setting, exposure, exposed.pattern)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
         """Expose and yield the armed spectra."""
@@ -239,12 +227,12 @@ class SimulatedSpectrometer:
         setting, exposure = self._setting, self._exposure
         models: dict[str, Model] = {}
         if not self._world.draft:
-            band = _core_band(setting)
+            band = core_band(setting)
             kind = "core" if setting.energy_offset_ev >= CORE_ONLY_EV else "any"
             models[CORE] = self._model(kind, band, setting.off_axis_mrad)
             if setting.dual:
-                models[LOW] = self._model("low", _low_band(setting), setting.off_axis_mrad)
-        return _Exposed(exposure, setting, pattern(exposure, dual=setting.dual), models)
+                models[LOW] = self._model("low", low_band(setting), setting.off_axis_mrad)
+        return _Exposed(setting, pattern(exposure, dual=setting.dual), models)
 
     def _take(
         self, exposed: _Exposed, first: int, starts_s: Array
@@ -333,67 +321,3 @@ class SimulatedSpectrometer:
         low = [()] * len(core) if low_shift_ev is None else list(map(tuple, low_shift_ev.tolist()))
         for k, t_s in enumerate(middles_s):
             log.add(SpectrumFacts(first + k, t_s, met, core[k], low[k], electrons, per_nm2))
-
-
-def _core_band(setting: SpectrometerSetting) -> Band:
-    return Band(setting.energy_offset_ev, setting.dispersion_ev, setting.channels)
-
-
-def _low_band(setting: SpectrometerSetting) -> Band:
-    """The low loss begins a tenth of its range, at most 20 eV, below zero."""
-    below = min(20.0, setting.channels * setting.dispersion_ev / 10)
-    return Band(-below, setting.dispersion_ev, setting.channels)
-
-
-def _spec(setting: SpectrometerSetting, exposure: SpectrumExposure, when: Pattern) -> StreamSpec:
-    channels = {CORE: _channel(_core_band(setting), "core-loss spectrum")}
-    if setting.dual:
-        reads = exposure.low_loss_reads
-        channels[LOW] = _channel(_low_band(setting), "low-loss spectrum", reads)
-        if reads > 1:
-            channels[LOW_TIME] = ChannelSpec(
-                "float64",
-                (reads, 2),
-                ("low_loss_read", "span"),
-                {"low_loss_read": Axis(0.0, 1.0, "1"), "span": Axis(0.0, 1.0, "1")},
-                "s",
-                "begin and end of the low-loss reads since the spectrum began",
-            )
-    return StreamSpec(SPECTROMETER, channels, frame_period_s=when.frame_s)
-
-
-def _channel(band: Band, long_name: str, reads: int = 1) -> ChannelSpec:
-    energy = Axis(band.offset_ev, band.dispersion_ev, "eV")
-    if reads == 1:
-        shape: tuple[int, ...] = (band.channels,)
-        return ChannelSpec(
-            "int32", shape, ("energy_loss",), {"energy_loss": energy}, "counts", long_name
-        )
-    return ChannelSpec(
-        "int32",
-        (reads, band.channels),
-        ("low_loss_read", "energy_loss"),
-        {"low_loss_read": Axis(0.0, 1.0, "1"), "energy_loss": energy},
-        "counts",
-        long_name,
-    )
-
-
-def _check_reads(exposure: SpectrumExposure, *, dual: bool) -> None:
-    reads = exposure.low_loss_reads
-    _within(_READS, reads)
-    if reads != int(reads):
-        raise LimitError(f"low loss reads {reads} refused: give a whole number.")
-    if reads > 1 and not dual:
-        raise LimitError(
-            f"{reads} low-loss reads refused: the spectra are not dual. Ask for dual ones, or for 1 read."
-        )
-
-
-def _within(limit: Limit, value: float) -> None:
-    if not limit.low <= value <= limit.high:
-        raise LimitError(
-            f"{limit.quantity.replace('_', ' ')} {show(value, limit.unit)} refused: the spectrometer "
-            f"allows {show(limit.low, limit.unit)} to {show(limit.high, limit.unit)}. "
-            "Choose a value in between."
-        )

@@ -122,17 +122,18 @@ def _measure(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Warnings stay out of the table: they are meant, and counted where they matter."""
-    logger = logging.getLogger("acquire")
-    before = logger.propagate
-    quiet = logging.NullHandler()
-    logger.addHandler(quiet)
-    logger.propagate = False
+    """Warnings and errors stay out of the table: they are meant, and counted where they matter."""
+    root = logging.getLogger()
+    root.addHandler(nothing := logging.NullHandler())
+    levels = [(handler, handler.level) for handler in root.handlers]
+    for handler, _ in levels:
+        handler.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.propagate = before
-        logger.removeHandler(quiet)
+        for handler, level in levels:
+            handler.setLevel(level)
+        root.removeHandler(nothing)
 
 
 # ---------------------------------------------------------------------------------- parts

@@ -31,6 +31,8 @@ from acquire.station import Station
 from acquire.station.station import installed
 
 START_S = 60.0
+WARM_S = 60.0
+"""Wall seconds in which its drivers must be able to use it at first."""
 AGAIN_S = 20.0
 """Wall seconds in which the drivers must be able to use a far end again."""
 WARM_CELSIUS, RATE_CELSIUS_PER_S = 60.0, 20.0
@@ -81,6 +83,8 @@ def try_far_end(trial: FarEndOnTrial, messages: int, seed: int) -> Endured:
         HotstageError: it does not start, or its drivers cannot use it in the first place.
     """
     with _started(trial.station) as (process, addresses):
+        if why := _use_within(trial, addresses, WARM_S):
+            raise HotstageError(f"its drivers cannot use it in the first place: {why}")
         own = {ref: at for ref, at in addresses.items() if ref.startswith(f"{trial.name}.")}
         heard = _listen(trial, addresses, own)
         ports = [Port(ref, place_of(at), heard[ref]) for ref, at in own.items()]
@@ -92,24 +96,27 @@ def try_far_end(trial: FarEndOnTrial, messages: int, seed: int) -> Endured:
             found.problem = f"it ended with status {process.status}: {process.log()[-500:]}"
         elif UNEXPECTED in process.log():
             found.problem = f"it was not prepared for all of them: {process.log()[-500:]}"
-        else:
-            _use_again(trial, addresses, found)
+        elif why := _use_within(trial, addresses, AGAIN_S):
+            found.alive = False
+            found.problem = f"its drivers cannot use it any more: {why}"
         return found
 
 
-def _use_again(trial: FarEndOnTrial, addresses: Mapping[str, str], found: Endured) -> None:
-    """As a valid client does, which may have to wait until somebody's control lapses."""
-    give_up = time.monotonic() + AGAIN_S
+def _use_within(trial: FarEndOnTrial, addresses: Mapping[str, str], within_s: float) -> str:
+    """Use it as a valid client does, again if need be: why that cannot be done; empty if it can.
+
+    The first image of a process is late, and somebody's control may still have to lapse.
+    """
+    give_up = time.monotonic() + within_s
     while True:
         try:
             _use(trial, addresses)
         except HotstageError as error:
-            if time.monotonic() < give_up:
-                time.sleep(0.5)
-                continue
-            found.alive = False
-            found.problem = f"its drivers cannot use it any more: {error}"
-        return
+            if time.monotonic() > give_up:
+                return str(error)
+            time.sleep(0.5)
+        else:
+            return ""
 
 
 @contextmanager

@@ -148,7 +148,7 @@ class Exposures:
             raise RecipeError(
                 f"'{step}' needs a spectrometer, and station {run.station.station.name!r} has none."
             )
-        dose = spot_dose(run.probe_current_pa, settings.dwell_time, spacing_nm)
+        dose = spot_dose(run.probe_current_pa, settings.exposed_s, spacing_nm)
         left, top = self._corner_nm()
         self._probe = RestingProbe(run, spacing_nm, (left, top))
         self._armed = None
@@ -249,7 +249,8 @@ class Exposures:
                 disarm_lost(spectrometer)
                 raise
             if taken:
-                rest.forget()  # it counts as what it was to be
+                # counted by whoever asked; set-up and readout expose the point as well
+                rest.without(settings.exposed_s)
             if lost is not None:
                 disarm_lost(spectrometer)
                 self._note_lost(link, name, lost)

@@ -248,8 +248,8 @@ def _lasting_s(steps: Sequence[tuple[Step, float]], celsius: float) -> float:
             rows, columns = exposure.shape
             total += step.frames * max(step.every, rows * columns * exposure.dwell_time_s)
         elif isinstance(step, LineScan):
-            total += step.points * step.spectra.dwell_time
+            total += step.points * step.spectra.exposed_s
         elif isinstance(step, Spectrum):
-            total += step.frames * step.spectra.dwell_time
+            total += step.frames * step.spectra.exposed_s
         celsius = after
     return total

@@ -186,6 +186,11 @@ class SpectrumSettings(Strict):
             low, self.dispersion, round((high - low) / self.dispersion), self.dual
         )
 
+    @property
+    def exposed_s(self) -> float:
+        """How long a spectrum exposes the specimen: its low loss counts, too."""
+        return self.dwell_time + (self.low_loss_dwell_time if self.dual else 0.0)
+
     def exposure(self) -> SpectrumExposure:
         """How long it shall look."""
         return SpectrumExposure(self.dwell_time, self.low_loss_dwell_time)

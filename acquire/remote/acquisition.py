@@ -88,7 +88,8 @@ class Acquisition:
         self._newest = newest
         self._stop = clock.signal()
         self._changed = threading.Condition()
-        self._queue: deque[Frame] = deque()
+        self._queue: deque[tuple[Frame, int]] = deque()
+        """Frames and their bytes."""
         self._bytes = 0
         self._first = 1
         """Number of the frame at the head of the queue."""
@@ -157,9 +158,11 @@ class Acquisition:
                 f"frames up to {self._first - 1} of this acquisition were received already; "
                 f"frame {received + 1} cannot be had again. One receiver must take them all."
             )
-        while self._queue and self._first <= received:
-            self._bytes -= frame_bytes(self._queue.popleft())
-            self._first += 1
+        gone = min(received - self._first + 1, len(self._queue))
+        for _ in range(gone):
+            self._bytes -= self._queue.popleft()[1]
+        if gone:
+            self._first += gone
             self._changed.notify_all()
         if received >= self._first and not self._stop.is_set():
             raise InstrumentError(f"frame {received} of this acquisition was never taken.")
@@ -173,8 +176,8 @@ class Acquisition:
         size = 0
         first, waiting = self._given + 1, self._waiting()
         head = first - self._first
-        for frame in itertools.islice(self._queue, head, head + min(most, waiting)):
-            size += frame_bytes(frame)
+        for frame, own in itertools.islice(self._queue, head, head + min(most, waiting)):
+            size += own
             if frames and size > most_bytes:
                 break
             frames.append(frame)
@@ -207,7 +210,7 @@ class Acquisition:
                 self._changed.wait()
             if self._stop.is_set():
                 return False
-            self._queue.append(frame)
+            self._queue.append((frame, size))
             self._bytes += size
             self._changed.notify_all()
             return True

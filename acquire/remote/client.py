@@ -75,7 +75,7 @@ class Link:
     def call_with_blobs(
         self, method: str, *arguments: Any, timeout_s: float | None = None
     ) -> tuple[Any, Bytes]:
-        """The plain value and the raw bytes beside it (see :func:`acquire.remote.wire.unpack_frame`)."""
+        """The plain value and the raw bytes beside it (see :func:`acquire.remote.frames.unpack_frames`)."""
         value, blobs = self._call(method, arguments, timeout_s)
         if not isinstance(value, dict) or set(value) != {"value", "more"}:
             raise LinkError(f"{self.address}: {method} did not answer with data.")

@@ -369,7 +369,7 @@ class HardDaemon:
         seq: int,
         flags: int,
         payload: bytes,
-        parts: list[list[memoryview]],
+        parts: list[list[Buffer]],
     ) -> None:
         try:
             send(peer.sock, protocol.MSG_RESULT, seq, payload, flags=flags, blobs=parts[0])

@@ -233,13 +233,18 @@ def _send_all(sock: socket.socket, data: Buffer, by: float) -> None:
 def _chunks(blobs: Sequence[Buffer]) -> Iterator[memoryview]:
     for blob in blobs:
         view = memoryview(blob).cast("B")
+        if len(view) <= CHUNK_BYTES:
+            yield view
+            continue
         for start in range(0, len(view), CHUNK_BYTES):
             yield view[start : start + CHUNK_BYTES]
 
 
-def groups(blobs: Sequence[Buffer]) -> list[list[memoryview]]:
+def groups(blobs: list[Buffer]) -> list[list[Buffer]]:
     """Blobs cut so that each group fits one message."""
-    found: list[list[memoryview]] = [[]]
+    if sum(map(len, blobs)) <= GROUP_BYTES:
+        return [blobs]
+    found: list[list[Buffer]] = [[]]
     size = 0
     for chunk in _chunks(blobs):
         if size + len(chunk) > GROUP_BYTES:

@@ -28,8 +28,9 @@ from acquire.instruments import (
 from acquire.remote.catalogue import kind_of, method_of
 from acquire.remote.client import Link
 from acquire.remote.following import StreamTimes
+from acquire.remote.frames import unpack_frames
 from acquire.remote.receiving import Receiver
-from acquire.remote.wire import ALIGN, pack, unpack, unpack_frame, unpack_result
+from acquire.remote.wire import ALIGN, pack, unpack, unpack_result
 
 logger = logging.getLogger(__name__)
 
@@ -156,9 +157,10 @@ class _RemoteFrames(_Remote):
         """
         reply, buffer = self._link.call_with_blobs("frames_latest", self._role, after, wait_s)
         serial = unpack(int, reply["serial"])
-        if not reply["frames"]:
+        frames = unpack_frames(reply["frames"], buffer)
+        if not frames:
             return after, None, 0
-        frame = self._local(unpack_frame(reply["frames"][0], buffer), self._seen_times)
+        frame = self._local(frames[0], self._seen_times)
         return serial, frame, max(0, serial - after - 1) if after else 0
 
     def disarm(self) -> None:

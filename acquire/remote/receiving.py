@@ -19,9 +19,10 @@ from acquire.clock import Signal
 from acquire.errors import HotstageError, LinkError
 from acquire.instruments import Frame
 from acquire.remote.client import Link, Questions
+from acquire.remote.frames import unpack_frames
 from acquire.remote.messages import Bytes
 from acquire.remote.ring import LEAST_SLOTS, MOST_BYTES, RingReader
-from acquire.remote.wire import unpack, unpack_frame
+from acquire.remote.wire import exactly, short, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +122,9 @@ class Receiver:
                 if error.__cause__ is None or time.monotonic() > give_up:
                     raise
                 time.sleep(0.05)
-        frames = self._frames(reply, beside)
-        if frames and unpack(int, reply["first"]) != received + 1:
+        first, frames, ended = self._read(reply, beside)
+        if frames and first != received + 1:
             raise LinkError(f"frame {received + 1} of {self._role} was lost on the way.")
-        ended = unpack(bool, reply["ended"])
         if not ended:
             try:  # before anybody works on these frames, so that the next ones come meanwhile
                 self._ask(questions, number, received + len(frames), token)
@@ -143,18 +143,14 @@ class Receiver:
             questions.ask("frames_next", *wish, within_s=ANSWER_S)
             self._onward = True
 
-    def _frames(self, reply: Any, beside: Bytes) -> list[Frame]:
-        if "places" not in reply:
-            return [unpack_frame(head, beside) for head in reply["frames"]]
-        frames: list[Frame] = []
-        for head, place in zip(reply["frames"], reply["places"], strict=True):
-            at, size = unpack(tuple[int, int], place)
-            if at and self._ring is None:
-                raise LinkError("a frame was put into a ring that nobody asked for.")
-            frames.append(
-                unpack_frame(head, self._ring.take(at, size) if at and self._ring else beside)
-            )
-        return frames
+    def _read(self, reply: Any, beside: Bytes) -> tuple[int, list[Frame], bool]:
+        """Number of the first frame, the frames, and whether they are the last ones."""
+        given = exactly(reply, dict, dict)
+        if given.keys() - {"places"} != {"first", "frames", "ended"}:
+            raise LinkError(f"frames came with missing or unknown fields: {short(given)}.")
+        take = None if self._ring is None else self._ring.take
+        frames = unpack_frames(given["frames"], beside, given.get("places"), take)
+        return unpack(int, given["first"]), frames, unpack(bool, given["ended"])
 
     # -------------------------------------------------------------------------- connection
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from acquire.errors import LinkError
 from acquire.instruments import Frame
+from acquire.remote.frames import alike, bytes_of, pack_head
 from acquire.remote.messages import Buffer
 from acquire.remote.ring import RingWriter
-from acquire.remote.wire import pack_frame
 
 MOST_BYTES = 1 << 30
 """Of all rings together."""
@@ -59,24 +59,20 @@ class Rings:
 
 def put_frames(
     ring: RingWriter, frames: Sequence[Frame]
-) -> tuple[list[Any], list[list[int]], list[Buffer]]:
-    """Heads, number and size in the ring of each frame, and the blobs of those that found no place there.
+) -> tuple[list[Any], list[int], list[Buffer]]:
+    """Heads, the number in the ring of each frame, and the data of those that found no place there.
 
-    The data of a frame with number 0 is among the blobs; offsets count from the beginning of its slot,
-    or of the blobs.
+    The data of a frame with number 0 are beside, after those of the ones before it.
     """
     heads: list[Any] = []
-    places: list[list[int]] = []
+    numbers: list[int] = []
     beside: list[Buffer] = []
-    start = 0
-    for frame in frames:
-        head, blobs = pack_frame(frame)
-        size = sum(map(len, blobs))
-        number = ring.put(blobs)
-        if not number:
-            head, blobs = pack_frame(frame, start)
-            beside += blobs
-            start += size
-        heads.append(head)
-        places.append([number, size])
-    return heads, places, beside
+    for some in alike(frames):
+        heads.append(pack_head(some))
+        for frame in some:
+            blobs = bytes_of(frame)
+            number = ring.put(blobs)
+            numbers.append(number)
+            if not number:
+                beside += blobs
+    return heads, numbers, beside

@@ -22,13 +22,14 @@ from acquire.instruments import (
     Scan,
     Spectrometer,
 )
-from acquire.remote.acquisition import Acquisition, Newest
+from acquire.remote.acquisition import Acquisition, Batch, Newest
 from acquire.remote.catalogue import kind_of, method_of, needs_control, only_reads
 from acquire.remote.daemon import LOCAL, HardDaemon, WithBlobs, current_connection, current_peer
+from acquire.remote.frames import pack_frames
 from acquire.remote.lease import TTL_S, Lease
 from acquire.remote.rings import Rings, put_frames
 from acquire.remote.tls import Role, ServerTls
-from acquire.remote.wire import pack, pack_frames, unpack_arguments
+from acquire.remote.wire import pack, unpack_arguments
 from acquire.station import OpenStation, not_safe
 
 logger = logging.getLogger(__name__)
@@ -279,10 +280,12 @@ class InstrumentServer:
         self._lease.require(token)
         acquisition = self._acquisitions.get(role)
         if acquisition is None or acquisition.number != number:
+            self._lease.require(token)
             return WithBlobs({"first": received + 1, "frames": [], "ended": True}, [])
         ring = self._rings.of(current_connection(), copied)
         if ring is None:
             batch = acquisition.next(received, wait_s, onward=onward)
+            self._say_why(batch, token)
             heads, blobs = pack_frames(batch.frames)
             reply = {"first": batch.first, "frames": heads, "ended": batch.ended}
             return WithBlobs(reply, blobs, plain=True)
@@ -294,9 +297,18 @@ class InstrumentServer:
             most=max(1, min(ring.free, ring.slots // 2)),
             most_bytes=ring.slots * ring.slot_bytes,
         )
+        self._say_why(batch, token)
         heads, places, blobs = put_frames(ring, batch.frames)
         reply = {"first": batch.first, "frames": heads, "places": places, "ended": batch.ended}
         return WithBlobs(reply, blobs, plain=True)
+
+    def _say_why(self, batch: Batch, token: str) -> None:
+        """Raise LeaseError if the exposure was ended because control ended while its frames were asked for.
+
+        Control goes first, and what was not taken by then is forgotten: such an end brings no frames.
+        """
+        if batch.ended and not batch.frames:
+            self._lease.require(token)
 
     def frames_stop(self, role: str, number: int, token: str) -> None:
         """End the exposures of acquisition ``number``; the instrument stays armed until disarmed."""

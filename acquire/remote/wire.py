@@ -14,22 +14,30 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
 from acquire.errors import HotstageError, InstrumentError, LinkError, error_types
-from acquire.instruments import AnyArray, Frame, FrameMeta
+from acquire.instruments import AnyArray
 from acquire.remote.messages import Buffer, Bytes
 
 T = TypeVar("T")
 ALIGN = 64
 """Bytes; every array begins at a multiple of it."""
-_DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SU]\d{1,6})")
+_DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SU][1-9]\d{0,5})")
 _BUILTIN_ERRORS: dict[str, type[Exception]] = {"KeyError": KeyError}
 _PLAIN = (bool, int, float, str, bytes)
-_FRAME_FIELDS = {field.name for field in fields(Frame)}
-_META_FIELDS = {field.name for field in fields(FrameMeta)}
 
 
 # --------------------------------------------------------------------------- plain values
@@ -50,7 +58,7 @@ def pack(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: pack(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {_key(key): pack(item) for key, item in value.items()}
+        return {name_of(key): pack(item) for key, item in value.items()}
     if isinstance(value, tuple | list | set | frozenset):
         return [pack(item) for item in value]
     if isinstance(value, str):  # a subclass, which msgpack would refuse
@@ -58,7 +66,8 @@ def pack(value: Any) -> Any:
     raise LinkError(f"a {type(value).__name__} cannot cross the wire as a plain value.")
 
 
-def _key(key: Any) -> str:
+def name_of(key: Any) -> str:
+    """A name, as a string that msgpack knows; raises LinkError for anything else."""
     if not isinstance(key, str):
         raise LinkError(f"the mapping key {key!r} cannot cross the wire: keys must be strings.")
     return str(key)
@@ -73,22 +82,22 @@ def unpack(hint: Any, plain: Any) -> Any:
     if hint is Any or hint is object:
         return plain
     if hint is None or hint is type(None):
-        return _exactly(plain, type(None), hint)
+        return exactly(plain, type(None), hint)
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _unpack_union(args, plain)
     if origin is Literal:
         if plain not in args:
-            raise LinkError(f"{_short(plain)} came where one of {args} was expected.")
+            raise LinkError(f"{short(plain)} came where one of {args} was expected.")
         return plain
     if origin is tuple:
         return _unpack_tuple(args, plain)
     if origin is list:
-        return [unpack(args[0], item) for item in _exactly(plain, list, hint)]
+        return [unpack(args[0], item) for item in exactly(plain, list, hint)]
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {
             unpack(args[0], key): unpack(args[1], item)
-            for key, item in _exactly(plain, dict, hint).items()
+            for key, item in exactly(plain, dict, hint).items()
         }
     if not isinstance(hint, type):
         raise LinkError(f"values of type {hint!r} do not cross the wire.")
@@ -100,13 +109,13 @@ def _unpack_class(hint: type[Any], plain: Any) -> Any:
         try:
             return hint(plain)
         except ValueError as error:
-            raise LinkError(f"{_short(plain)} is not a {hint.__name__}.") from error
+            raise LinkError(f"{short(plain)} is not a {hint.__name__}.") from error
     if is_dataclass(hint):
         return _unpack_dataclass(hint, plain)
     if hint is float and type(plain) is int:
         return float(plain)
     if hint in (bool, int, float, str, bytes, dict, list):
-        return _exactly(plain, hint, hint)
+        return exactly(plain, hint, hint)
     raise LinkError(f"values of type {hint.__name__} do not cross the wire.")
 
 
@@ -119,11 +128,11 @@ def _unpack_union(options: tuple[Any, ...], plain: Any) -> Any:
             return unpack(option, plain)
         except LinkError:
             continue
-    raise LinkError(f"{_short(plain)} came where one of {options} was expected.")
+    raise LinkError(f"{short(plain)} came where one of {options} was expected.")
 
 
 def _unpack_tuple(args: tuple[Any, ...], plain: Any) -> tuple[Any, ...]:
-    items = _exactly(plain, list, tuple)
+    items = exactly(plain, list, tuple)
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(unpack(args[0], item) for item in items)
     if len(items) != len(args):
@@ -132,7 +141,7 @@ def _unpack_tuple(args: tuple[Any, ...], plain: Any) -> tuple[Any, ...]:
 
 
 def _unpack_dataclass(cls: type[Any], plain: Any) -> Any:
-    given = _exactly(plain, dict, cls)
+    given = exactly(plain, dict, cls)
     hints = _hints(cast(Hashable, cls))
     names = [field.name for field in fields(cls)]
     if set(given) != set(names):
@@ -141,14 +150,16 @@ def _unpack_dataclass(cls: type[Any], plain: Any) -> Any:
     return cls(**{name: unpack(hints[name], given[name]) for name in names})
 
 
-def _exactly(plain: Any, kind: type[T], hint: Any) -> T:
+def exactly(plain: Any, kind: type[T], hint: Any) -> T:
+    """``plain``, if it is of just this type, and of none derived from it; raises LinkError."""
     if type(plain) is not kind:
         wanted = getattr(hint, "__name__", str(hint))
-        raise LinkError(f"{_short(plain)} came where a {wanted} was expected.")
+        raise LinkError(f"{short(plain)} came where a {wanted} was expected.")
     return plain
 
 
-def _short(plain: Any) -> str:
+def short(plain: Any) -> str:
+    """How something is written, the beginning of it if it is long."""
     text = repr(plain)
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -206,7 +217,7 @@ def unpack_error(plain: Any) -> Exception:
     try:
         text, kinds = str(plain["args"][0]), list(plain["attributes"]["kinds"])
     except (KeyError, IndexError, TypeError):
-        return LinkError(f"the server answered with an error that cannot be read: {_short(plain)}.")
+        return LinkError(f"the server answered with an error that cannot be read: {short(plain)}.")
     known: dict[str, type[Exception]] = {**error_types(), **_BUILTIN_ERRORS}
     for kind in kinds:
         if isinstance(kind, str) and kind in known:
@@ -217,56 +228,80 @@ def unpack_error(plain: Any) -> Exception:
 # --------------------------------------------------------------------------------- arrays
 
 
-def pack_arrays(arrays: Mapping[str, AnyArray], start: int = 0) -> tuple[list[Any], list[Buffer]]:
-    """Named arrays as a table (name, dtype, shape, offset) and the blobs that it describes.
-
-    Args:
-        arrays: of numbers or fixed-size strings, any shape.
-        start: bytes of blobs that go before these; a multiple of 64.
-    """
+def pack_arrays(arrays: Mapping[str, AnyArray]) -> tuple[list[Any], list[Buffer]]:
+    """Named arrays, of numbers or fixed-size strings, as a table (name, dtype, shape, offset) and its blobs."""
     table: list[Any] = []
     blobs: list[Buffer] = []
-    offset = start
+    offset = 0
     for name, array in arrays.items():
-        if not _DTYPE.fullmatch(array.dtype.str):
-            raise LinkError(f"array {name!r} of dtype {array.dtype} cannot cross the wire.")
-        flat = np.ascontiguousarray(array)
-        table.append([_key(name), flat.dtype.str, list(array.shape), offset])
-        if flat.nbytes:
-            blobs.append(flat.reshape(-1).view(np.uint8).data)
-        pad = -flat.nbytes % ALIGN
+        table.append(array_row(name, array, offset))
+        if array.nbytes:
+            blobs.append(memory_of(array))
+        pad = -array.nbytes % ALIGN
         if pad:
             blobs.append(bytes(pad))
-        offset += flat.nbytes + pad
+        offset += array.nbytes + pad
     return table, blobs
 
 
 def unpack_arrays(table: Any, buffer: Bytes) -> dict[str, AnyArray]:
     """The arrays of :func:`pack_arrays` as read-only views of ``buffer``."""
     found: dict[str, AnyArray] = {}
-    for row in _exactly(table, list, list):
-        name, text, shape, offset = _row(row)
-        dtype = _dtype(text)
-        size = math.prod(shape) * dtype.itemsize
-        if offset + size > buffer.nbytes:
+    for row in map(ArrayRow.read, exactly(table, list, list)):
+        if row.end > buffer.nbytes:
             raise LinkError(
-                f"array {name!r} needs bytes {offset} to {offset + size}, {buffer.nbytes} came."
+                f"array {row.name!r} needs bytes {row.start} to {row.end}, {buffer.nbytes} came."
             )
-        array = buffer[offset : offset + size].view(dtype).reshape(shape)
+        array = row.of(buffer[row.start : row.end])
         array.setflags(write=False)
-        found[name] = array
+        found[row.name] = array
     return found
 
 
-def _row(row: Any) -> tuple[str, str, list[int], int]:
-    """A line of a table of arrays; by hand, because every frame has some, and ``unpack`` takes its time."""
-    if type(row) is list and len(row) == 4:
-        name, text, shape, offset = row
-        if (type(name), type(text), type(shape)) == (str, str, list) and all(
-            type(n) is int and n >= 0 for n in (*shape, offset)
-        ):
-            return name, text, shape, offset
-    raise LinkError(f"{_short(row)} came where an array's name, dtype, shape and place should be.")
+def array_row(name: Any, array: AnyArray, offset: int) -> list[Any]:
+    """The line of a table for an array whose bytes begin at ``offset``."""
+    if not _DTYPE.fullmatch(array.dtype.str):
+        raise LinkError(f"array {name!r} of dtype {array.dtype} cannot cross the wire.")
+    return [name_of(name), array.dtype.str, list(array.shape), offset]
+
+
+def memory_of(array: AnyArray) -> memoryview:
+    """The bytes of an array that has some, copied only if they do not lie in one piece."""
+    try:
+        return array.data.cast("B")
+    except (TypeError, ValueError):  # in pieces, strings, or numbers that are not the machine's
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+class ArrayRow(NamedTuple):
+    """A line of a table of arrays, looked at."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: list[int]
+    start: int
+    end: int
+
+    @classmethod
+    def read(cls, plain: Any) -> ArrayRow:
+        """A line as it came; raises LinkError."""
+        if type(plain) is list and len(plain) == 4:
+            name, text, shape, offset = plain
+            if (type(name), type(text), type(shape)) == (str, str, list) and all(
+                type(n) is int and n >= 0 for n in (*shape, offset)
+            ):
+                dtype = _dtype(text)
+                return cls(name, dtype, shape, offset, offset + math.prod(shape) * dtype.itemsize)
+        raise LinkError(
+            f"{short(plain)} came where an array's name, dtype, shape and place should be."
+        )
+
+    def of(self, memory: Bytes) -> AnyArray:
+        """The array that ``memory``, shape (…, end - start), is, without a copy; shape (…, *shape)."""
+        try:
+            return memory.view(self.dtype).reshape(*memory.shape[:-1], *self.shape)
+        except (ValueError, OverflowError) as error:  # too many dimensions, or too long ones
+            raise LinkError(f"array {self.name!r} came with a shape that cannot be.") from error
 
 
 @lru_cache(maxsize=64)
@@ -277,80 +312,3 @@ def _dtype(text: str) -> np.dtype[Any]:
         return np.dtype(text)
     except TypeError as error:
         raise LinkError(f"an array came with dtype {text!r}.") from error
-
-
-def pack_frame(frame: Frame, start: int = 0) -> tuple[dict[str, Any], list[Buffer]]:
-    """A frame as a plain head and the blobs of its data."""
-    table, blobs = pack_arrays(frame.data, start)
-    head = {
-        "stream": frame.stream,
-        "index": int(frame.index),
-        "t_start_s": float(frame.t_start_s),
-        "t_end_s": float(frame.t_end_s),
-        "meta": _pack_meta(frame.meta),
-        "data": table,
-    }
-    return head, blobs
-
-
-def unpack_frame(head: Any, buffer: Bytes) -> Frame:
-    """The frame again; its data are read-only views of ``buffer``."""
-    given = _exactly(head, dict, Frame)
-    if given.keys() != _FRAME_FIELDS:
-        raise LinkError(f"a frame came with missing or unknown fields: {sorted(given, key=str)}.")
-    return Frame(
-        stream=_exactly(given["stream"], str, str),
-        index=_exactly(given["index"], int, int),
-        data=unpack_arrays(given["data"], buffer),
-        t_start_s=_number(given["t_start_s"]),
-        t_end_s=_number(given["t_end_s"]),
-        meta=_unpack_meta(given["meta"]),
-    )
-
-
-# What follows does for a frame's head what pack and unpack do for everything, without looking up
-# types: they would take longer than a small frame is under way.
-
-
-def _pack_meta(meta: FrameMeta) -> dict[str, Any]:
-    return {
-        "scalars": {_key(name): float(value) for name, value in meta.scalars.items()},
-        "spans": {_key(n): [float(start), float(end)] for n, (start, end) in meta.spans.items()},
-    }
-
-
-def _unpack_meta(plain: Any) -> FrameMeta:
-    given = _exactly(plain, dict, FrameMeta)
-    if given.keys() != _META_FIELDS:
-        raise LinkError(f"a FrameMeta came with missing or unknown fields: {_short(given)}.")
-    scalars = _exactly(given["scalars"], dict, dict)
-    spans = _exactly(given["spans"], dict, dict)
-    for name in (*scalars, *spans):
-        _exactly(name, str, str)
-    return FrameMeta(
-        {name: _number(value) for name, value in scalars.items()},
-        {name: _span(value) for name, value in spans.items()},
-    )
-
-
-def _span(plain: Any) -> tuple[float, float]:
-    if type(plain) is not list or len(plain) != 2:
-        raise LinkError(f"{_short(plain)} came where a time span was expected.")
-    return _number(plain[0]), _number(plain[1])
-
-
-def _number(plain: Any) -> float:
-    return plain if type(plain) is float else float(_exactly(plain, int, float))
-
-
-def pack_frames(frames: Sequence[Frame]) -> tuple[list[Any], list[Buffer]]:
-    """Several frames in one reply."""
-    heads: list[Any] = []
-    blobs: list[Buffer] = []
-    start = 0
-    for frame in frames:
-        head, own = pack_frame(frame, start)
-        heads.append(head)
-        blobs += own
-        start += sum(map(len, own))
-    return heads, blobs

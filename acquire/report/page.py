@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from acquire.measure.eels import EDGE_TABLE
 from acquire.measure.series import break_at_gaps
 from acquire.report.pictures import Picture, draw_picture, first_and_last
 from acquire.report.profile import RunProfile, run_profiles
@@ -36,13 +37,13 @@ SIZE = "#1d4e89"
 COUNT = "#c98a1b"
 CHANNEL = "#3a6b5c"
 EDGE_COLOURS = ("#1f8a70", "#6a4c93", "#b5651d", "#4a4e69")
-EDGE_NAMES = {"ti_l": "Ti-L₂,₃", "o_k": "O-K"}
 DPI = 150
 MOST_CHANNELS = 2
 """Channels that a page has room for."""
 DECADES = 100.0
 """Values that differ by more are drawn on a logarithmic axis."""
 
+_LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _STYLE: dict[str, Any] = {"fontsize": 8.5, "color": INK}
 _MOST_LABELS = 12
 
@@ -68,8 +69,8 @@ def plot_run(run: Run, path: Path | str) -> None:
         run: finished, killed or still being written.
         path: of the PNG; an existing one is replaced.
     """
-    summary = summarise(run)
     profiles = run_profiles(run)
+    summary = summarise(run, profiles)
     pictures = first_and_last(run)
     scale = _TimeScale.of(summary.duration_s)
     panels: list[Callable[[Axes], None]] = []
@@ -269,7 +270,7 @@ def _draw_profiles(axes: Axes, profiles: list[RunProfile]) -> None:
     for number, edge in enumerate(shown.edges):
         colour = EDGE_COLOURS[number % len(EDGE_COLOURS)]
         measured = shown.profile.edges[edge]
-        name = EDGE_NAMES.get(edge, edge)
+        name = EDGE_TABLE[edge].label.translate(_LOWERED) if edge in EDGE_TABLE else edge
         axes.errorbar(
             shown.distance_nm,
             measured.electrons,

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 
 from acquire.errors import MeasureError
 from acquire.instruments import Axis
-from acquire.measure.eels import Camera, LineProfile, line_profile
+from acquire.measure.eels import Camera, LineProfile, edges_on, line_profile
+from acquire.measure.eels.camera import axis_ev
 from acquire.store import Run
 
 logger = logging.getLogger(__name__)
 
 FEWEST_POINTS = 3
 SPECTROMETER = "spectrometer"
+_SHIFT_EV = 5.0
+"""An edge that lacks so much at an end of the axis may be on it once that is shifted."""
+_SEEN = 5.0
+_STRAIGHT = 0.05
+"""Of its length that a line may be bent by, as it follows the specimen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,11 @@ class RunProfile:
 
 
 def run_profiles(run: Run) -> list[RunProfile]:
-    """The line scans of a run in the order in which they began; those that show no edge are left out."""
+    """The line scans of a run in the order in which they began; those that show no edge are left out.
+
+    A line scan is spectra at three points or more on a straight line. Measured are the edges that lie
+    on its axis and rise above the background by 5 σ of the whole line.
+    """
     found: list[tuple[float, RunProfile]] = []
     for stream, kind in run.streams.items():
         if kind != "spectra":
@@ -59,19 +69,58 @@ def run_profiles(run: Run) -> list[RunProfile]:
 def _profile(run: Run, stream: str, spectra: xr.Dataset) -> RunProfile | None:
     if "core_loss" not in spectra or spectra.core_loss.dims != ("time", "energy_loss"):
         return None
-    x, y = spectra.position_x.values, spectra.position_y.values
-    distance = np.hypot(x - x[0], y - y[0]) if len(x) else np.zeros(0)
-    if len(x) < FEWEST_POINTS or not np.isfinite(distance).all() or not np.ptp(distance) > 0:
+    distance = _distance_nm(spectra)
+    if distance is None:
         return None
     low = spectra.low_loss if "low_loss" in spectra else None
-    profile = line_profile(
-        spectra.core_loss.values,
-        _axis(spectra.core_loss),
-        None if low is None else low.values,
-        None if low is None else _axis(low),
-        camera=_camera(run),
-    )
+    axis = _axis(spectra.core_loss)
+    counts = spectra.core_loss.values
+    offset, step = axis_ev(axis, "core_loss")
+    end = offset + step * (counts.shape[1] - 1)
+    described = run.header.instruments.get(SPECTROMETER)
+    details = {} if described is None else described.details
+    full_scale = details.get("full_scale_counts")
+
+    def measured(edges: tuple[str, ...]) -> LineProfile:
+        return line_profile(
+            counts,
+            axis,
+            None if low is None else low.values,
+            None if low is None else _axis(low),
+            camera=_camera(run),
+            edges=edges,
+            full_scale_counts=None if full_scale is None else float(full_scale),
+        )
+
+    offered = tuple(edges_on(offset - _SHIFT_EV, end + _SHIFT_EV))
+    profile = measured(offered)
+    seen = tuple(name for name in offered if _shows(profile, name))
+    if seen != offered:
+        profile = measured(seen)
     return RunProfile(stream, distance, profile)
+
+
+def _distance_nm(spectra: xr.Dataset) -> NDArray[np.float64] | None:
+    """From the first point; None if the points are no line."""
+    if "map_row" in spectra:
+        return None
+    x, y = spectra.position_x.values, spectra.position_y.values
+    if len(x) < FEWEST_POINTS or not np.isfinite(x + y).all():
+        return None
+    distance = np.hypot(x - x[0], y - y[0])
+    far = int(np.argmax(distance))
+    if not distance[far] > 0:
+        return None
+    across = ((x - x[0]) * (y[far] - y[0]) - (y - y[0]) * (x[far] - x[0])) / distance[far]
+    return np.asarray(distance) if np.ptp(across) <= _STRAIGHT * distance[far] else None
+
+
+def _shows(profile: LineProfile, name: str) -> bool:
+    """Whether an edge rises above its background, all points together."""
+    edge = profile.edges[name]
+    known = np.isfinite(edge.electrons) & np.isfinite(edge.sigma)
+    total, noise = edge.electrons[known].sum(), np.sqrt(np.square(edge.sigma[known]).sum())
+    return bool(total > _SEEN * noise)
 
 
 def _axis(data: xr.DataArray) -> Axis:

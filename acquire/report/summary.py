@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from acquire.errors import StoreError
 from acquire.instruments import HolderState
+from acquire.report.profile import RunProfile, run_profiles
 from acquire.store import JournalEntry, Run, flags_of, unit_for_people, words_of
 from acquire.stream import Value
 
@@ -45,6 +46,16 @@ class ChannelSummary:
     readings: int
     failed: int
     """Readings that told no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """A line scan of spectra, as it was measured for this summary."""
+
+    edges: tuple[str, ...]
+    points: int
+    flags: Mapping[str, int] = field(default_factory=dict)
+    """How many points carry each flag; those of an edge are followed by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +97,14 @@ class RunSummary:
     flags: Mapping[str, int] = field(default_factory=dict)
     """How many estimates carried each flag."""
     estimates: int = 0
+    line_scans: Mapping[str, ScanSummary] = field(default_factory=dict)
+    """By stream."""
 
 
-def summarise(run: Run) -> RunSummary:
-    """Summarise a run, finished, killed or still being written."""
+def summarise(run: Run, profiles: Sequence[RunProfile] | None = None) -> RunSummary:
+    """Summarise a run, finished, killed or still being written; its line scans are measured unless given."""
+    if profiles is None:
+        profiles = run_profiles(run)
     header, report = run.header, run.report
     try:
         journal = run.journal()
@@ -128,6 +143,7 @@ def summarise(run: Run) -> RunSummary:
         faults=tuple(dict.fromkeys(faults)),
         flags=flags,
         estimates=estimates,
+        line_scans={p.stream: _scan(p) for p in profiles},
     )
 
 
@@ -164,6 +180,11 @@ def size_estimates(run: Run) -> tuple[str, xr.Dataset] | None:
         if "mean_diameter" in estimates and np.isfinite(estimates.mean_diameter.values).any():
             return name, estimates
     return None
+
+
+def _scan(profile: RunProfile) -> ScanSummary:
+    flags = profile.profile.counted_flags()
+    return ScanSummary(profile.edges, len(profile.distance_nm), flags)
 
 
 def _channels(run: Run) -> dict[str, ChannelSummary]:

@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acquire.report.summary import ChannelSummary, RunSummary
+from acquire.measure.eels import EDGE_TABLE
+from acquire.report.summary import ChannelSummary, RunSummary, ScanSummary
 from acquire.stream import Value
 from acquire.units import show, show_bytes, show_duration
 
@@ -77,6 +78,7 @@ def facts_of(summary: RunSummary) -> list[tuple[str, str]]:
         ("marks", "; ".join(f"{show_duration(t)}: {text}" for t, text in summary.marks)),
         ("faults", "; ".join(summary.faults)),
         ("flags", _flags(summary)),
+        *((f"line scan {name}", _scan(scan)) for name, scan in summary.line_scans.items()),
         ("folder", str(summary.path)),
     ]
     return [(label, text) for label, text in facts if text]
@@ -150,6 +152,21 @@ def _channel(channel: ChannelSummary) -> str:
 def _flags(summary: RunSummary) -> str:
     counts = ", ".join(f"{flag} × {count}" for flag, count in summary.flags.items())
     return f"{counts} of {summary.estimates} estimates" if counts else ""
+
+
+def _scan(scan: ScanSummary) -> str:
+    labels = [EDGE_TABLE[name].label if name in EDGE_TABLE else name for name in scan.edges]
+    text = f"{scan.points} points: {', '.join(labels)}"
+    counts = ", ".join(f"{_flag_name(flag)} × {count}" for flag, count in scan.flags.items())
+    return f"{text}; flagged: {counts}" if counts else text
+
+
+def _flag_name(flag: str) -> str:
+    """``poor_fit o_k`` as a person reads it: ``poor_fit of O-K``."""
+    name, _, edge = flag.partition(" ")
+    if not edge:
+        return name
+    return f"{name} of {EDGE_TABLE[edge].label if edge in EDGE_TABLE else edge}"
 
 
 def _step_rows(summary: RunSummary) -> list[tuple[str, ...]]:

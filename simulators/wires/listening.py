@@ -108,6 +108,11 @@ class Connection:
             self._more(deadline)
         return bytes(self._held)
 
+    def skip(self, any_of: bytes) -> None:
+        """Forget what comes next and was received already, as far as it is one of these bytes."""
+        if self._held and self._held[0] in any_of:
+            del self._held[: len(self._held) - len(self._held.lstrip(any_of))]
+
     def drop(self, count: int) -> None:
         """Forget the first ``count`` bytes of :meth:`peek`."""
         del self._held[:count]

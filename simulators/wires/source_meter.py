@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 PORT = "scpi"
 TERMINATORS = {"LF": b"\n", "CR": b"\r", "CRLF": b"\r\n", "LFCR": b"\n\r"}
 CLEAR = b"\x03\x18"
+BETWEEN = b"\r\n \t;"
+"""Between messages, where it means nothing."""
 LONGEST_MESSAGE = 4096
 PAUSE_AFTER_ERRORS_S = 0.002
 """Wall seconds; a client that sends nothing but nonsense leaves time for the others."""
@@ -164,7 +166,8 @@ class Session:
             except ValueError:
                 self._fail(ScpiError(-363))
                 continue
-            if end in CLEAR or not line.strip():
+            if end in CLEAR or not line.strip(BETWEEN):
+                self._connection.skip(BETWEEN)  # at once: thousands one by one hold others up
                 continue
             try:
                 self._answer(line)

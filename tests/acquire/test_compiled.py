@@ -18,8 +18,23 @@ A_WEEK_S = 7 * 86400.0
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where compiled code is kept, empty yet."""
     monkeypatch.setattr(compiled.platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compiled, "_CHOSEN", "")
+    monkeypatch.setattr(compiled, "_kept_for", compiled._kept_for.__wrapped__)
     return tmp_path / "hotstage" / "compiled"
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders a, b and c of compiled modules, of which a calls b, and b calls c."""
+    root = tmp_path / "sources"
+    for name, other in (("a", "b"), ("b", "c"), ("c", ""), ("d", "")):
+        folder = root / "acquire" / name
+        folder.mkdir(parents=True)
+        calls = f"from acquire.{other}.loops import loop\n" if other else ""
+        (folder / "loops.py").write_text(f"from acquire.compiled import compiled\n{calls}")
+        (folder / "plain.py").write_text("import math\n")
+    monkeypatch.setattr(compiled, "_SOURCES", root)
+    return root / "acquire"
 
 
 def make(kept: Path, name: str, age_s: float) -> None:
@@ -30,27 +45,58 @@ def make(kept: Path, name: str, age_s: float) -> None:
     os.utime(folder, (then, then))
 
 
-def test_many_checkouts_in_use_do_not_clear_each_others_code(kept: Path) -> None:
-    for number in range(12):
+def test_code_is_kept_apart_when_what_it_calls_has_changed(kept: Path, sources: Path) -> None:
+    def places() -> dict[str, Path | None]:
+        return {name: compiled.kept_for(sources / name / "loops.py") for name in "abcd"}
+
+    before = places()
+    assert len(set(before.values())) == 4
+    assert all(place is not None and place.parent == kept for place in before.values())
+    (sources / "b" / "plain.py").write_text("import cmath\n")
+    assert places() == before
+    with (sources / "c" / "loops.py").open("a") as file:
+        file.write("# another way\n")
+    after = places()
+    assert [name for name in "abcd" if after[name] != before[name]] == ["a", "b", "c"]
+
+
+def test_many_checkouts_in_use_do_not_clear_each_others_code(kept: Path, sources: Path) -> None:
+    for number in range(40):
         make(kept, f"in use {number}", age_s=60.0 * number)
-    compiled._keep_apart()
-    assert len(list(kept.iterdir())) == 13
-    assert numba.config.CACHE_DIR in map(str, kept.iterdir())
+    place = compiled.kept_for(sources / "a" / "loops.py")
+    assert len(list(kept.iterdir())) == 41
+    assert place in kept.iterdir()
 
 
-def test_old_code_is_cleared_but_for_the_newest(kept: Path) -> None:
-    for number in range(12):
+def test_old_code_is_cleared_but_for_the_newest(kept: Path, sources: Path) -> None:
+    for number in range(40):
         make(kept, f"old {number}", age_s=A_WEEK_S + number)
-    compiled._keep_apart()
-    mine = Path(numba.config.CACHE_DIR).name
-    assert {path.name for path in kept.iterdir()} == {mine, "old 0", "old 1", "old 2"}
+    mine = compiled.kept_for(sources / "a" / "loops.py")
+    newest = {f"old {number}" for number in range(compiled._KEPT - 1)}
+    assert mine is not None
+    assert {path.name for path in kept.iterdir()} == {mine.name, *newest}
 
 
 def test_a_place_that_somebody_chose_is_left(
-    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = str(tmp_path / "chosen")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", chosen)
-    compiled._keep_apart()
-    assert str(numba.config.CACHE_DIR) == chosen
+    monkeypatch.setattr(compiled, "_CHOSEN", str(tmp_path / "chosen"))
+    assert compiled.kept_for(sources / "a" / "loops.py") == tmp_path / "chosen"
     assert not kept.exists()
+
+
+def test_where_numba_keeps_other_code_is_left_as_it_was() -> None:
+    before = numba.config.CACHE_DIR
+    compiled.compiled(lambda x: x)
+    assert before == numba.config.CACHE_DIR
+
+
+def test_what_is_compiled_ahead_in_a_process_of_its_own_is_not_compiled_twice(
+    kept: Path, sources: Path, tmp_path: Path
+) -> None:
+    module, log = sources / "a" / "loops.py", tmp_path / "log"
+    statement = f"open({str(log)!r}, 'a').write('once ')"
+    compiled.compile_apart("a", module, statement)
+    compiled.note_compiled("a", module)
+    compiled.compile_apart("a", module, statement)
+    assert log.read_text() == "once "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acquire.errors import UnitError
-from acquire.units import parse, show_bytes, show_duration
+from acquire.units import parse, registry, show_bytes, show_duration
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,20 @@ def test_durations_and_sizes_are_written_for_people() -> None:
     assert show_duration(200) == "3 min 20 s"
     assert show_duration(3900) == "1 h 05 min"
     assert show_bytes(184_031_391) == "184 MB"
+
+
+def test_what_is_kept_of_the_units_may_be_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acquire.units.platformdirs.user_cache_path", lambda name: tmp_path / name)
+    made_anew = registry.__wrapped__
+    assert made_anew().Quantity(2.0, "kV").to("V").magnitude == pytest.approx(2000)
+    kept = list(tmp_path.rglob("*.pickle"))
+    assert kept
+    for each in kept:
+        each.write_bytes(each.read_bytes()[: each.stat().st_size // 2])
+    assert made_anew().Quantity(2.0, "beam_electron/nm**2").to("beam_electron/angstrom**2")
+    for each in kept:
+        each.unlink()
+        each.mkdir()
+    assert made_anew().Quantity(2.0, "kV").to("V").magnitude == pytest.approx(2000)

@@ -233,10 +233,10 @@ class Simulated:
 @pytest.mark.parametrize(
     ("status", "said", "uses", "words"),
     [
-        (1, "killed", 1, "it ended with status 1: killed"),
-        (None, "Traceback (most recent call last): KeyError", 1, "not prepared .* KeyError"),
-        (None, "", 1, "its drivers cannot use it any more: it does not answer"),
-        (None, "", 2, ""),
+        (1, "killed", 2, "it ended with status 1: killed"),
+        (None, "Traceback (most recent call last): KeyError", 2, "not prepared .* KeyError"),
+        (None, "", 2, "its drivers cannot use it any more: it does not answer"),
+        (None, "", 3, ""),
     ],
 )
 def test_a_far_end_that_ended_or_failed_or_is_of_no_use_any_more_is_found(

@@ -36,8 +36,8 @@ ELECTRONS_PER_S = 100e-12 / 1.602176634e-19
 """Of the simulated probe of 100 pA."""
 OVERVIEW = ELECTRONS_PER_S * 10e-6 / 2.5**2
 """e/nm² of one image of 64 pixels over 160 nm."""
-SPOT = ELECTRONS_PER_S * 0.1
-"""e/nm² of 0.1 s on a square nanometre."""
+SPOT = ELECTRONS_PER_S * 0.101
+"""e/nm² of 0.1 s and a low loss of 1 ms on a square nanometre."""
 
 
 def _recipe(limit: str, *steps: str, record: str = RECORD) -> Recipe:
@@ -122,6 +122,25 @@ def test_a_preflight_tells_the_dose_of_the_worst_place_and_where_the_limit_break
     [problem] = preflight(broken, station).problems
     assert "limits.dose" in problem
     assert "(20, 20) nm" in problem
+
+
+def test_what_a_spectrum_takes_longer_than_it_shall_counts_at_its_point(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = bench.station.spectrometer.arm
+
+    def arm_slowly(*asked: object) -> StreamSpec:
+        bench.clock.sleep(0.404)
+        spec: StreamSpec = arm(*asked)
+        return spec
+
+    monkeypatch.setattr(bench.station.spectrometer, "arm", arm_slowly)
+    report = bench.run(_recipe("", POINT % (20, "one"), POINT % (40, "two"), record=""))
+    assert report.outcome == "completed", report.cause
+    assert report.dose_e_per_nm2 == pytest.approx(5 * SPOT)
+    for name in ("one", "two"):
+        told = [context.dose_e_per_nm2 for context in bench.sink.contexts[name]]
+        assert told == pytest.approx([SPOT]), "a spectrum is told what it was exposed with"
 
 
 def _taking(bench: Any, monkeypatch: pytest.MonkeyPatch, wider: Callable[[int], float]) -> None:

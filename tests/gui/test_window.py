@@ -19,6 +19,8 @@ from gui.window import OperatorWindow
 
 Key = QtCore.Qt.Key
 LEFT = QtCore.Qt.MouseButton.LeftButton
+EVENTUALLY_MS = 20_000
+"""Long enough for a machine that has other things to do; nothing is promised about it."""
 
 
 def state_shown(window: OperatorWindow) -> str:
@@ -28,7 +30,7 @@ def state_shown(window: OperatorWindow) -> str:
 def run_to(qtbot: QtBot, window: OperatorWindow, host, state: EngineState) -> None:
     host.state = state
     word = state.value.upper()
-    qtbot.waitUntil(lambda: word in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: word in state_shown(window), timeout=EVENTUALLY_MS)
 
 
 # ------------------------------------------------------------------------------ controls
@@ -40,11 +42,11 @@ def test_run_starts_the_recipe_that_is_shown_into_the_folder_asked_for(
     window = open_window()
     assert not window.topbar.run.isEnabled()
     window.open_recipe(recipe_file)
-    qtbot.waitUntil(window.topbar.run.isEnabled, timeout=3000)
+    qtbot.waitUntil(window.topbar.run.isEnabled, timeout=EVENTUALLY_MS)
     assert window.recipe.model.rows[0].words.startswith("ramp")
     recipe_file.write_text("changed behind the window's back", encoding="utf-8")
     qtbot.keyClick(window, Key.Key_F5)
-    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=EVENTUALLY_MS)
     [(name, text, folder)] = host.commands
     assert name == "start"
     assert "name: window test" in text
@@ -66,12 +68,12 @@ def test_a_control_calls_its_method_and_nothing_else(
 ) -> None:
     window = open_window()
     run_to(qtbot, window, host, state)
-    qtbot.waitUntil(getattr(window.topbar, button).isEnabled, timeout=2000)
+    qtbot.waitUntil(getattr(window.topbar, button).isEnabled, timeout=EVENTUALLY_MS)
     if by == "key":
         qtbot.keyClick(window, key)
     else:
         qtbot.mouseClick(getattr(window.topbar, button), LEFT)
-    qtbot.waitUntil(lambda: then.value.upper() in state_shown(window), timeout=2000)
+    qtbot.waitUntil(lambda: then.value.upper() in state_shown(window), timeout=EVENTUALLY_MS)
     assert host.commands == [command]
 
 
@@ -87,7 +89,7 @@ def test_a_click_on_abort_does_nothing_but_holding_it_aborts(
     qtbot.mousePress(abort, LEFT)
     qtbot.waitUntil(lambda: 0 < abort.fraction < 1, timeout=1000)
     assert host.commands == []
-    qtbot.waitUntil(lambda: "ABORTED" in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: "ABORTED" in state_shown(window), timeout=EVENTUALLY_MS)
     qtbot.mouseRelease(abort, LEFT)
     assert host.commands == [("abort", "aborted by the operator")]
 
@@ -96,7 +98,7 @@ def test_abort_by_holding_its_key(qtbot: QtBot, host, open_window) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
     qtbot.keyPress(window, Key.Key_F9)
-    qtbot.waitUntil(lambda: "ABORTED" in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: "ABORTED" in state_shown(window), timeout=EVENTUALLY_MS)
     qtbot.keyRelease(window, Key.Key_F9)
     assert [name for name, *_ in host.commands] == ["abort"]
 
@@ -139,11 +141,11 @@ def test_a_moment_without_contact_turns_no_letter_of_a_note_into_a_command(
     run_to(qtbot, window, host, EngineState.RUNNING)
     window.activateWindow()
     window.log.field.setFocus()
-    qtbot.waitUntil(window.log.field.hasFocus, timeout=2000)
+    qtbot.waitUntil(window.log.field.hasFocus, timeout=EVENTUALLY_MS)
     host.dead = True
-    qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=EVENTUALLY_MS)
     host.dead = False
-    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=EVENTUALLY_MS)
     assert window.log.field.hasFocus()
     qtbot.keyClicks(window.focusWidget(), "oh no")
     assert window.log.field.text() == "oh no"
@@ -155,7 +157,7 @@ def test_controls_are_offered_only_where_they_make_sense(
 ) -> None:
     window = open_window()
     window.open_recipe(recipe_file)
-    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=3000)
+    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=EVENTUALLY_MS)
     offered = {}
     for state in EngineState:
         run_to(qtbot, window, host, state)
@@ -182,11 +184,11 @@ def test_marks_are_sent_as_written_and_letters_in_the_field_command_nothing(
 ) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(window.log.field.isEnabled, timeout=2000)
+    qtbot.waitUntil(window.log.field.isEnabled, timeout=EVENTUALLY_MS)
     qtbot.keyClicks(window.log.field, "H h <b>&")
     assert host.commands == []
     qtbot.mouseClick(window.log.button, LEFT)
-    qtbot.waitUntil(lambda: host.commands == [("mark", "H h <b>&")], timeout=2000)
+    qtbot.waitUntil(lambda: host.commands == [("mark", "H h <b>&")], timeout=EVENTUALLY_MS)
     assert window.log.field.text() == ""
 
 
@@ -194,10 +196,10 @@ def test_a_prompt_is_shown_and_continue_confirms_it(qtbot: QtBot, host, open_win
     window = open_window()
     host.state = EngineState.RUNNING
     host.changes["prompt"] = "Focus, then continue"
-    qtbot.waitUntil(window.notices.prompt.isVisible, timeout=2000)
+    qtbot.waitUntil(window.notices.prompt.isVisible, timeout=EVENTUALLY_MS)
     assert "Focus, then continue" in window.notices.prompt_text.text()
     qtbot.mouseClick(window.notices.continue_button, LEFT)
-    qtbot.waitUntil(lambda: host.commands == [("confirm",)], timeout=2000)
+    qtbot.waitUntil(lambda: host.commands == [("confirm",)], timeout=EVENTUALLY_MS)
 
 
 def test_a_fault_is_shown_and_cleared_only_by_holding_and_only_without_a_run(
@@ -206,13 +208,13 @@ def test_a_fault_is_shown_and_cleared_only_by_holding_and_only_without_a_run(
     window = open_window()
     host.changes["fault"] = "over-temperature: 912 °C"
     host.state = EngineState.RUNNING
-    qtbot.waitUntil(window.notices.fault.isVisible, timeout=2000)
-    qtbot.waitUntil(lambda: not window.notices.clear_button.isEnabled(), timeout=2000)
+    qtbot.waitUntil(window.notices.fault.isVisible, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: not window.notices.clear_button.isEnabled(), timeout=EVENTUALLY_MS)
     run_to(qtbot, window, host, EngineState.FAILED)
     qtbot.mouseClick(window.notices.clear_button, LEFT)
     assert host.commands == []
     qtbot.mousePress(window.notices.clear_button, LEFT)
-    qtbot.waitUntil(lambda: host.commands == [("clear_fault",)], timeout=3000)
+    qtbot.waitUntil(lambda: host.commands == [("clear_fault",)], timeout=EVENTUALLY_MS)
     qtbot.mouseRelease(window.notices.clear_button, LEFT)
 
 
@@ -223,7 +225,7 @@ def test_a_refusal_is_shown_in_its_own_words_until_dismissed(
     run_to(qtbot, window, host, EngineState.RUNNING)
     host.refusal = "hold refused: the heater is off. Ramp first."
     qtbot.mouseClick(window.topbar.hold, LEFT)
-    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=2000)
+    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=EVENTUALLY_MS)
     assert host.refusal in window.notices.message.text()
     assert host.refusal in window.log.lines.toPlainText()
     qtbot.mouseClick(window.notices.dismiss, LEFT)
@@ -239,15 +241,39 @@ def test_a_recipe_that_cannot_be_run_is_refused_and_the_old_one_stays(
 ) -> None:
     window = open_window()
     window.open_recipe(recipe_file)
-    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=3000)
+    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=EVENTUALLY_MS)
     bad = tmp_path / "bad.yaml"
     if content is not None:
         bad.write_text(content, encoding="utf-8")
     window.open_recipe(bad, start=True)
-    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=3000)
+    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=EVENTUALLY_MS)
     assert said in window.notices.message.text()
     assert window.recipe.recipe.path == recipe_file
     assert host.commands == []
+
+
+def test_the_old_recipe_is_not_started_while_the_one_to_start_is_still_read(
+    qtbot: QtBot, host, open_window, recipe_file: Path, tmp_path: Path, monkeypatch
+) -> None:
+    window = open_window()
+    window.open_recipe(recipe_file)
+    qtbot.waitUntil(window.topbar.run.isEnabled, timeout=EVENTUALLY_MS)
+    slow = tmp_path / "slow.yaml"
+    slow.write_text(recipe_file.read_text(encoding="utf-8").replace("name: ", "name: slow "))
+    may_read, real = threading.Event(), orders._read_recipe
+
+    def read(path: Path) -> orders.RecipeText:
+        may_read.wait(30)
+        return real(path)
+
+    monkeypatch.setattr(orders, "_read_recipe", read)
+    window.open_recipe(slow, start=True)
+    qtbot.wait(500)
+    assert host.commands == []
+    may_read.set()
+    qtbot.waitUntil(lambda: bool(host.commands), timeout=EVENTUALLY_MS)
+    assert window.recipe.recipe.path == slow
+    assert "slow" in str(host.commands[0])
 
 
 def test_a_wheel_over_a_choice_changes_nothing(qtbot: QtBot, host, open_window) -> None:
@@ -280,17 +306,17 @@ def test_f12_over_a_modal_dialog_reaches_server_and_engine(
     box = QtWidgets.QDialog(window)
     box.setModal(True)
     box.open()
-    qtbot.waitUntil(box.isVisible, timeout=2000)
+    qtbot.waitUntil(box.isVisible, timeout=EVENTUALLY_MS)
     begun = time.monotonic()
     qtbot.keyClick(box, Key.Key_F12)
-    qtbot.waitUntil(lambda: bool(server.offs and host.commands), timeout=2000)
+    qtbot.waitUntil(lambda: bool(server.offs and host.commands), timeout=EVENTUALLY_MS)
     assert time.monotonic() - begun < 0.5
     reason = "heater off pressed by the operator"
     assert server.offs == [("127.0.0.1:49000", reason)]
     assert host.commands == [("heater_off", reason)]
-    qtbot.waitUntil(lambda: "ack." in window.topbar.heater_off.text(), timeout=2000)
-    qtbot.waitUntil(lambda: "engine ack" in window.notices.message.text(), timeout=2000)
-    qtbot.waitUntil(lambda: "server ack" in window.notices.message.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "ack." in window.topbar.heater_off.text(), timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: "engine ack" in window.notices.message.text(), timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: "server ack" in window.notices.message.text(), timeout=EVENTUALLY_MS)
     box.close()
 
 
@@ -298,14 +324,14 @@ def test_heater_off_reaches_the_server_when_the_engine_hangs(
     qtbot: QtBot, host, server, open_window
 ) -> None:
     window = open_window()
-    host.delay_s = 1.5
+    host.delay_s = 3.0
     qtbot.mousePress(window.topbar.heater_off, LEFT)
-    qtbot.waitUntil(lambda: bool(server.offs), timeout=1000)
-    qtbot.waitUntil(lambda: "ack." in window.topbar.heater_off.text(), timeout=1000)
+    qtbot.waitUntil(lambda: bool(server.offs), timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: "ack." in window.topbar.heater_off.text(), timeout=EVENTUALLY_MS)
     qtbot.mouseRelease(window.topbar.heater_off, LEFT)
     assert host.commands == []
     host.delay_s = 0.0
-    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=5000)
+    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=EVENTUALLY_MS)
 
 
 def test_heater_off_that_cannot_arrive_is_tried_again_and_says_so(
@@ -314,13 +340,13 @@ def test_heater_off_that_cannot_arrive_is_tried_again_and_says_so(
     window = open_window()
     server.dead, host.dead = True, True
     qtbot.mousePress(window.topbar.heater_off, LEFT)
-    qtbot.waitUntil(lambda: "trying" in window.topbar.heater_off.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "trying" in window.topbar.heater_off.text(), timeout=EVENTUALLY_MS)
     qtbot.mouseRelease(window.topbar.heater_off, LEFT)
     server.dead = False
-    qtbot.waitUntil(lambda: len(server.offs) == 1, timeout=2000)
+    qtbot.waitUntil(lambda: len(server.offs) == 1, timeout=EVENTUALLY_MS)
     qtbot.waitUntil(lambda: "NOT SENT" not in window.topbar.heater_off.text(), timeout=100)
     host.dead = False
-    qtbot.waitUntil(lambda: bool(host.commands), timeout=3000)
+    qtbot.waitUntil(lambda: bool(host.commands), timeout=EVENTUALLY_MS)
 
 
 # ------------------------------------------------------------------------------- picture
@@ -338,7 +364,7 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
 
     window.image.show_image = remember
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: len(indices) >= 4, timeout=5000)
+    qtbot.waitUntil(lambda: len(indices) >= 4, timeout=EVENTUALLY_MS)
     assert indices == sorted(set(indices))  # no frame twice
     assert window.image.item.image.shape == (host.size, host.size)
     x, y = window.image.whole.getData()
@@ -349,16 +375,16 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
     assert np.min(np.hypot(inside[0] - first[0], inside[1] - first[1])) < 0.1
     assert "60 particles outlined" in window.image.measured.text()
     host.measured_behind = 3  # the view may have moved since: nothing is outlined
-    qtbot.waitUntil(lambda: "3 frames ago" in window.image.measured.text(), timeout=3000)
+    qtbot.waitUntil(lambda: "3 frames ago" in window.image.measured.text(), timeout=EVENTUALLY_MS)
     drawn = window.image.whole.getData()[0]
     assert drawn is None or not len(drawn)
-    qtbot.waitUntil(lambda: window.temperature.measured.xData is not None, timeout=3000)
+    qtbot.waitUntil(lambda: window.temperature.measured.xData is not None, timeout=EVENTUALLY_MS)
     before = len(window.temperature._curve.x)
-    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > before, timeout=3000)
+    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > before, timeout=EVENTUALLY_MS)
     t_s = window.temperature._curve.x
     assert np.all(np.diff(t_s) > 0.49)  # no reading twice, none left out
     assert np.all(np.diff(t_s) < 0.51)
-    qtbot.waitUntil(lambda: window.spectrum.curve.xData is not None, timeout=3000)
+    qtbot.waitUntil(lambda: window.spectrum.curve.xData is not None, timeout=EVENTUALLY_MS)
     assert "SIMULATED  ×10" in window.notices.simulated.text()
     assert 0 < window.image.scale.length_nm < 120
 
@@ -366,12 +392,12 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
 def test_detector_and_logarithm_can_be_chosen(qtbot: QtBot, host, open_window) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: window.image.detector.count() == 2, timeout=5000)
+    qtbot.waitUntil(lambda: window.image.detector.count() == 2, timeout=EVENTUALLY_MS)
     window.image.detector.setCurrentText("abf")
     assert window.image.item.image.max() <= 400
     window.image.outline_button.setChecked(False)
     assert len(window.image.whole.getData()[0]) == 0
-    qtbot.waitUntil(lambda: window.spectrum.channel.count() == 2, timeout=5000)
+    qtbot.waitUntil(lambda: window.spectrum.channel.count() == 2, timeout=EVENTUALLY_MS)
     window.spectrum.channel.setCurrentIndex(1)
     window.spectrum.log.setChecked(True)
     assert np.nanmax(window.spectrum.curve.getData()[1]) == pytest.approx(5.0, abs=0.1)
@@ -383,19 +409,19 @@ def test_a_new_run_replaces_the_curves_of_the_old_one(
     window = open_window()
     host.begun_s -= 30
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > 500, timeout=3000)
+    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > 500, timeout=EVENTUALLY_MS)
     run_to(qtbot, window, host, EngineState.COMPLETED)
     window.open_recipe(recipe_file, start=True)
-    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=3000)
-    qtbot.waitUntil(lambda: 0 < len(window.temperature._curve.x) < 100, timeout=3000)
+    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: 0 < len(window.temperature._curve.x) < 100, timeout=EVENTUALLY_MS)
     assert window.temperature._curve.x[0] == 0.0
-    qtbot.waitUntil(lambda: window.image.shown > 2, timeout=5000)
+    qtbot.waitUntil(lambda: window.image.shown > 2, timeout=EVENTUALLY_MS)
 
 
 def test_a_screenshot_shows_something(qtbot: QtBot, host, open_window, tmp_path: Path) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: window.image.shown > 0, timeout=5000)
+    qtbot.waitUntil(lambda: window.image.shown > 0, timeout=EVENTUALLY_MS)
     assert (window.width(), window.height()) == (1280, 720)
     path = tmp_path / "window.png"
     grab(window, path)
@@ -429,10 +455,14 @@ def test_show_runs_a_recipe_takes_its_picture_and_ends(
 
 
 class Heartbeat:
-    """How late a 10 ms timer of the UI thread comes at worst."""
+    """How late a 10 ms timer of the UI thread comes, and a plain thread of this process beside it."""
 
     def __init__(self) -> None:
         self.late_s: list[float] = []
+        self.machine_late_s = [0.0]
+        self._ended = threading.Event()
+        self._beside = threading.Thread(target=self._wait, name="heartbeat", daemon=True)
+        self._beside.start()
         self._last_s = time.monotonic()
         self.timer = QtCore.QTimer()
         self.timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
@@ -443,6 +473,23 @@ class Heartbeat:
         now_s = time.monotonic()
         self.late_s.append(now_s - self._last_s - 0.01)
         self._last_s = now_s
+
+    def _wait(self) -> None:
+        began_s = time.monotonic()
+        while not self._ended.wait(0.01):
+            now_s = time.monotonic()
+            self.machine_late_s.append(now_s - began_s - 0.01)
+            began_s = now_s
+
+    def stop(self) -> None:
+        self.timer.stop()
+        self._ended.set()
+        self._beside.join()
+
+    def assert_usually_on_time(self) -> None:
+        """The window holds itself up by no more than 0.1 s; what the machine does comes on top."""
+        late_s, machine_s = (np.percentile(x, 90) for x in (self.late_s, self.machine_late_s))
+        assert late_s < 0.1 + machine_s
 
 
 def test_a_host_whose_calls_take_half_a_second_never_holds_up_the_window(
@@ -456,10 +503,11 @@ def test_a_host_whose_calls_take_half_a_second_never_holds_up_the_window(
         window._hold()
         window.session.mark("slow")
         qtbot.wait(700)
-    heart.timer.stop()
+    heart.stop()
     assert len(heart.late_s) > 30
-    assert max(heart.late_s) < 0.45  # a call that blocked would show as half a second
-    assert np.percentile(heart.late_s, 90) < 0.1
+    # a call that blocked would show as half a second
+    assert max(heart.late_s) < 0.45 + max(heart.machine_late_s)
+    heart.assert_usually_on_time()
     assert "LIVE" in window.facts.link.text()  # slow is not lost
 
 
@@ -475,8 +523,8 @@ def test_three_hundred_fast_frames_leave_the_window_responsive(
         lambda: window.image.shown > 10 and window.image.shown + window.image.not_shown >= 300,
         timeout=20_000,
     )
-    heart.timer.stop()
-    assert np.percentile(heart.late_s, 90) < 0.1
+    heart.stop()
+    heart.assert_usually_on_time()
     assert window.image.not_shown > 0  # newest wins, and the others are counted
 
 
@@ -485,10 +533,10 @@ def test_a_host_that_dies_makes_everything_stale_and_comes_back_by_itself(
 ) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: window.image.shown > 0, timeout=5000)
+    qtbot.waitUntil(lambda: window.image.shown > 0, timeout=EVENTUALLY_MS)
     host.dead = True
     begun = time.monotonic()
-    qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=4000)
+    qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=EVENTUALLY_MS)
     assert time.monotonic() - begun < 2.0
     assert all(panel.property("stale") for panel in window.panels)
     assert "STALE" in window.facts.link.text()
@@ -497,17 +545,19 @@ def test_a_host_that_dies_makes_everything_stale_and_comes_back_by_itself(
     assert window.topbar.heater_off.isEnabled()
     points = len(window.temperature._curve.x)
     host.dead = False
-    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=3000)
+    qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=EVENTUALLY_MS)
     assert not any(panel.property("stale") for panel in window.panels)
-    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > points, timeout=3000)
+    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > points, timeout=EVENTUALLY_MS)
     shown = window.image.shown
-    qtbot.waitUntil(lambda: window.image.shown != shown, timeout=3000)
+    qtbot.waitUntil(lambda: window.image.shown != shown, timeout=EVENTUALLY_MS)
 
 
 def test_a_window_without_a_host_says_so(qtbot: QtBot, host, open_window) -> None:
     host.dead = True
     window = open_window(wait=False)
-    qtbot.waitUntil(lambda: "does not answer" in window.notices.message.text(), timeout=3000)
+    qtbot.waitUntil(
+        lambda: "does not answer" in window.notices.message.text(), timeout=EVENTUALLY_MS
+    )
     assert "NO CONTACT" in state_shown(window)
     assert not window.topbar.run.isEnabled()
 
@@ -519,7 +569,7 @@ def test_a_temperature_that_is_not_read_any_more_is_marked_old(
     window = open_window()
     run_to(qtbot, window, host, state)
     host.changes["reading_t_s"] = host.now_s() - 50 * host.rate
-    qtbot.waitUntil(lambda: "ago" in window.topbar.setpoint.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "ago" in window.topbar.setpoint.text(), timeout=EVENTUALLY_MS)
     assert window.topbar.holder.property("stale")
 
 
@@ -573,7 +623,7 @@ def test_orders_that_waited_too_long_are_not_sent(
     host.delay_s = 0.4  # connecting and calling: 0.8 s
     window.session.mark("first")
     window.session.mark("second")
-    qtbot.waitUntil(lambda: host.commands == [("mark", "first")], timeout=5000)
+    qtbot.waitUntil(lambda: host.commands == [("mark", "first")], timeout=EVENTUALLY_MS)
     host.delay_s = 0.0
-    qtbot.waitUntil(lambda: "not sent" in window.notices.message.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "not sent" in window.notices.message.text(), timeout=EVENTUALLY_MS)
     assert host.commands == [("mark", "first")]

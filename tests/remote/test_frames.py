@@ -228,13 +228,18 @@ def test_a_client_that_claims_to_have_copied_what_was_never_there_is_refused(
     assert link.call("ring_attach", ring.proof) is True
     token = outside.control.token  # type: ignore[attr-defined]
     reply, _ = link.call_with_blobs("frames_next", "scan", 1, 0, 0.5, token, False, 0)
-    assert [place[0] for place in reply["places"]] in ([1], [1, 2])
+    assert reply["places"] in ([1], [1, 2])
     with pytest.raises(LinkError, match="cannot have been copied"):
         link.call_with_blobs("frames_next", "scan", 1, 2, 0.5, token, True, 99)
     with pytest.raises(LinkError, match=r"refused|no more is given"):
         link.call("ring_open", 1000, 1 << 30)
     ring.close()
     link.close()
+
+
+def indices(reply: Any) -> list[int]:
+    """Of the frames in an answer."""
+    return [index for head in reply["frames"] for index in head["index"]]
 
 
 @pytest.fixture
@@ -257,7 +262,7 @@ def test_questions_that_are_asked_ahead_are_answered_with_what_follows(
             onward = True
         reply, _ = pump.answer(5.0)
         assert reply["first"] == len(seen) + 1
-        seen += [head["index"] for head in reply["frames"]]
+        seen += indices(reply)
         received = len(seen)
     assert seen == list(range(1000))
 

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,11 @@ from acquire.instruments import (
     SpectrumExposure,
 )
 from acquire.remote import InstrumentServer, Link, attach, emergency_off
-from acquire.remote.acquisition import QUEUE_FRAMES
+from acquire.remote.acquisition import QUEUE_BYTES, QUEUE_FRAMES, REPLY_BYTES, Acquisition
 from acquire.remote.daemon import MAX_CONNECTIONS
+from acquire.remote.receiving import RING_BYTES, SLOTS
+from acquire.remote.ring import LEAST_SLOTS
+from acquire.remote.wire import ALIGN
 from acquire.station import OpenStation
 
 EXPOSURE = ScanExposure(("haadf", "abf"), (512, 512), 100.0, 1e-6)
@@ -176,8 +180,17 @@ def test_all_frames_come_once_and_in_order_to_a_slow_receiver(
         assert frame.meta.scalars == {"dose": math.inf}
         assert frame.meta.spans["haadf"] == (frame.t_start_s, frame.t_end_s)
         if frame.index == 0:
-            pause.wait(0.5)
-            assert 50 < inside.scan._index < 80  # 64 MiB wait for us, and two answers on their way
+            size = sum(array.nbytes for array in frame.data.values())
+            queued = QUEUE_BYTES // size
+            for _ in range(300):  # until the queue is full
+                if inside.scan._index > queued:
+                    break
+                pause.wait(0.1)
+            pause.wait(0.3)
+            # what the first answer brought has left the queue: all that has been acknowledged
+            slots = min(SLOTS, max(LEAST_SLOTS, RING_BYTES // (size + 2 * ALIGN)))
+            answered = max(slots // 2, REPLY_BYTES // size)
+            assert queued < inside.scan._index <= queued + answered
         elif frame.index % 40 == 0:
             pause.wait(0.1)
     assert seen == list(range(count))
@@ -198,8 +211,11 @@ def test_a_lost_answer_loses_and_doubles_nothing(
         arguments = ("spectrometer", 1, received, 0.5, outside.control.token)
         reply, _ = ask.call_with_blobs("frames_next", *arguments)
         again, _ = ask.call_with_blobs("frames_next", *arguments)  # as if the first were lost
-        numbers = [head["index"] for head in reply["frames"]]
-        assert [head["index"] for head in again["frames"]][: len(numbers)] == numbers
+        numbers, once_more = (
+            [index for head in answer["frames"] for index in head["index"]]
+            for answer in (reply, again)
+        )
+        assert once_more[: len(numbers)] == numbers
         seen += numbers
         received += len(numbers)
         if reply["ended"]:
@@ -328,6 +344,38 @@ def test_emergency_off_needs_no_control_and_takes_it_away(
     outside.scan.arm(EXPOSURE, 1)
     assert outside.control.problem() == ""
     outside.holder.ramp(100, 100)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_exposure_that_ends_with_control_says_so_to_who_was_just_asking(
+    when: str,
+    outside: OpenStation,
+    server: InstrumentServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside.control.take("a test")
+    outside.scan.arm(EXPOSURE)
+    require, ask = server._lease.require, Acquisition.next
+
+    def off_before(token: str) -> None:
+        require(token)
+        monkeypatch.undo()
+        server.emergency_off("by a test")
+        until(lambda: "scan" not in server._acquisitions)
+
+    def off_after(acquisition: Acquisition, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        server.emergency_off("by a test")
+        return ask(acquisition, *arguments, **options)
+
+    if when == "before":  # that it was looked up
+        monkeypatch.setattr(server._lease, "require", off_before)
+    else:
+        monkeypatch.setattr(Acquisition, "next", off_after)
+    link, token = Link(server.address, "station"), outside.control.token
+    with pytest.raises(LeaseError, match="emergency off"):
+        link.call_with_blobs("frames_next", "scan", 1, 0, 0.5, token)
+    link.close()
 
 
 def test_nothing_but_the_listed_methods_can_be_reached(
@@ -518,6 +566,7 @@ def test_emergency_off_gets_in_when_every_place_waits_for_a_holder_that_hangs(
     monkeypatch.setattr(inside.holder, "read", hanging)
     for _ in range(MAX_CONNECTIONS + 1):  # each has given up, its place is still taken
         link = Link(outside.address, "station")
+        link.wait_until_there(10.0)
         with pytest.raises(LinkError, match="did not answer"):
             link.call("invoke", "holder", "read", [], "", timeout_s=0.02)
     emergency_off(outside.address)

@@ -31,15 +31,15 @@ from acquire.instruments import (
     SpectrumExposure,
     StreamSpec,
 )
+from acquire.remote.frames import pack_frames, unpack_frames
 from acquire.remote.wire import (
+    ALIGN,
     pack,
     pack_arrays,
     pack_error,
-    pack_frames,
     unpack,
     unpack_arrays,
     unpack_error,
-    unpack_frame,
 )
 
 CROSSING = [
@@ -96,7 +96,7 @@ def test_every_type_that_crosses_comes_out_equal(cls: type[Any]) -> None:
 @given(st.sampled_from([*CROSSING, Frame]), PLAIN)
 def test_anything_else_is_refused_with_a_clear_error(cls: type[Any], plain: Any) -> None:
     with pytest.raises(LinkError, match=r"came|is not"):
-        unpack_frame(plain, np.empty(0, np.uint8)) if cls is Frame else unpack(cls, plain)
+        unpack_frames([plain], np.empty(0, np.uint8)) if cls is Frame else unpack(cls, plain)
 
 
 def test_missing_unknown_and_wrong_fields_are_refused() -> None:
@@ -145,24 +145,162 @@ ARRAYS = st.dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(ARRAYS, max_size=3), st.booleans())
-def test_frames_come_out_equal_and_read_only(
-    given_arrays: list[dict[str, Any]], turn: bool
-) -> None:
-    frames = [
-        Frame("s", n, {k: a.T if turn else a for k, a in arrays.items()}, 0.5, 1.5)
-        for n, arrays in enumerate(given_arrays)
-    ]
+NAMES = st.text(max_size=3)
+METAS = st.builds(
+    FrameMeta,
+    st.dictionaries(NAMES, st.floats(), max_size=2),
+    st.dictionaries(NAMES, st.tuples(st.floats(), st.floats()), max_size=2),
+)
+
+
+def crossed(frames: list[Frame]) -> list[Frame]:
     heads, blobs = pack_frames(frames)
     buffer = np.frombuffer(b"".join(blobs), np.uint8)
-    found = [unpack_frame(head, buffer) for head in msgpack.unpackb(msgpack.packb(heads))]
+    return unpack_frames(msgpack.unpackb(msgpack.packb(heads)), buffer)
+
+
+def assert_equal(found: list[Frame], frames: list[Frame]) -> None:
     for out, put in zip(found, frames, strict=True):
-        assert (out.stream, out.index, out.t_end_s, out.meta) == ("s", put.index, 1.5, put.meta)
+        heads = [
+            (f.stream, f.index, f.t_start_s, f.t_end_s, f.meta, list(f.data)) for f in (out, put)
+        ]
+        assert repr(heads[0]) == repr(heads[1])  # NaN is NaN
         for name, array in put.data.items():
             assert out.data[name].dtype == array.dtype
+            assert out.data[name].shape == array.shape
             assert not out.data[name].flags.writeable
             np.testing.assert_array_equal(out.data[name], array)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(ARRAYS, METAS, st.integers(1, 3)), max_size=3), st.booleans())
+def test_frames_come_out_equal_and_read_only(
+    kinds: list[tuple[dict[str, Any], FrameMeta, int]], turn: bool
+) -> None:
+    frames = [
+        Frame("s", n, {k: a.T if turn else a for k, a in arrays.items()}, 0.5 + n, 1.5, meta)
+        for arrays, meta, count in kinds
+        for n in range(count)
+    ]
+    assert_equal(crossed(frames), frames)
+
+
+def alike(count: int) -> list[Frame]:
+    """Frames of two channels with different pixels, of which the second needs padding."""
+    return [
+        Frame(
+            "scan",
+            10 + n,
+            {"a": np.full((4, 8), n, np.uint16), "b": np.full((3, 5), -n, ">f4")},
+            float(n),
+            n + 0.5,
+            FrameMeta({"dose": 1.5 * n}, {"b": (n + 0.25, n + 0.5)}),
+        )
+        for n in range(count)
+    ]
+
+
+def test_frames_that_are_alike_share_a_head_and_others_have_their_own() -> None:
+    other = Frame("scan", 99, {"a": np.zeros((8, 4), np.uint16)}, 0.0, 1.0)
+    frames = [*alike(5), other, *alike(2)]
+    heads, _ = pack_frames(frames)
+    assert [head["index"] for head in heads] == [[10, 11, 12, 13, 14], [99], [10, 11]]
+    assert_equal(crossed(frames), frames)
+
+
+def test_received_frames_are_not_copied_and_keep_only_what_they_came_in() -> None:
+    heads, blobs = pack_frames(alike(3))
+    buffer = np.frombuffer(bytearray(b"".join(blobs)), np.uint8)
+    for frame in unpack_frames(heads, buffer):
+        assert all(np.shares_memory(array, buffer) for array in frame.data.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("stream", 7),
+        ("stride", 0),
+        ("stride", 192.0),
+        ("stride", 2**62),
+        ("stride", -128),
+        ("index", []),
+        ("index", [10, 11]),
+        ("index", [10, 11, 12.0]),
+        ("index", [10, 11, True]),
+        ("index", [10, 11, 12, 13]),
+        ("index", None),
+        ("t_start_s", [0.0, 1.0]),
+        ("t_start_s", [0.0, 1.0, "2"]),
+        ("t_start_s", 0.0),
+        ("t_end_s", [0.5, 1.5, None]),
+        ("scalars", {"dose": [0.0, 1.5]}),
+        ("scalars", {"dose": 1.5}),
+        ("scalars", {3: [0.0, 1.5, 3.0]}),
+        ("scalars", []),
+        ("spans", {"b": [[0.0, 1.0, 2.0]]}),
+        ("spans", {"b": [[0.0, 1.0, 2.0], [1.0, 2.0]]}),
+        ("spans", {"b": [[0.0, 1.0, 2.0], [1.0, 2.0, [3.0]]]}),
+        ("data", [["a", "<u2", [4, 8], 0], ["a", "<u2", [4, 8], 64]]),
+        ("data", [["a", "<u2", [4, 9], 64]]),
+        ("data", [["a", "<u2", [2**40, 0, 2**40], 0]]),
+        ("data", [["a", "<u2", [2**70, 0], 0]]),
+        ("data", [["a", "<u2", [1] * 70, 0]]),
+        ("data", [["a", "<u2", [0], 129]]),
+        ("data", [[name, "<u2", [0], 0] for name in "abc"]),
+        ("data", {}),
+        ("more", 1),
+    ],
+)
+def test_heads_that_are_not_right_in_every_field_are_refused(field: str, bad: Any) -> None:
+    heads, blobs = pack_frames(alike(3))
+    buffer = np.frombuffer(b"".join(blobs), np.uint8)
+    assert len(unpack_frames(heads, buffer)) == 3
+    with pytest.raises(LinkError, match="came"):
+        unpack_frames([{**heads[0], field: bad}], buffer)
+    with pytest.raises(LinkError, match="came"):
+        unpack_frames(
+            [{name: heads[0][name] for name in heads[0] if name != field} | {"x": 1}], buffer
+        )
+
+
+def test_a_few_bytes_never_stand_for_very_many_arrays() -> None:
+    count = (
+        1000  # empty arrays need no bytes, but frames that share a head must bring some for each
+    )
+    head = pack_frames([Frame("s", 0, {}, 0.0, 1.0)])[0][0]
+    head["data"] = [[str(n), "<u2", [0], 0] for n in range(count)]
+    for name in ("index", "t_start_s", "t_end_s"):
+        head[name] = head[name] * count
+    for stride in (0, ALIGN, ALIGN * count):
+        with pytest.raises(LinkError, match="came"):
+            unpack_frames([{**head, "stride": stride}], np.zeros(1 << 16, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "places", [[0, 0], [0, 0, 0, 0], [0, 0, -1.0], [0, 0, None], {}, [0, 0, 5]]
+)
+def test_places_that_do_not_fit_their_frames_are_refused(places: Any) -> None:
+    heads, blobs = pack_frames(alike(3))
+    buffer = np.frombuffer(b"".join(blobs), np.uint8)
+    assert_equal(unpack_frames(heads, buffer, [0, 0, 0]), alike(3))
+    with pytest.raises(LinkError, match=r"came|nobody can take"):
+        unpack_frames(heads, buffer, places)
+
+
+def test_frames_in_a_ring_and_beside_it_come_out_in_order() -> None:
+    frames = alike(3)
+    heads, blobs = pack_frames(frames)
+    whole = np.frombuffer(b"".join(blobs), np.uint8)
+    stride = heads[0]["stride"]
+    taken: list[tuple[int, int]] = []
+
+    def take(number: int, size: int) -> Any:
+        taken.append((number, size))
+        return whole[stride : 2 * stride]  # the second frame is the one in the ring
+
+    beside = np.concatenate([whole[:stride], whole[2 * stride :]])
+    assert_equal(unpack_frames(heads, beside, [0, 7, 0], take), frames)
+    assert taken == [(7, stride)]
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,17 @@ def test_a_shift_moves_every_electron_by_it(shift: float, share: float) -> None:
     assert axis @ moved / moved.sum() - inner == pytest.approx(shift, abs=0.12)
 
 
+def test_a_blur_adds_its_variance_to_the_peak(low: LowLoss) -> None:
+    axis = LOW.energy_ev()
+    core_of_peak = np.abs(axis) < 1.5
+    spread = []
+    for blur in (0.0, 0.06):
+        row = low.spectrum(VACUUM).rows(1e6, [0.0], blur)[0][core_of_peak]
+        spread.append(float(axis[core_of_peak] ** 2 @ row / row.sum()))
+        assert row.sum() > 0.97e6
+    assert spread[1] - spread[0] == pytest.approx(0.06**2, rel=0.1)
+
+
 def test_low_loss_keeps_every_electron(low: LowLoss) -> None:
     for thickness in (0.0, 30.0, 60.0):
         assert low.mean(film("srtio3", thickness), 1e6, 0.0).sum() == pytest.approx(1e6, rel=0.001)

@@ -565,3 +565,15 @@ def test_it_answers_on_a_serial_line(end: SourceMeterEnd) -> None:
     client.socket.close()
     os.close(master)
     os.close(slave)
+
+
+@pytest.mark.parametrize("nothing", ["\n", " \n", ";\n", "\r\n"])
+def test_messages_without_anything_in_them_cost_nothing(
+    end: SourceMeterEnd, client: Client, nothing: str
+) -> None:
+    # each looked at by itself would take the processor from all other clients for seconds
+    began_s = time.process_time()
+    client.socket.sendall(nothing.encode() * (200_000 // len(nothing)))
+    assert client.ask("*IDN?").startswith("KEITHLEY")
+    assert time.process_time() - began_s < 0.25
+    assert client.errors() == []

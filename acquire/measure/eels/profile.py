@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acquire.errors import MeasureError
 from acquire.instruments import Axis
 from acquire.measure.eels.background import PowerLaw, fit_power_law
 from acquire.measure.eels.camera import Camera, axis_ev, spectra
+from acquire.measure.eels.centroid import ti_centroid
+from acquire.measure.eels.edge_shapes import TOGETHER
+from acquire.measure.eels.elements import EDGES, Edge, Overlap, chosen, overlaps
+from acquire.measure.eels.pairing import Pairing, pair_with
+from acquire.measure.eels.together import fit_together
 from acquire.measure.eels.windows import running_sum, window_sum
-from acquire.measure.eels.zlp import find_zero_loss
 
-_WORST_CHI2 = 2.0
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """Where an edge is integrated and where its background is fitted, in eV of energy loss."""
-
-    fit_ev: tuple[float, float]
-    window_ev: tuple[float, float]
-
-
-EDGES: Mapping[str, Edge] = MappingProxyType(
-    {
-        "ti_l": Edge(fit_ev=(410.0, 450.0), window_ev=(456.0, 480.0)),
-        "o_k": Edge(fit_ev=(500.0, 527.0), window_ev=(532.0, 550.0)),
-    }
-)
-"""Ti-L2,3 and O-K; the background of O-K is fitted on the tail of Ti-L."""
-
-TI_CENTROID_EV = (454.0, 470.0)
-"""Window of the centroid of Ti-L2,3, which moves down as Ti4+ turns into Ti3+."""
+_WORST_CHI2, _WORST_TOGETHER = 2.0, 1.5
+_POOR_SIGMA = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeProfile:
     """One edge along the line, in electrons above background; NaN where it could not be told."""
 
-    electrons: NDArray[np.float64]
-    sigma: NDArray[np.float64]
-    background: NDArray[np.float64]
-    exponent: NDArray[np.float64]
-    chi2: NDArray[np.float64]
-    """Reduced χ² of the background in its fit window."""
+    electrons: Array
+    sigma: Array
+    background: Array
+    """Under the edge: power law, and what other edges have there if they were fitted together."""
+    exponent: Array
+    chi2: Array
+    """Reduced χ² of the background in its fit window, or of edges that were fitted together."""
+    flags: Mapping[str, Mask] = field(default_factory=dict)
+    """Per point: ``poor_fit``, ``out_of_range``, ``no_counts``, ``few_counts``, ``overlapped``."""
+    overlaps: tuple[Overlap, ...] = ()
+    """Edges of the same specimen that are in the way."""
+    together: tuple[str, ...] = ()
+    """Edges that were fitted together with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +50,24 @@ class LineProfile:
     """A line scan point by point; every array is (points,)."""
 
     edges: Mapping[str, EdgeProfile]
-    shift_ev: NDArray[np.float64]
+    shift_ev: Array
     """Zero-loss position that was taken off the core-loss axis; 0 where it is unknown."""
-    shift_sigma_ev: NDArray[np.float64]
+    shift_sigma_ev: Array
     """NaN where the shift is unknown."""
-    ti_l_centroid_ev: NDArray[np.float64]
-    ti_l_centroid_sigma_ev: NDArray[np.float64]
-    flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """Per point: ``no_zero_loss``, ``nonfinite``, ``saturated``, ``poor_fit``, ``out_of_range``."""
+    ti_l_centroid_ev: Array
+    ti_l_centroid_sigma_ev: Array
+    flags: Mapping[str, Mask] = field(default_factory=dict)
+    """Per point: ``no_zero_loss``, ``nonfinite``, ``saturated``, and what any edge is flagged with."""
+
+    def counted_flags(self) -> dict[str, int]:
+        """Points by flag, those of edges as ``poor_fit o_k``; flags that no point has are left out."""
+        found = {}
+        for name in ("no_zero_loss", "nonfinite", "saturated"):
+            if name in self.flags:
+                found[name] = int(self.flags[name].sum())
+        for edge, measured in self.edges.items():
+            found |= {f"{name} {edge}": int(mask.sum()) for name, mask in measured.flags.items()}
+        return {name: count for name, count in found.items() if count}
 
 
 def line_profile(
@@ -74,135 +77,182 @@ def line_profile(
     low_axis: Axis | None = None,
     *,
     camera: Camera | None = None,
-    edges: Mapping[str, Edge] = EDGES,
+    edges: Mapping[str, Edge] | Iterable[str] = EDGES,
+    elements: Iterable[str] = (),
     fwhm_ev: float | None = None,
     full_scale_counts: float | None = None,
 ) -> LineProfile:
     """Measure core-loss spectra (points, channels), each with the low loss recorded beside it.
 
     Every spectrum keeps its own energy axis, ``core_axis`` less its zero-loss position: counts are
-    never resampled. σ holds the electrons' statistics, the readout noise and the background's fit
-    with its extrapolation; the shift's σ is given separately. ``fwhm_ev`` is the zero-loss width,
-    measured if None. Counts at ``full_scale_counts`` and above are saturated.
+    never resampled. ``low_loss`` is (points, channels), or (points, reads, channels) where several
+    reads lie in one core-loss dwell: the mean of their positions counts then. σ holds the electrons'
+    statistics, the readout noise and the background's fit with its extrapolation; the shift's σ is
+    given separately.
+
+    An edge whose windows hold another edge of the specimen (:func:`~acquire.measure.eels.elements.overlaps`)
+    is fitted together with it where their shapes are known (La-M with Ni-L, Ta-M3 with Zr-L), for which
+    the low loss must tell the plural scattering; else it is flagged ``overlapped``.
+
+    Args:
+        core_loss: counts.
+        core_axis: of energies.
+        low_loss: counts; without it the shift is taken as 0, and flagged.
+        low_axis: of energies.
+        camera: what lies between counts and electrons.
+        edges: to be measured: names of the table, or edges with windows of your own by name.
+        elements: symbols of what else the specimen holds; those of the edges are known.
+        fwhm_ev: the zero-loss width, measured if None.
+        full_scale_counts: counts from here on are saturated.
 
     Raises:
-        MeasureError: shapes that do not belong together, no energy axis, a window of no width.
+        MeasureError: shapes that do not belong together, no energy axis, a window of no width, an
+            edge that the table does not hold.
     """
     camera = camera or Camera()
     rows = spectra(core_loss, "core_loss")
     offset, step = axis_ev(core_axis, "core_loss")
-    _check_edges(edges)
-    shift, shift_sigma = _shifts(rows, low_loss, low_axis, camera, fwhm_ev)
-    known = np.isfinite(shift)
-    shift = np.where(known, shift, 0.0)
+    wanted = chosen(edges)
+    pairing = pair_with(len(rows), low_loss, low_axis, camera, fwhm_ev, full_scale_counts)
+    known = np.isfinite(pairing.shift_ev)
+    shift = np.where(known, pairing.shift_ev, 0.0)
     electrons = camera.electrons(rows)
     finite = np.asarray(np.isfinite(electrons).all(axis=1))
-    electrons = np.where(finite[:, None], electrons, 0.0)
-    offsets = offset - shift
-    # Poisson variance is estimated by the counts themselves, summed over a window
-    signal_sums = running_sum(electrons)
-    measured: dict[str, EdgeProfile] = {}
-    laws: dict[str, PowerLaw] = {}
-    outside = np.zeros(len(rows), bool)
-    poor = np.zeros(len(rows), bool)
-    for name, edge in edges.items():
-        law = fit_power_law(electrons, offsets, step, *edge.fit_ev, camera.readout_variance)
-        beyond = (offsets - step / 2 > edge.fit_ev[0] + step) | ~finite
-        laws[name] = law
-        gross = window_sum(signal_sums, offsets, step, *edge.window_ev)
-        under, under_sigma = law.integral(*(np.full(len(rows), e) for e in edge.window_ev))
-        channels = (edge.window_ev[1] - edge.window_ev[0]) / step
-        variance = np.maximum(gross, 0.0) + channels * camera.readout_variance
-        nan = np.where(beyond, np.nan, 0.0)
-        net = gross - under + nan
-        sigma = np.sqrt(variance + under_sigma**2) + nan
-        measured[name] = EdgeProfile(net, sigma, under + nan, law.exponent, law.chi2)
-        outside |= ~np.isfinite(net) & finite
-        poor |= law.chi2 > _WORST_CHI2
-    centroid, centroid_sigma = _ti_centroid(
-        electrons, offsets, step, laws.get("ti_l"), camera.readout_variance
+    scan = _Scan(
+        np.where(finite[:, None], electrons, 0.0), offset - shift, step, finite, camera, pairing
     )
-    full = np.zeros(len(rows), bool)
+    held = {edge.element for edge in wanted.values() if edge.element} | set(elements)
+    disturbed = {name: overlaps(name, edge, held) for name, edge in wanted.items()}
+    measured: dict[str, EdgeProfile] = {}
+    law: PowerLaw | None = None
+    for name, edge in wanted.items():
+        measured[name], own = scan.alone(edge, disturbed[name])
+        law = own if name == "ti_l" else law
+    for group, range_ev in TOGETHER:
+        members = [name for name in group if _in_the_way(disturbed.get(name, ()), group)]
+        if members:
+            measured |= scan.together(members, group, range_ev, wanted, measured)
+    centroid, centroid_sigma = ti_centroid(
+        scan.electrons, scan.offsets, step, law, camera.readout_variance
+    )
+    full = pairing.saturated.copy()
     if full_scale_counts is not None:
-        full = np.asarray((rows >= full_scale_counts).any(axis=1))
+        full |= np.asarray((rows >= full_scale_counts).any(axis=1))
     return LineProfile(
         measured,
         shift,
-        np.where(known, shift_sigma, np.nan),
+        np.where(known, pairing.shift_sigma_ev, np.nan),
         np.where(finite, centroid, np.nan),
         np.where(finite, centroid_sigma, np.nan),
         {
             "no_zero_loss": ~known,
             "nonfinite": ~finite,
             "saturated": full,
-            "poor_fit": poor,
-            "out_of_range": outside,
+            **_any_of(measured, len(rows)),
         },
     )
 
 
-def _shifts(
-    rows: NDArray[Any],
-    low_loss: NDArray[Any] | None,
-    low_axis: Axis | None,
-    camera: Camera,
-    fwhm_ev: float | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if low_loss is None:
-        nan = np.full(len(rows), np.nan)
-        return nan, nan.copy()
-    if low_axis is None:
-        raise MeasureError("low_loss came without low_axis. Pass the axis of the low-loss channel.")
-    low = spectra(low_loss, "low_loss")
-    if len(low) != len(rows):
-        raise MeasureError(
-            f"{len(low)} low-loss spectra do not belong to {len(rows)} core-loss spectra. "
-            "Pass one for each point."
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """Electrons of all points, each with its own axis."""
+
+    electrons: Array
+    offsets: Array
+    step: float
+    finite: Mask
+    camera: Camera
+    pairing: Pairing
+
+    def alone(self, edge: Edge, disturbed: tuple[Overlap, ...]) -> tuple[EdgeProfile, PowerLaw]:
+        """One edge above a power law."""
+        readout, n = self.camera.readout_variance, len(self.electrons)
+        law = fit_power_law(self.electrons, self.offsets, self.step, *edge.fit_ev, readout)
+        # a fit window that is cut by the begin of the axis is too short to be trusted
+        beyond = self.offsets - self.step / 2 > edge.fit_ev[0] + self.step
+        # Poisson variance is estimated by the counts themselves, summed over a window
+        gross = window_sum(running_sum(self.electrons), self.offsets, self.step, *edge.window_ev)
+        under, under_sigma = law.integral(*(np.full(n, e) for e in edge.window_ev))
+        channels = (edge.window_ev[1] - edge.window_ev[0]) / self.step
+        variance = np.maximum(gross, 0.0) + channels * readout
+        nan = np.where(beyond | ~self.finite, np.nan, 0.0)
+        net = gross - under + nan
+        freedom = max((edge.fit_ev[1] - edge.fit_ev[0]) / self.step - 2, 1.0)
+        outside = (beyond | ~np.isfinite(gross)) & self.finite
+        few = law.few_counts if law.few_counts.size else np.zeros(n, bool)
+        hard = any(o.kind != "tail" for o in disturbed)
+        flags = {
+            "poor_fit": self.finite & ~outside & (law.chi2 > _limit(_WORST_CHI2, freedom)),
+            "out_of_range": outside,
+            "no_counts": self.finite & ~outside & ~np.isfinite(net),
+            "few_counts": self.finite & ~outside & np.isfinite(net) & few,
+            "overlapped": np.full(n, hard) & np.isfinite(net),
+        }
+        sigma = np.sqrt(variance + under_sigma**2) + nan
+        profile = EdgeProfile(net, sigma, under + nan, law.exponent, law.chi2, flags, disturbed)
+        return profile, law
+
+    def together(
+        self,
+        members: list[str],
+        group: tuple[str, ...],
+        range_ev: tuple[float, float],
+        wanted: Mapping[str, Edge],
+        alone: Mapping[str, EdgeProfile],
+    ) -> dict[str, EdgeProfile]:
+        """Edges of a group fitted together; those that cannot be stay as they were, and flagged."""
+        table = chosen(group)
+        windows = {name: wanted.get(name, table[name]).window_ev for name in group}
+        losses = self.pairing.losses()
+        fit = fit_together(
+            self.electrons,
+            self.offsets,
+            self.step,
+            windows,
+            range_ev,
+            readout_variance=self.camera.readout_variance,
+            losses=losses,
         )
-    found = find_zero_loss(low, low_axis, camera, fwhm_ev)
-    return found.position_ev, found.sigma_ev
+        freedom = max((range_ev[1] - range_ev[0]) / self.step - 10, 1.0)
+        found = {}
+        for name in members:
+            told = np.isfinite(fit.electrons[name]) & self.finite
+            nan = np.where(told, 0.0, np.nan)
+            if not told.any():
+                continue
+            before = alone[name]
+            # without the low loss, white lines that were scattered once more pass for the next edge
+            flags = {
+                "poor_fit": told & (fit.chi2 > _limit(_WORST_TOGETHER, freedom)),
+                "out_of_range": before.flags["out_of_range"] | (self.finite & ~told),
+                "no_counts": before.flags["no_counts"],
+                "few_counts": before.flags["few_counts"] & ~told,
+                "overlapped": told & (losses is None),
+            }
+            found[name] = EdgeProfile(
+                fit.electrons[name] + nan,
+                fit.sigma[name] + nan,
+                fit.background[name] + nan,
+                fit.exponent,
+                fit.chi2,
+                flags,
+                before.overlaps,
+                tuple(other for other in group if other != name),
+            )
+        return found
 
 
-def _ti_centroid(
-    electrons: NDArray[np.float64],
-    offsets: NDArray[np.float64],
-    step: float,
-    law: PowerLaw | None,
-    readout_variance: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centroid of Ti-L2,3 above background and its σ, in eV."""
-    n, channels = electrons.shape
-    if law is None:
-        nan = np.full(n, np.nan)
-        return nan, nan.copy()
-    low, high = TI_CENTROID_EV
-    middle = 0.5 * (low + high)
-    relative = offsets[:, None] + step * np.arange(channels) - middle
-    sums = running_sum(electrons)
-    first = running_sum(electrons * relative)
-    second = running_sum(electrons * relative**2)
-    n0, n1, n2 = (window_sum(s, offsets, step, low, high) for s in (sums, first, second))
-    b0, _ = law.integral(np.full(n, low), np.full(n, high))
-    b1, _ = law.moment(low, high, np.full(n, middle))
-    net = n0 - b0
-    safe = np.where(net > 0, net, np.nan)
-    shift = (n1 - b1) / safe
-    # Σ (E - c)² n, from the moments about the middle, plus the readout noise's own
-    spread = np.maximum(n2 - 2 * shift * n1 + shift**2 * n0, 0.0)
-    width = high - low
-    spread += readout_variance * width / step * (width**2 / 12 + shift**2)
-    _, by_law = law.moment(low, high, middle + shift)
-    sigma = np.sqrt(spread + by_law**2) / safe
-    # below 5 σ a centroid is noise
-    weak = ~(net > 5 * np.sqrt(np.maximum(n0, 1.0)))
-    return np.where(weak, np.nan, middle + shift), np.where(weak, np.nan, sigma)
+def _in_the_way(found: tuple[Overlap, ...], group: tuple[str, ...]) -> bool:
+    return any(o.kind != "tail" and o.other in group for o in found)
 
 
-def _check_edges(edges: Mapping[str, Edge]) -> None:
-    for name, edge in edges.items():
-        for low, high in (edge.fit_ev, edge.window_ev):
-            if not 0 < low < high < np.inf:
-                raise MeasureError(
-                    f"the edge {name!r} has a window from {low} to {high} eV: "
-                    "it must be of positive energies and a positive width."
-                )
+def _limit(worst: float, freedom: float) -> float:
+    return float(max(worst, 1.0 + _POOR_SIGMA * np.sqrt(2.0 / freedom)))
+
+
+def _any_of(measured: Mapping[str, EdgeProfile], n: int) -> dict[str, Mask]:
+    found: dict[str, Mask] = {}
+    for name in ("poor_fit", "out_of_range", "no_counts", "few_counts", "overlapped"):
+        masks = [edge.flags[name] for edge in measured.values()]
+        found[name] = np.any(masks, axis=0) if masks else np.zeros(n, bool)
+    return found

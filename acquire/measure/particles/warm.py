@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,6 +15,9 @@ from acquire.measure.particles.measure import measure_particles
 
 TYPES = ("uint8", "uint16", "float32")
 """Types of pixels that are measured as they are; others are converted to float32 first."""
+
+
+_HERE = Path(__file__)
 
 
 def warm_up(types: Iterable[DTypeLike] = TYPES) -> None:
@@ -32,7 +36,7 @@ def warm_up(types: Iterable[DTypeLike] = TYPES) -> None:
     for kind in types:
         measure_particles(counts.astype(kind), 0.5, known_nm=places, trusted=np.ones(1, bool))
         measure_particles(_rough().astype(kind), 0.4)
-        note_compiled(_name(kind))
+        note_compiled(_name(kind), _HERE)
 
 
 def _name(kind: DTypeLike) -> str:
@@ -71,7 +75,9 @@ class WarmUp:
         module = warm_up.__module__
         try:
             compile_apart(
-                _name(self._kind), f"from {module} import warm_up; warm_up(({self._kind!r},))"
+                _name(self._kind),
+                _HERE,
+                f"from {module} import warm_up; warm_up(({self._kind!r},))",
             )
             warm_up((self._kind,))
         finally:

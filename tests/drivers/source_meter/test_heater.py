@@ -223,6 +223,7 @@ def test_a_trip_while_cooling_switches_off_at_once(
     holder = open_it()
     holder.ramp(80.0, 100.0)
     _wait_for(holder, HolderState.HOLDING, 5.0)
+    _wait_until_near(holder, 80.0)
     holder.arm_safe_state(SafeState(1.0, 30.0))
     holder.make_safe("test")
     assert holder.read().state is HolderState.MAKING_SAFE
@@ -269,8 +270,7 @@ def test_it_works_over_a_serial_line(double: Any, open_it: Any) -> None:
     holder = open_it(port=double.line())
     holder.ramp(80.0, 100.0)
     _wait_for(holder, HolderState.HOLDING, 5.0)
-    double.clock.sleep(0.1)
-    assert holder.read().measured_celsius == pytest.approx(80, abs=2)
+    _wait_until_near(holder, 80.0)
 
 
 def test_it_works_with_another_terminator(double: Any, open_it: Any) -> None:
@@ -285,8 +285,7 @@ def test_it_can_be_heated_again_to_where_it_was_before(double: Any, open_it: Any
     for _ in range(2):
         holder.ramp(80.0, 100.0)
         _wait_for(holder, HolderState.HOLDING, 5.0)
-        double.clock.sleep(0.2)
-        assert holder.read().measured_celsius == pytest.approx(80, abs=2)
+        _wait_until_near(holder, 80.0)
         holder.make_safe("test")
         _wait_for(holder, HolderState.OFF, 5.0)
 
@@ -395,12 +394,20 @@ def _matches(pattern: str, text: str) -> bool:
     return any(part in text for part in pattern.split("|"))
 
 
-def _wait_for(holder: Any, state: HolderState, within_s: float) -> None:
+def _wait_for(holder: Any, state: HolderState, usual_s: float) -> None:
     clock = holder._clock
-    end = clock.now_s() + within_s
+    end = clock.now_s() + 5 * usual_s  # on a busy machine; nothing is promised about it
     while (reading := holder.read()).state is not state:
         assert clock.now_s() < end, reading
         clock.sleep(0.01)
+
+
+def _wait_until_near(holder: Any, celsius: float) -> None:
+    """On a busy machine the temperature is regulated late, and follows its setpoint later."""
+    end = holder._clock.now_s() + 10.0
+    while abs((reading := holder.read()).measured_celsius - celsius) > 2.0:
+        assert holder._clock.now_s() < end, reading
+        holder._clock.sleep(0.01)
 
 
 def _tripped(holder: Any) -> Any:
