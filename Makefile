@@ -26,7 +26,7 @@ demo: setup ## install everything, run an experiment on simulators, show and plo
 
 test: setup-dev ## install everything and pass all tests
 	@# once, which takes up to a minute, and not in every worker at the same time
-	$(TESTS_IN) $(BIN)/python -c "from acquire.measure.particles import warm_up; warm_up()"
+	$(TESTS_IN) $(BIN)/python -m acquire.measure.warm
 	$(TESTS_IN) $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: format lint types contracts lock-in-step ## formatting, lint, types, import contracts, lock

@@ -1,4 +1,4 @@
-"""Counts the dose under a probe that rests on a point beside what a spectrum shows."""
+"""Counts the dose under a probe that rests on a point with nothing to show for it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ class Rest:
         """The beam is on from now on."""
         self._since_s = self._run.now_s()
 
-    def without(self, elsewhere_s: float) -> None:
-        """For so long it was off, or is counted elsewhere."""
-        self._not_s += elsewhere_s
+    def forget(self) -> None:
+        """What was so far is counted elsewhere."""
+        self._since_s = None
+
+    def without(self, paused_s: float) -> None:
+        """For so long it was off."""
+        self._not_s += paused_s
 
     @property
     def duration_s(self) -> float:
@@ -34,7 +38,7 @@ class Rest:
 
 
 class RestingProbe:
-    """The probe of one step, beside the exposures that are counted as such."""
+    """The probe of one step, while an instrument does not answer or an exposure is cut."""
 
     def __init__(
         self,

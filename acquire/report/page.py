@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,16 @@ class _TimeScale:
         return cls(60.0, "min") if duration_s < 4 * 3600 else cls(3600.0, "h")
 
 
-def plot_run(run: Run, path: Path | str) -> None:
+def plot_run(run: Run, path: Path | str, profiles: Sequence[RunProfile] | None = None) -> None:
     """Write one page about a run as a PNG; what the run does not have is left out.
 
     Args:
         run: finished, killed or still being written.
         path: of the PNG; an existing one is replaced.
+        profiles: its line scans, if they are measured already.
     """
-    profiles = run_profiles(run)
+    if profiles is None:
+        profiles = run_profiles(run)
     summary = summarise(run, profiles)
     pictures = first_and_last(run)
     scale = _TimeScale.of(summary.duration_s)
@@ -264,7 +266,7 @@ def _draw_channel(axes: Axes, label: str, curve: xr.DataArray, scale: _TimeScale
     axes.set_ylabel(f"{label} ({unit})" if unit else label, **_STYLE)
 
 
-def _draw_profiles(axes: Axes, profiles: list[RunProfile]) -> None:
+def _draw_profiles(axes: Axes, profiles: Sequence[RunProfile]) -> None:
     """The last line scan with its σ; the first one, if there were several, in outline."""
     shown = profiles[-1]
     for number, edge in enumerate(shown.edges):

@@ -124,25 +124,6 @@ def test_a_preflight_tells_the_dose_of_the_worst_place_and_where_the_limit_break
     assert "(20, 20) nm" in problem
 
 
-def test_what_a_spectrum_takes_longer_than_it_shall_counts_at_its_point(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arm = bench.station.spectrometer.arm
-
-    def arm_slowly(*asked: object) -> StreamSpec:
-        bench.clock.sleep(0.404)
-        spec: StreamSpec = arm(*asked)
-        return spec
-
-    monkeypatch.setattr(bench.station.spectrometer, "arm", arm_slowly)
-    report = bench.run(_recipe("", POINT % (20, "one"), POINT % (40, "two"), record=""))
-    assert report.outcome == "completed", report.cause
-    assert report.dose_e_per_nm2 == pytest.approx(5 * SPOT)
-    for name in ("one", "two"):
-        told = [context.dose_e_per_nm2 for context in bench.sink.contexts[name]]
-        assert told == pytest.approx([SPOT]), "a spectrum is told what it was exposed with"
-
-
 def _taking(bench: Any, monkeypatch: pytest.MonkeyPatch, wider: Callable[[int], float]) -> None:
     """Let the scan take a field that is wider than what is asked for, by the number of the arming."""
     scan, armings = bench.station.scan, itertools.count()

@@ -27,8 +27,8 @@ def _background(
 
 
 @pytest.mark.parametrize(
-    ("level", "readout"), [(0.3, 0.0), (1.0, 0.0), (3.0, 0.0), (10.0, 0.0), (100.0, 0.0), (3.0, 1.4)]
-    + [(10.0, 3.0)],
+    ("level", "readout"),
+    [(0.3, 0.0), (1.0, 0.0), (3.0, 0.0), (10.0, 0.0), (100.0, 0.0), (3.0, 1.4), (10.0, 3.0)],
 )
 def test_extrapolation_into_the_ti_window_reaches_the_limit(level: float, readout: float) -> None:
     rng = np.random.default_rng(3)

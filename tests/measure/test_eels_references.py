@@ -242,9 +242,19 @@ def test_what_cannot_be_fitted_is_flagged_row_by_row_or_refused_by_name() -> Non
     with pytest.raises(MeasureError, match=r"'ti4' cannot be told.*'twin'"):
         fit_references(counts[5:], 400.0, 0.1, [*pair, twin], WINDOWS[1])
     flat = Reference("flat", energy, (energy / 440) ** -2.9, "made")
+    held = fit_references(counts, offset, 0.1, pair, WINDOWS, "before")
+    for name in ("nonfinite", "out_of_range", "no_fit", "no_background"):
+        assert list(np.flatnonzero(held.flags[name])) == flags[name]
+    assert held.flags["poor_fit"][4]
+    assert held.coefficients[5] == pytest.approx(fit.coefficients[5], abs=400)
     with pytest.raises(MeasureError, match=r"'flat' cannot be told.*the background"):
         fit_references(counts[5:], 400.0, 0.1, [pair[0], flat], WINDOWS)
     with pytest.raises(MeasureError, match="not over"):
         fit_references(counts[5:], 400.0, 0.1, pair, ((410, 450), (452, 590)))
+    tail = Reference("tail", energy, np.exp(-(((energy - 445) / 8) ** 2)), "made")
+    with pytest.raises(MeasureError, match="fitted alone"):
+        fit_references(counts[5:], 400.0, 0.1, [pair[0], tail], WINDOWS, "before")
+    with pytest.raises(MeasureError, match="a window of its own"):
+        fit_references(counts[5:], 400.0, 0.1, pair, WINDOWS[1], "before")
     with pytest.raises(MeasureError, match="overlap"):
         fit_references(counts[5:], 400.0, 0.1, pair, ((410, 455), (452, 470)))

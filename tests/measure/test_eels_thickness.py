@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from acquire.errors import MeasureError
+from acquire.measure.eels.series_kernel import logarithm
 from acquire.measure.eels.thickness import log_ratio, mean_free_path_nm, thickness_nm
+from acquire.measure.eels.windows import bin_sums, running_sum, window_sum
 
 Array = NDArray[np.float64]
 OFFSET, SHIFT = -20.0, 0.03
@@ -117,3 +119,30 @@ def test_thickness_carries_both_errors() -> None:
     assert sigma == pytest.approx([np.hypot(1.23, 6.15), np.hypot(2.46, 12.3)])
     with pytest.raises(MeasureError, match="must be positive"):
         thickness_nm(0.5, 0.0, 0.0)
+
+
+def test_bins_are_windows_side_by_side() -> None:
+    rng = np.random.default_rng(9)
+    sums, offset = running_sum(rng.uniform(0, 1, (5, 100))), rng.uniform(-3, 3, 5)
+    edges = np.linspace(10.0, 99.0, 12)
+    bins = bin_sums(sums, offset, 1.0, edges)
+    for k in range(11):
+        window = window_sum(sums, offset, 1.0, edges[k], edges[k + 1])
+        np.testing.assert_allclose(bins[:, k], window, rtol=1e-12)
+    assert np.isnan(bins[offset < -1.5, -1]).all()
+
+
+def test_the_logarithm_of_a_series_is_its_inverse() -> None:
+    single = np.random.default_rng(10).uniform(0, 0.2, (3, 20))
+    whole = np.zeros((3, 21))
+    whole[:, 0] = 1.0
+    for row in range(3):
+        term = np.eye(1, 21)[0]
+        for order in range(1, 21):
+            term = np.convolve(term, np.append(0.0, single[row]))[:21] / order
+            whole[row] += term
+    found, inverse = logarithm(whole[:, 1:])
+    np.testing.assert_allclose(found, single, atol=1e-12)
+    for row in range(3):
+        unit = np.convolve(whole[row], inverse[row])[:21]
+        np.testing.assert_allclose(unit, np.eye(1, 21)[0], atol=1e-12)

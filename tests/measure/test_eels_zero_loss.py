@@ -38,8 +38,14 @@ def _spectra(
 
 @pytest.mark.parametrize(
     ("electrons", "step", "readout"),
-    [(1e2, 0.1, 0.0), (1e2, 0.1, 3.0), (1e2, 0.5, 1.4), (1e3, 0.25, 3.0), (1e6, 0.1, 3.0)]
-    + [(1e6, 0.5, 0.0)],
+    [
+        (1e2, 0.1, 0.0),
+        (1e2, 0.1, 3.0),
+        (1e2, 0.5, 1.4),
+        (1e3, 0.25, 3.0),
+        (1e6, 0.1, 3.0),
+        (1e6, 0.5, 0.0),
+    ],
 )
 def test_position_reaches_the_limit_with_a_measured_shape(
     electrons: float, step: float, readout: float
@@ -66,7 +72,7 @@ def test_limit_is_that_of_a_gaussian_where_channels_are_fine() -> None:
     # readout alone: noise over the slope of the whole peak
     slope2 = 1 / (4 * np.sqrt(np.pi) * sigma**3) * 0.02
     loud = zero_loss_limit(100.0, 0.02, ZeroLossShape(0.6, wings=0.0), 1e3)
-    assert loud == pytest.approx(1e3 / 100 / np.sqrt(slope2) * np.sqrt(0.02**-0) * 1.0, rel=0.02)
+    assert loud == pytest.approx(1e3 / 100 / np.sqrt(slope2), rel=0.02)
 
 
 @pytest.mark.parametrize(("factor", "worst"), [(1.25, 1.03), (0.75, 1.07)])
@@ -116,7 +122,7 @@ def test_what_is_no_whole_peak_is_flagged() -> None:
     assert found.flags["nonfinite"].tolist() == [False, True] + 4 * [False]
     assert found.flags["zero_loss_out_of_range"].tolist() == 2 * [False] + [True] + 3 * [False]
     assert found.flags["poor_fit"].tolist() == 3 * [False] + [True, True, False]
-    assert np.isfinite(found.position_ev).tolist() == 3 * [False] + 3 * [True]
+    assert np.isfinite(found.position_ev).tolist() == 3 * [False] + [True, False, True]
 
 
 def test_same_spectra_give_the_same_bits_alone_and_together() -> None:
@@ -131,25 +137,30 @@ def test_same_spectra_give_the_same_bits_alone_and_together() -> None:
     assert (together.position_ev == alone).all()
 
 
-@given(
-    st.floats(0.05, 3.0), st.floats(0.0, 0.6), st.floats(0.3, 3.0), st.floats(-0.8, 0.8)
-)
+@given(st.floats(0.05, 3.0), st.floats(0.0, 0.6), st.floats(0.3, 3.0), st.floats(-0.8, 0.8))
 @settings(max_examples=50, deadline=None)
 def test_a_shape_is_a_density(fwhm: float, wings: float, ratio: float, lean: float) -> None:
     shape = ZeroLossShape(fwhm, wings, ratio * fwhm, lean)
     energy = np.linspace(-3 * fwhm, 3 * fwhm, 301)
     share, slope = shape.in_channels(energy, 0.3 * fwhm)
-    assert (share > 0).all()
+    assert (share >= 0).all()
+    assert share[150] > 0.1
     assert shape.below(1e9) == pytest.approx(1.0)
     assert shape.below(-1e9) == pytest.approx(0.0, abs=1e-6)
     h = 1e-4 * fwhm
-    rise = (shape.in_channels(energy + h, 0.3 * fwhm)[0] - shape.in_channels(energy - h, 0.3 * fwhm)[0]) / (2 * h)
+    rise = (
+        shape.in_channels(energy + h, 0.3 * fwhm)[0] - shape.in_channels(energy - h, 0.3 * fwhm)[0]
+    ) / (2 * h)
     # the second derivative jumps at the maximum of a leaning peak
     assert slope == pytest.approx(rise, abs=2e-3 * np.abs(slope).max())
 
 
 def test_shapes_that_cannot_be_are_refused() -> None:
-    for bad in ({"fwhm_ev": 0.0}, {"fwhm_ev": 0.6, "wings": 0.7}, {"fwhm_ev": 0.6, "asymmetry": 0.9}):
+    for bad in (
+        {"fwhm_ev": 0.0},
+        {"fwhm_ev": 0.6, "wings": 0.7},
+        {"fwhm_ev": 0.6, "asymmetry": 0.9},
+    ):
         with pytest.raises(MeasureError):
             ZeroLossShape(**bad)
     with pytest.raises(MeasureError, match="width"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,24 @@ def test_line_scans_are_measured_with_the_camera_of_the_run(
     assert dip == pytest.approx(0.73, abs=0.06)
     scatter = (titanium.electrons - titanium.electrons.mean()) / titanium.sigma
     assert 0.6 < scatter.std() < 1.5
+
+
+def test_a_summary_tells_what_line_scans_are_flagged_with(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    run = open_run(experiment(tmp_path / "run", parts=frozenset({"spectra"})))
+    (profile,) = run_profiles(run)
+    (scan,) = summarise(run).line_scans.values()
+    assert (scan.edges, scan.points, scan.flags) == (("ti_l", "o_k"), 40, {})
+    assert "| line scan line | 40 points: Ti-L2,3, O-K |" in to_markdown(summarise(run))
+    poor = np.zeros(40, bool)
+    poor[3:6] = True
+    edges = dict(profile.profile.edges)
+    edges["o_k"] = replace(edges["o_k"], flags={**edges["o_k"].flags, "poor_fit": poor})
+    flags = {**profile.profile.flags, "no_zero_loss": poor}
+    flagged = replace(profile, profile=replace(profile.profile, edges=edges, flags=flags))
+    text = to_markdown(summarise(run, [flagged]))
+    assert "flagged: no_zero_loss × 3, poor_fit of O-K × 3" in text
 
 
 @pytest.mark.parametrize(

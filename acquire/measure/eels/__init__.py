@@ -20,6 +20,7 @@ from acquire.measure.eels.shifts import (
     estimate_shift_noise,
     filter_shifts,
 )
+from acquire.measure.eels.warm import warm_up
 from acquire.measure.eels.windows import running_sum, window_sum
 from acquire.measure.eels.zlp import ZeroLoss, find_zero_loss, measure_zero_loss_shape
 from acquire.measure.eels.zlp_shape import ZeroLossShape, zero_loss_limit
@@ -56,6 +57,7 @@ __all__ = [
     "overlaps",
     "residual_core_shift",
     "running_sum",
+    "warm_up",
     "window_sum",
     "zero_loss_limit",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,10 +40,11 @@ class PowerLaw:
     """(n, 2): how far a and r lie off in the mean, to first order in 1/electrons; not taken off them,
     but off integrals."""
     scale: Array
-    """1, but for spectra with ``few_counts``: there the exponent is held, and the level, which may be
-    zero or negative, is scale ± scale_sigma times exp(a)."""
+    """1, but where readout noise leaves fewer than no electrons in the window: there the level is
+    scale ± scale_sigma times exp(a), zero or negative."""
     scale_sigma: Array
-    few_counts: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    few_counts: NDArray[np.bool_]
+    """Where the exponent is held instead of fitted."""
 
     def integral(self, low_ev: ArrayLike, high_ev: ArrayLike) -> tuple[Array, Array]:
         """Electrons between two energies, scalars or (n,), and their σ from the fit, per spectrum."""
@@ -83,9 +84,7 @@ class PowerLaw:
         limit = 0.5 * np.abs(value)
         off = np.where(self.few_counts, 0.0, np.clip(off, -limit, limit))
         total = self.scale * value - off
-        # the level of few counts scatters by itself, its held exponent by what is believed of it
-        variance = np.where(self.few_counts, self.scale**2 * variance, variance)
-        return total, np.sqrt(variance + np.square(value * self.scale_sigma))
+        return total, np.sqrt(self.scale**2 * variance + np.square(value * self.scale_sigma))
 
 
 def fit_power_law(
@@ -138,10 +137,14 @@ def fit_power_law(
         )
         unit = _unit(offsets[few], step_ev, low_ev, high_ev, held, electrons.shape[1], reference)
         sigma = np.sqrt(np.maximum(total[few], 1.0) + channels[few] * readout_variance)
-        a[few], r[few] = np.log(sigma / unit), held
-        scale[few], scale_sigma[few] = total[few] / sigma, 1.0
-        # the middle of the window is where level and exponent do not depend on each other
-        c_aa[few], c_ar[few], c_rr[few] = 0.0, 0.0, spread**2
+        # a level above zero is told as any other; one below, in units of its σ, by the scale
+        above = total[few] > 0.0
+        level = np.where(above, total[few], sigma)
+        a[few], r[few] = np.log(level / unit), held
+        scale[few] = np.where(above, 1.0, total[few] / sigma)
+        scale_sigma[few] = np.where(above, 0.0, 1.0)
+        # at the middle of the window level and exponent do not depend on each other
+        c_aa[few], c_ar[few], c_rr[few] = np.where(above, sigma / level, 0.0) ** 2, 0.0, spread**2
         bias_a[few] = bias_r[few] = 0.0
     covariance = np.stack([c_aa, c_ar, c_ar, c_rr], axis=1).reshape(n, 2, 2)
     bias = np.stack([bias_a, bias_r], axis=1)

@@ -56,12 +56,13 @@ def profile_of(name: str, x: Array, values: ArrayLike, sigma: ArrayLike) -> Prof
         MeasureError: shapes that do not belong together, or fewer than eight points.
     """
     y = np.asarray(values, np.float64)
-    s = np.broadcast_to(np.asarray(sigma, np.float64), y.shape)
-    if x.ndim != 1 or y.shape != x.shape:
+    s = np.asarray(sigma, np.float64)
+    if x.ndim != 1 or y.shape != x.shape or s.shape not in ((), x.shape):
         raise MeasureError(
             f"the profile {name!r} has values of shape {y.shape} at distances of shape {x.shape}: "
             "one value for each point of a line is needed."
         )
+    s = np.broadcast_to(s, y.shape)
     good = np.isfinite(x) & np.isfinite(y) & np.isfinite(s) & (s > 0)
     if np.count_nonzero(good) < 8 or not np.ptp(x[good]) > 0:
         raise MeasureError(

@@ -74,6 +74,8 @@ def residual_core_shift(
     """
     data, other, share = _laid(electrons, offset_ev, step_ev, window_ev, reference, running)
     energy = np.linspace(-1.0, 1.0, data.shape[1])
+    usable = (data.sum(axis=1) > 1.0) & (other.sum(axis=1) > 1.0)
+    data, other = (np.where(usable[:, None], rows, 1.0) for rows in (data, other))
     sigma = max(resolution_ev / 2.3548 / step_ev, 0.7)
 
     def smoothed(rows: Array, order: int) -> Array:
@@ -81,9 +83,7 @@ def residual_core_shift(
 
     slope, bend = smoothed(other, 1) / step_ev, smoothed(other, 2) / step_ev**2
     steady = np.maximum(smoothed(other, 0), 0.0)
-    scale = data.sum(axis=1) / np.maximum(other.sum(axis=1), 1e-12)
-    usable = (scale > 0) & np.isfinite(scale) & (other.sum(axis=1) > 0)
-    scale = np.where(usable, scale, 1.0)[:, None]
+    scale = (data.sum(axis=1) / other.sum(axis=1))[:, None]
     # of the spectrum, and of a reference that is a mean of few
     variance = scale * steady + max(readout_variance, 1e-3)
     variance += share * (scale**2 * steady + scale**2 * readout_variance)
@@ -130,6 +130,9 @@ def _laid(
     n, channels = electrons.shape
     count = int((window_ev[1] - window_ev[0]) / step_ev)
     offsets = np.asarray(offset_ev, np.float64)
+    good = np.isfinite(offsets) & np.isfinite(electrons).all(axis=1)
+    # what cannot be used counts as empty, wherever it lies
+    offsets = np.where(good, offsets, offsets[good].mean() if good.any() else window_ev[0])
     first = np.rint((window_ev[0] - offsets) / step_ev).astype(np.intp)
     if count < 8 or np.any((first < 0) | (first + count > channels)):
         raise MeasureError(
@@ -137,7 +140,7 @@ def _laid(
             f"at least 8 channels of {step_ev} eV inside every spectrum is needed."
         )
     at = first[:, None] + np.arange(count)
-    data = np.where(np.isfinite(electrons), electrons, 0.0)
+    data = np.where(good[:, None], electrons, 0.0)
     data = np.take_along_axis(data, at, axis=1)
     # how far the first channel's energy lies above the window's begin: less than half a channel
     ahead = offsets + step_ev * first - window_ev[0]

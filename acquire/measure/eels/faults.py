@@ -98,10 +98,14 @@ def find_faults(
     dead = same | (alike & ((np.asarray(rows[:, 0]) != 0) | (expected > _FEW)))
     good = counting & ~same
     at = _spikes(electrons, resolution_channels, camera.readout_variance)
-    at = at[good[at[:, 0]]]
+    silent = _dead_channels(columns, int(good.sum()))
+    # what lies beside a channel that does not count stands out by its neighbour's fault
+    beside = np.unique(silent[:, None] + np.arange(-_DISTANCES, _DISTANCES + 1))
+    at = at[good[at[:, 0]] & ~np.isin(at[:, 1], beside)]
     hot = _hot(
         electrons, at, columns[0], int(good.sum()), resolution_channels, camera.readout_variance
     )
+    hot = hot[~np.isin(hot, beside)]
     at = at[~np.isin(at[:, 1], hot)]
     noise = np.sqrt(rows.shape[1] * camera.readout_variance)
     empty = finite & (total <= np.maximum(10.0, 5.0 * noise))
@@ -111,7 +115,7 @@ def find_faults(
     spikes[at[:, 0]] = True
     full = np.zeros(len(rows), bool)
     if full_scale_counts is not None:
-        full = np.asarray((rows >= full_scale_counts).any(axis=1))
+        full = np.asarray((rows >= full_scale_counts).any(axis=1)) & finite
     none = np.zeros(len(rows), bool)
     flags = {
         "saturated": full,
@@ -127,7 +131,7 @@ def find_faults(
         "negative_counts": negative & finite,
         "nonfinite": ~finite,
     }
-    return Faults(flags, at, hot, _dead_channels(columns, int(good.sum())))
+    return Faults(flags, at, hot, silent)
 
 
 def _looked_through(electrons: Array) -> tuple[Array, Array]:

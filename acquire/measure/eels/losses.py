@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -104,7 +105,7 @@ def single_scattering(
     ends = np.linspace(low, high, 51)
     n = len(electrons)
     under, whole = np.zeros(n), np.zeros(n)
-    for first, last in zip(ends[:-1], ends[1:], strict=True):
+    for first, last in itertools.pairwise(ends):
         part, _ = law.integral(np.full(n, first), np.full(n, last))
         under += part * np.interp(high - 0.5 * (first + last), behind, weight)
         whole += part

@@ -22,7 +22,8 @@ from acquire.measure.eels.fit_loops import FITTED, NOT_FINITE, OUT_OF_RANGE
 from acquire.measure.eels.mlls_rows import EXPONENT_MAX, EXPONENT_MIN, fit_rows
 from acquire.measure.eels.references import Array, Reference, Window, rows_of
 
-Background = Literal["power_law"] | None
+Background = Literal["power_law", "before"] | None
+"""Fitted with the references, held as the first window has it, or none."""
 
 _FAINT = 0.002
 """Channels are taken together where every reference is below this share of its highest value."""
@@ -30,9 +31,11 @@ GROUPED = 1 / 400
 """Width of a group of channels over its energy."""
 _ALIKE = 0.02
 """Least part of a reference, by length, that the others and the background must not explain."""
-_WORST_CHI2 = 2.0
+_WORST_CHI2 = 1.3
 _CHI2_SIGMAS = 5.0
 _REFERENCE_NOISE = 10.0
+_BEFORE = 3e-3
+"""Share of a reference that may lie where the background is held from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class ReferenceFit:
     chi2_sigma: Array
     """What chance leaves of it, for counts that are Poisson."""
     flags: Mapping[str, NDArray[np.bool_]]
-    """``nonfinite``, ``out_of_range``, ``no_fit``; ``poor_fit``: χ² above 2 and 5 σ above 1,
+    """``nonfinite``, ``out_of_range``, ``no_fit``; ``poor_fit``: χ² above 1.3 and 5 σ above 1,
     or an exponent of the background at its bounds of -4 and 14;
     ``no_background``: no electrons that a power law could follow; ``noisy_reference``: a reference has
     fewer than ten times the electrons of the spectrum, so that its noise is not in σ but should be."""
@@ -83,7 +86,9 @@ def fit_references(
         step_ev: width of the channels.
         references: integrated over the data's channels; the data are not resampled.
         window_ev: one window, or several, whose channels are used if their centres lie inside.
-        background: ``"power_law"``, level and exponent free in every spectrum, or None.
+        background: ``"power_law"``: level and exponent fitted together with the references, which is the
+            statistical limit, but references of a wrong shape bend it; ``"before"``: fitted in the first
+            window, where no reference reaches, and held in the others, its uncertainty carried; None.
         readout_variance: e-² per channel.
 
     Raises:
@@ -104,7 +109,7 @@ def fit_references(
     state = np.empty(len(rows), np.int64)
     fit_rows(
         rows, np.array(offset), float(step_ev), np.array(windows), tables, low, fine,
-        faint, GROUPED, background == "power_law", middle_ev(windows),
+        faint, GROUPED, background is not None, background == "before", middle_ev(windows),
         float(readout_variance), theta, covariance, told, state,
     )  # fmt: skip
     return _result(references, theta, covariance, told, state, background)
@@ -224,6 +229,21 @@ def check_distinct(
             )
 
 
+def _check_before(references: Sequence[Reference], windows: tuple[Window, ...]) -> None:
+    if len(windows) < 2:
+        raise MeasureError(
+            "a background held from before the edge needs a window of its own there."
+        )
+    for reference in references:
+        inside = sum(abs(reference.area(low, high)) for low, high in windows[1:])
+        if abs(reference.area(*windows[0])) > _BEFORE * inside:
+            raise MeasureError(
+                f"the reference {reference.name!r} reaches into {_told(windows[:1])}, where the "
+                "background is fitted alone. End that window before it, subtract the reference's "
+                'background, or fit with background="power_law".'
+            )
+
+
 def middle_ev(windows: Sequence[Window]) -> float:
     """Geometric middle of the windows, where the power law's level is told; 1 if they reach below 0."""
     low, high = min(a for a, _ in windows), max(b for _, b in windows)
@@ -271,6 +291,8 @@ def _prepared(
     for reference in references:
         reference.check(ends, step_ev)
     check_distinct(references, step_ev, windows, background)
+    if background == "before":
+        _check_before(references, windows)
     low, high = ends[0][0], ends[-1][1]
     finest = min([step_ev, *(reference.step_ev for reference in references)])
     # a very fine reference needs no finer grid than a tenth of a channel

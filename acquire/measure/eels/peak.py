@@ -91,8 +91,13 @@ def peak_of_vacuum(
         raise MeasureError("there are no electrons to take a zero-loss peak from.")
     rest = float(np.mean(offset_ev + step_ev * centre - position_ev))
     edges = rest + step_ev * (np.arange(-before, after + 2) - 0.5)
-    above = np.flatnonzero(total > total.max() / 2)
-    fwhm = step_ev * (above[-1] - above[0] + 1)
+    half = total.max() / 2
+    above = np.flatnonzero(total > half)
+    first, last = int(above[0]), int(above[-1])
+    beside = [(first, max(first - 1, 0)), (last, min(last + 1, total.size - 1))]
+    # how far from the last channel above to the first below the half is crossed
+    parts = [(total[k] - half) / max(total[k] - total[j], 1e-300) for k, j in beside]
+    fwhm = step_ev * (last - first + sum(min(part, 1.0) for part in parts))
     cumulative = np.concatenate([[0.0], np.cumsum(total)]) / total.sum()
     return MeasuredPeak(np.asarray(edges, np.float64), cumulative, float(fwhm))
 

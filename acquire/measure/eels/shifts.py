@@ -186,11 +186,9 @@ def core_shifts(
         MeasureError: shapes that do not belong together, times out of order.
     """
     positions = np.asarray(positions_ev, np.float64)
+    sigma = np.broadcast_to(np.asarray(sigma_ev, np.float64), positions.shape)
     if positions.ndim == 1:
-        positions = positions[:, None]
-    sigma = np.broadcast_to(
-        np.asarray(sigma_ev, np.float64).reshape(len(positions), -1), positions.shape
-    )
+        positions, sigma = positions[:, None], sigma[:, None]
     reads = np.asarray(read_spans_s, np.float64).reshape(len(positions), -1, 2)
     core = np.asarray(core_spans_s, np.float64)
     if reads.shape[:2] != positions.shape or core.shape != (len(positions), 2):

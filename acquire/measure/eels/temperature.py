@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from acquire.errors import MeasureError
 from acquire.measure.eels.peak import Peak, peak_heights
-from acquire.measure.eels.windows import running_sum, window_sum
+from acquire.measure.eels.windows import bin_sums, running_sum
 
 Array = NDArray[np.float64]
 
@@ -163,19 +163,15 @@ class _Pairs:
 
     def sides(self, delta: Array) -> tuple[Array, Array, Array, Array]:
         """Gain, loss and the peak's tail under each, all (n, bins), with the zero at -delta (n,)."""
-        n, bins = len(self.place), len(self.edges) - 1
-        found = np.empty((2, n, bins))
-        for side, sign in enumerate((-1.0, 1.0)):
-            for k in range(bins):
-                ends = sorted((sign * self.edges[k], sign * self.edges[k + 1]))
-                moved = self.place + delta
-                found[side, :, k] = window_sum(self.sums, moved, self.step_ev, ends[0], ends[1])
+        moved = self.place + delta
+        loss = bin_sums(self.sums, moved, self.step_ev, self.edges)
+        gain = bin_sums(self.sums, moved, self.step_ev, -self.edges[::-1])[:, ::-1]
         at = self.edges[None, :]
         under_loss = np.diff(self.peak.below(at - delta[:, None]), axis=1)
         under_gain = -np.diff(self.peak.below(-at - delta[:, None]), axis=1)
         return (
-            found[0],
-            found[1],
+            gain,
+            loss,
             self.height[:, None] * under_gain,
             self.height[:, None] * under_loss,
         )

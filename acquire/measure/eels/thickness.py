@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from acquire.errors import MeasureError
 from acquire.measure.eels.peak import Peak, measure_peak, peak_heights
-from acquire.measure.eels.windows import running_sum, window_sum
+from acquire.measure.eels.series_kernel import logarithm
+from acquire.measure.eels.windows import bin_sums, running_sum
 from acquire.measure.eels.zlp_shape import ZeroLossShape
 
 Array = NDArray[np.float64]
@@ -121,7 +122,7 @@ def log_ratio(
         flags = {"no_zero_loss": ~known & finite, "nonfinite": ~finite}
         flags |= {"truncated_range": known, "too_thick": np.zeros(len(rows), bool)}
         return Thickness(nothing, nothing.copy(), height, nothing.copy(), peak, flags)
-    single, inverse = _logarithm(losses / zero[:, None])
+    single, inverse = logarithm(losses / zero[:, None])
     within = single.sum(axis=1)
     # how Σ S changes with each bin: the running sum of 1 / (1 + p), from the far end
     weight = np.cumsum(inverse[:, :bins], axis=1)[:, ::-1]
@@ -158,32 +159,14 @@ def _losses(
     """Electrons without the peak's tail in bins around width, 2 width … as far as all rows reach."""
     end = float((offset + step_ev * (rows.shape[1] - 0.5)).min())
     bins = max(0, int(np.floor(end / width - 0.5)))
-    sums = running_sum(rows)
-    edges = width * (0.5 + np.arange(bins + 1))
-    losses = np.empty((len(rows), bins))
-    for k in range(bins):
-        losses[:, k] = window_sum(sums, offset, step_ev, edges[k], edges[k + 1])
+    edges = np.asarray(width * (0.5 + np.arange(bins + 1)), np.float64)
+    losses = bin_sums(running_sum(rows), offset, step_ev, edges)
     return losses - zero[:, None] * _shares(peak, bins, width), width / step_ev
 
 
 def _shares(peak: Peak, bins: int, width: float) -> Array:
     edges = np.asarray(width * (0.5 + np.arange(bins + 1)), np.float64)
     return np.diff(peak.below(edges))
-
-
-def _logarithm(p: Array) -> tuple[Array, Array]:
-    """S with exp(S) = 1 + p as power series in the bin's number (from 1), and 1 / (1 + p) from 0."""
-    n, bins = p.shape
-    single = np.zeros_like(p)
-    inverse = np.zeros((n, bins + 1))
-    inverse[:, 0] = 1.0
-    scaled = np.zeros_like(p)  # k S_k
-    for k in range(1, bins + 1):
-        before = p[:, k - 2 :: -1] if k > 1 else p[:, :0]
-        scaled[:, k - 1] = k * p[:, k - 1] - (scaled[:, : k - 1] * before).sum(axis=1)
-        single[:, k - 1] = scaled[:, k - 1] / k
-        inverse[:, k] = -(p[:, :k][:, ::-1] * inverse[:, :k]).sum(axis=1)
-    return single, inverse
 
 
 def _beyond(

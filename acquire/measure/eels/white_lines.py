@@ -13,7 +13,6 @@ from acquire.errors import MeasureError
 from acquire.measure.eels.fit_loops import FITTED, NOT_FINITE, OUT_OF_RANGE
 from acquire.measure.eels.mlls import GROUPED, fit_windows, middle_ev
 from acquire.measure.eels.references import Array, Window, rows_of
-from acquire.measure.eels.valence import TI_WINDOWS_EV
 from acquire.measure.eels.white_lines_rows import (
     LINES,
     MOVE_EV,
@@ -23,6 +22,8 @@ from acquire.measure.eels.white_lines_rows import (
     fit_lines,
 )
 
+LINE_WINDOWS_EV: tuple[Window, ...] = ((410.0, 450.0), (452.5, 475.0))
+"""Background before Ti-L2,3, and its white lines with the last one's wing."""
 START_EV = (457.5, 459.7, 462.9, 465.2)
 """t2g and eg of L3, then of L2, in Ti4+; they are searched for together, from 3 eV below to 2 above."""
 START_FWHM_EV = (1.0, 1.5, 1.6, 2.1)
@@ -77,7 +78,7 @@ def fit_white_lines(
     offset_ev: Array | float,
     step_ev: float,
     *,
-    window_ev: Sequence[Window] = TI_WINDOWS_EV,
+    window_ev: Sequence[Window] = LINE_WINDOWS_EV,
     lorentzian: float = 0.3,
     start_ev: Sequence[float] = START_EV,
     start_fwhm_ev: Sequence[float] = START_FWHM_EV,

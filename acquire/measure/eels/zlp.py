@@ -22,7 +22,7 @@ _REACH = 2.0
 _FEWEST_ELECTRONS = 20.0
 _SIGNIFICANT = 6.0
 """σ of the readout noise that a peak must stand above: noise alone reaches 5 in a thousand channels."""
-_POOR_MISFIT, _POOR_CHI2 = 0.3, 3.0
+_POOR_MISFIT, _NO_PEAK_MISFIT, _POOR_CHI2 = 0.3, 0.7, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ZeroLoss:
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """Per spectrum: ``nonfinite``, ``few_counts``, ``zero_loss_out_of_range`` (cut by an end of the
     axis, or an axis that does not hold it): these give NaN. ``poor_fit``: another shape than the
-    template, such as a clipped peak or a hot channel."""
+    template, such as a clipped peak; NaN where it is nothing like it, such as a hot channel."""
 
 
 def find_zero_loss(
@@ -91,14 +91,15 @@ def find_zero_loss(
     cut &= finite & enough
     good = finite & enough & ~cut & np.isfinite(position)
     poor = good & (misfit > _POOR_MISFIT) & (chi2 > _POOR_CHI2)
+    good &= ~(poor & (misfit > _NO_PEAK_MISFIT))
     return ZeroLoss(
         np.where(good, offset + step * position, np.nan),
         np.where(good, step * sigma, np.nan),
         np.where(finite, total, 0.0),
         shape.fwhm_ev,
         np.where(good, height, np.nan),
-        np.where(good, chi2, np.nan),
-        np.where(good, misfit, np.nan),
+        np.where(finite, chi2, np.nan),
+        np.where(finite, misfit, np.nan),
         shape,
         {
             "nonfinite": ~finite,

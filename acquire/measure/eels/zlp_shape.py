@@ -79,7 +79,8 @@ class ZeroLossShape:
         """Shares of the peak in channels centred at energies, and their slopes in 1/eV."""
         x = np.asarray(energy_ev, np.float64)
         high, low = x + 0.5 * step_ev, x - 0.5 * step_ev
-        return self.below(high) - self.below(low), self.density(high) - self.density(low)
+        share = np.maximum(self.below(high) - self.below(low), 0.0)
+        return share, self.density(high) - self.density(low)
 
     def table(self, step_ev: float, reach: float) -> tuple[Array, Array, float]:
         """Share and slope per channel at distances -reach … reach in channels, and their spacing.
@@ -127,7 +128,8 @@ def zero_loss_limit(
     count = math.ceil(8.0 * template.fwhm_ev / step_ev) + 1
     at = step_ev * (np.arange(-count, count + 1) - phases[:, None])
     share, slope = template.in_channels(at, step_ev)
-    variance = total * share + readout_electrons**2
+    # shares below 1e-12 are what rounding left of them
+    variance = np.where(share > 1e-12, total * share + readout_electrons**2, np.inf)
     by_position = total * slope
     i_pp = (by_position**2 / variance).sum(axis=-1)
     i_ph = (by_position * share / variance).sum(axis=-1)
