@@ -18,6 +18,8 @@ from typing import Any, TypeVar, cast
 import numba
 import platformdirs
 
+from acquire.locking import take
+
 logger = logging.getLogger(__name__)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -40,13 +42,16 @@ def compiled(function: _F) -> _F:
     some seconds, so that whoever needs the first answer soon calls it once beforehand. Division by
     zero gives inf or NaN, as in numpy. Sums are not reordered: the same input gives the same bits.
     """
-    with _kept_in(kept_for(Path(function.__code__.co_filename))):
+    place = kept_for(Path(function.__code__.co_filename))
+    with _kept_in(place):
         try:
-            return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-        except (
-            RuntimeError
-        ):  # nowhere to keep it: neither beside the module nor in a home directory
+            made = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        except RuntimeError:
+            # nowhere to keep it: neither beside the module nor in a home directory
             return cast(_F, numba.njit(nogil=True, error_model="numpy")(function))
+    if place is not None:
+        _save_in_turn(made, place / "saving.lock")
+    return cast(_F, made)
 
 
 def compile_apart(name: str, module: Path, statement: str) -> None:
@@ -142,6 +147,22 @@ def _compiled_below(folder: Path) -> set[Path]:
                     seen.add(beside)
                     folders.append(beside)
     return found
+
+
+def _save_in_turn(made: Any, lock: Path) -> None:
+    """Let one process at a time keep code: numba names it by counting what it finds in an index.
+
+    Two that compile one function for different types at once would take the same name, and one of
+    them would later be given the other's code.
+    """
+    save = made._cache.save_overload
+
+    def save_in_turn(signature: Any, code: Any) -> None:
+        with suppress(OSError), lock.open("wb", buffering=0) as file:
+            take(file, wait=True)
+            save(signature, code)
+
+    made._cache.save_overload = save_in_turn
 
 
 @contextmanager

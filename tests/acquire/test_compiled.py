@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numba
+import numpy as np
 import pytest
+from numba.core import caching
 
 from acquire import compiled
 
@@ -100,3 +105,35 @@ def test_what_is_compiled_ahead_in_a_process_of_its_own_is_not_compiled_twice(
     compiled.note_compiled("a", module)
     compiled.compile_apart("a", module, statement)
     assert log.read_text() == "once "
+
+
+def test_code_for_two_types_made_at_once_gets_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_CHOSEN", str(tmp_path))
+    save_index = caching.IndexDataCacheFile._save_index
+    names: list[dict[object, str]] = []
+
+    def save_slowly(file: object, overloads: dict[object, str]) -> None:
+        names.append(dict(overloads))
+        time.sleep(0.3)  # the other looks at the index meanwhile, unless it has to wait
+        save_index(file, overloads)
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", save_slowly)
+    late: list[Callable[[], None]] = []
+    for kind in ("float64", "int32"):
+        made: Any = compiled.compiled(twice)
+        save = made._cache.save_overload
+        made._cache.save_overload = lambda *code, save=save: late.append(lambda: save(*code))
+        assert made(np.full(3, 21, kind)) == 126.0
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda keep: keep(), late))
+    assert [len(known) for known in names] == [1, 2]
+    assert len(set(names[-1].values())) == 2
+
+
+def twice(values: np.ndarray) -> float:
+    total = 0.0
+    for value in values:
+        total += 2.0 * value
+    return total
