@@ -92,7 +92,7 @@ driver = "another_driver"
 def test_a_summary_that_cannot_be_written_is_told_and_costs_no_data(
     short: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def full(run: object, path: Path) -> None:
+    def full(run: object, path: Path, *_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("acquire.report.plot_run", full)

@@ -320,6 +320,39 @@ def test_a_gap_of_which_a_power_cut_kept_some_columns_only_is_told_by_the_journa
     assert recover_run(cut).changes == ()
 
 
+def test_words_that_only_the_roots_spare_copy_knows_survive_a_power_cut(
+    maker: Any, tmp_path: Path, restarted: Any
+) -> None:
+    live = tmp_path / "live"
+    writer = RunWriter(live, StoreSettings(sync_every_s=1000.0))
+    writer.open(maker.header)
+    writer.declare_rows(
+        "holder", {"measured": "°C", "setpoint": "°C", "state": "text", "fault": "text"}
+    )
+    for number in range(6):
+        writer.append_row(maker.row(number))
+    writer.publish()
+    old = {path: path.read_bytes() for path in live.rglob("zarr.json")}
+    for number in range(6, 30):
+        writer.append_row(maker.row(number))
+    writer.publish()
+    shutil.copytree(live, tmp_path / "cut")
+    writer.close(maker.report())
+    restarted()
+    cut = tmp_path / "cut"
+    (cut / "structure.json").write_bytes((cut / "run.zarr/zarr.json").read_bytes())
+    for path, data in old.items():
+        (cut / path.relative_to(live)).write_bytes(data)
+    mark = {"rows": {"holder": 30}, "boot": "an earlier boot"}
+    (cut / "synced.json").write_text(json.dumps(mark), encoding="utf-8")
+    recover_run(cut)
+    holder = open_run(cut).holder
+    assert holder.sizes["time"] == 30
+    faults = [maker.row(number).values["fault"] for number in range(30)]
+    assert words_of(holder.fault).tolist() == faults
+    assert recover_run(cut).changes == ()
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads names of open files")
 def test_a_power_cut_costs_the_sync_window_and_nothing_wrong_is_left(
     maker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: Any

@@ -206,6 +206,20 @@ class Tree:
             for path, copy in {"": document, **below}.items():
                 if path not in self.documents:
                     self._admit(path, "", copy, "")
+                else:
+                    self._learn_words(path, copy)
+
+    def _learn_words(self, path: str, spare: Document) -> None:
+        """Take the words of a column from a copy that knows more of them: none is ever taken back.
+
+        A metadata file that is replaced while it is synced may come out of a power cut as it was
+        before; the root's copy of itself was on the disk by then.
+        """
+        known = len(spare["attributes"].get("flag_texts") or ())
+        for source, document in self.documents[path].items():
+            if len(document["attributes"].get("flag_texts") or ()) < known:
+                attributes = {**document["attributes"], **spare["attributes"]}
+                self.documents[path][source] = {**document, "attributes": attributes}
 
     def _sort_out(self) -> None:
         """Deal with arrays whose group has no metadata."""
