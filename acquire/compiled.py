@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ _MARK = b"acquire.compiled"
 _IMPORTED = re.compile(rb"^from ((?:acquire|simulators)[\w.]*) import", re.MULTILINE)
 _CHOSEN: str = cast(Any, numba.config).CACHE_DIR
 """Where somebody wants all compiled code to be kept."""
+_DECORATING = threading.Lock()
 _KEPT = 24
 """Caches of so many states of the sources stay, however old."""
 _IN_USE_S = 86400.0
@@ -169,9 +171,11 @@ def _save_in_turn(made: Any, lock: Path) -> None:
 def _kept_in(place: Path | None) -> Iterator[None]:
     """Let numba keep what is decorated meanwhile in a place; it asks once, when it decorates."""
     config: Any = numba.config  # made up at run time, which its types do not know
-    before = config.CACHE_DIR
-    config.CACHE_DIR = before if place is None else str(place)
-    try:
-        yield
-    finally:
-        config.CACHE_DIR = before
+    # modules are imported by several threads, and this is the one setting of them all
+    with _DECORATING:
+        before = config.CACHE_DIR
+        config.CACHE_DIR = before if place is None else str(place)
+        try:
+            yield
+        finally:
+            config.CACHE_DIR = before

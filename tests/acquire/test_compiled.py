@@ -107,6 +107,26 @@ def test_what_is_compiled_ahead_in_a_process_of_its_own_is_not_compiled_twice(
     assert log.read_text() == "once "
 
 
+def test_threads_that_decorate_at_once_keep_their_code_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_CHOSEN", str(tmp_path))
+    place_of = caching.UserProvidedCacheLocator.__init__
+
+    delays_s = iter(np.arange(1, 9) * 0.02)
+
+    def slowly(*asked: object) -> None:
+        # those that came before set the place back meanwhile, unless one waits for the other
+        time.sleep(next(delays_s))
+        place_of(*asked)
+
+    monkeypatch.setattr(caching.UserProvidedCacheLocator, "__init__", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        made: list[Any] = list(pool.map(compiled.compiled, [twice] * 8))
+    places = {Path(each._cache.cache_path).parent for each in made}
+    assert places == {tmp_path}
+
+
 def test_code_for_two_types_made_at_once_gets_two_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
