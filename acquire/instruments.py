@@ -340,6 +340,14 @@ class Spectrometer(Instrument, Protocol):
 
 
 @runtime_checkable
+class ChecksExposure(Protocol):
+    """A spectrometer that can tell before it is tuned what it would refuse to expose."""
+
+    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        """Raise LimitError if ``arm`` would refuse the exposure once it is tuned so; moves nothing."""
+
+
+@runtime_checkable
 class Channel(Instrument, Protocol):
     """Any set of scalars: resistance, pressure, gas flow.
 

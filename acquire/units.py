@@ -220,6 +220,7 @@ if TYPE_CHECKING:
     Seconds = float
     Nanometres = float
     ElectronVolts = float
+    Milliradians = float
     ElectronsPerNm2 = float
     Bytes = float
 else:
@@ -229,5 +230,6 @@ else:
     Seconds = Annotated[float, *_quantity("s")]
     Nanometres = Annotated[float, *_quantity("nm")]
     ElectronVolts = Annotated[float, *_quantity("eV")]
+    Milliradians = Annotated[float, *_quantity("mrad")]
     ElectronsPerNm2 = Annotated[float, *_quantity("e/nm²")]
     Bytes = Annotated[float, *_quantity("B")]

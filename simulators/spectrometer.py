@@ -134,6 +134,10 @@ class SimulatedSpectrometer:
         """Raise LimitError if the setting cannot be taken."""
         check_setting(setting)
 
+    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        """Raise LimitError if spectra of such a setting cannot be exposed so."""
+        check_exposure(exposure, dual=setting.dual)
+
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
         """Set the energy range and the angle; raises LimitError, InstrumentError.
 

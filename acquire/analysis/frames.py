@@ -62,6 +62,13 @@ def spec_of(data: xr.Dataset, stream: str) -> StreamSpec:
     return StreamSpec(stream, channels, scalars, period_s if math.isfinite(period_s) else 0.0)
 
 
+def looked_at(data: xr.Dataset, channel: str) -> tuple[str, ...]:
+    """The channels that an estimator of one of them is shown: of spectra all, of images that one."""
+    if _declared(str(data[channel].dims[-1]), channel) != "energy_loss":
+        return (channel,)
+    return (channel, *(str(name) for name in data.data_vars if name != channel))
+
+
 def rows_of_block(data: xr.Dataset, channel: str, nbytes: int, blocks: int) -> int:
     """Frames of a block: about ``nbytes``, or less if that makes ``blocks``; whole chunks as stored."""
     rows = data.sizes["time"]
@@ -98,7 +105,15 @@ def _one(data: xr.Dataset, stream: str, channels: Sequence[str], row: int) -> Fr
 
 def _frame(data: xr.Dataset, stream: str, row: int, arrays: Mapping[str, np.ndarray]) -> Frame:
     at = {name: data[name].values[row] for name in (*_OWN, *_scalars(data))}
-    meta = FrameMeta({name: float(at[name]) for name in _scalars(data)})
+    spans = {
+        name: (at[f"{name}_t_start"], at[f"{name}_t_end"])
+        for name in map(str, data.data_vars)
+        if f"{name}_t_start" in at and f"{name}_t_end" in at
+    }
+    meta = FrameMeta(
+        {name: float(at[name]) for name in _scalars(data)},
+        {name: (float(start), float(end)) for name, (start, end) in spans.items()},
+    )
     return Frame(
         stream, int(at["frame_index"]), arrays, float(at["time"]), float(at["t_end"]), meta
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from acquire._version import __version__
-from acquire.analysis.frames import BLOCK_BYTES, frames_of, rows_of_block, spec_of
+from acquire.analysis.frames import BLOCK_BYTES, frames_of, looked_at, rows_of_block, spec_of
 from acquire.analysis.lanes import Lanes
 from acquire.analysis.measuring import Block, Measured, measure_block, whole
 from acquire.analysis.settings import AnalysisSettings
@@ -33,6 +33,7 @@ from acquire.store.files import write_whole
 from acquire.store.layout import CHECKSUMS_NAME, METADATA_NAME
 from acquire.stream import DetectorChoice, Estimate, Estimator, Note, RunReport, Value
 from acquire.stream.choosing import Chooses, detectors_of
+from acquire.stream.informing import Informed
 from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.stream.shifting import AppliedShift, Steers
 
@@ -105,6 +106,7 @@ class Job:
             for name, entry in settings.estimate.items()
         }
         _hold_inherited(run, made)
+        _inform(run, settings, made)
         return cls(run, settings, folder, as_live, block_bytes, made)
 
     @property
@@ -196,8 +198,11 @@ class Job:
         data = frames_of(self.run, stream)
         rows = data.sizes["time"]
         version_ns = (self.run.zarr_path / METADATA_NAME).stat().st_mtime_ns
-        channels, first = (self.settings.estimate[name].channel,), 0
-        if isinstance(estimator, Chooses):
+        channel, first = self.settings.estimate[name].channel, 0
+        channels: tuple[str, ...] = (channel,)
+        if not isinstance(estimator, Chooses):
+            channels = looked_at(data, channel)
+        else:
             seen = detectors_of(spec_of(data, stream))
             # one by one, so that what is measured in parallel does not depend on the size of blocks
             while estimator.choice is None and first < rows:
@@ -251,6 +256,15 @@ def _hold_inherited(run: Run, estimators: Mapping[str, Estimator]) -> None:
             choice = DetectorChoice.from_attributes(run.estimates(name).attrs, "")
             if choice is not None and choice.segment:
                 estimator.hold(choice)
+
+
+def _inform(run: Run, settings: AnalysisSettings, estimators: Mapping[str, Estimator]) -> None:
+    """Tell estimators of spectra what the spectrometer said of itself."""
+    described = run.header.instruments.get("spectrometer")
+    for name, estimator in estimators.items():
+        spectra = run.streams[settings.estimate[name].stream] == "spectra"
+        if isinstance(estimator, Informed) and spectra and described is not None:
+            estimator.inform(described.details)
 
 
 def _measurer(estimator: Estimator) -> Callable[[Frame], Any] | None:

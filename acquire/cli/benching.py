@@ -86,6 +86,37 @@ def particles(
 
 
 @bench.command()
+def eels(
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--parts",
+            help=(
+                "Some of zero-loss, background, valence, jitter, thickness, speed, grain, anti-phase "
+                "and burst, with commas."
+            ),
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Of spectra and noise; a fresh one is printed.", min=0),
+    ] = None,
+    json: JsonOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each, to see that it works.")
+    ] = False,
+) -> int:
+    """Measure EELS estimates beside their limits and the truth of simulated line scans, and their speed."""
+    from acquire.bench.eels import main
+
+    return main(parts, seed, json, check=check, quick=quick)
+
+
+@bench.command()
 def transport(
     parts: Annotated[
         str | None,

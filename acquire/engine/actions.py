@@ -63,6 +63,11 @@ class Actions:
         """Whether a step has the beam for itself."""
         return self._exposures.beam_taken
 
+    @property
+    def in_the_dark(self) -> bool:
+        """Whether a step has the beam and un-blanks it by itself, for each of its exposures."""
+        return self._exposures.in_the_dark
+
     def execute(self, step: Step) -> Outcome:
         """Carry out one step; raises what ends the run."""
         self.progress = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from acquire.engine.context import RunContext
@@ -13,17 +14,42 @@ class Beam:
 
     def __init__(self, run: RunContext, link: LinkWatch, wait: Callable[[float], None]) -> None:
         self.on = False
+        self.since_s = 0.0
+        """Run time at which it was un-blanked last: right before the scan was told."""
+        self._told = False
+        """What the journal says."""
         self._run = run
         self._link = link
         self._wait = wait
 
-    def switch(self, *, on: bool) -> None:
-        """Un-blank or blank; tries again as the recipe allows if the scan is lost."""
-        scan, was_on = self._run.station.scan, self.on
-        self._link.insist(lambda: scan.blank(not on), self._wait)
-        self.on = on
-        if on != was_on:
-            self._run.note("beam", "on" if on else "blanked")
+    def switch(self, *, on: bool, briefly: bool = False) -> None:
+        """Un-blank or blank; tries again as the recipe allows if the scan is lost.
+
+        Once the end of the run has blanked it, it stays so.
+
+        Args:
+            on: whether it shall be on.
+            briefly: blanked for a moment only, as between spectra, which fills no journal.
+        """
+        scan = self._run.station.scan
+        self._link.insist(self._light if on else lambda: scan.blank(True), self._wait)
+        self.on = on and not self._ended()
+        if briefly and not on:
+            return
+        if self.on != self._told:
+            self._told = self.on
+            self._run.note("beam", "on" if self.on else "blanked")
+
+    def _light(self) -> None:
+        if self._ended():
+            return
+        self.since_s = self._run.now_s()
+        self._run.station.scan.blank(False)
+        if self._ended():  # meanwhile, by another thread
+            self._run.station.scan.blank(True)
+
+    def _ended(self) -> bool:
+        return math.isfinite(self._run.blanked_s)
 
     def blank(self) -> None:
         """Blank at once, as an end does, and remember since when."""

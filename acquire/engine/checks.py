@@ -10,7 +10,7 @@ from acquire.engine.dose import probe_current_pa
 from acquire.engine.estimating import check_estimators, known_quantities
 from acquire.engine.regulation import check_regulate
 from acquire.errors import HotstageError, LimitError, RecipeError
-from acquire.instruments import RampRequest, ScanExposure
+from acquire.instruments import ChecksExposure, RampRequest, ScanExposure
 from acquire.recipe import (
     Hold,
     Image,
@@ -151,7 +151,10 @@ def _check_spectra(settings: SpectrumSettings, station: OpenStation) -> None:
             f"station {station.station.name!r} has no spectrometer; leave the step out or choose "
             "another station."
         )
-    station.spectrometer.check(settings.setting())
+    setting = settings.setting()
+    station.spectrometer.check(setting)
+    if isinstance(station.spectrometer, ChecksExposure):
+        station.spectrometer.check_exposure(setting, settings.exposure())
 
 
 def _check_inside(points: list[tuple[float, float]], recipe: Recipe) -> None:

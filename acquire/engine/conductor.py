@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from acquire.engine.actions import Actions
@@ -26,6 +26,7 @@ from acquire.engine.pausing import Pausing
 from acquire.engine.preparing import EstimatorMaker, make_recorders
 from acquire.engine.progress import Progress
 from acquire.engine.safekeeper import Safekeeper
+from acquire.engine.saturating import saturated
 from acquire.engine.scanning import ScanRecorder
 from acquire.engine.status import EngineState
 from acquire.errors import FaultError, RecipeError, RunAborted
@@ -109,6 +110,7 @@ class Conductor:
         if found and run.enforce:
             raise found[0]
         run.violations.extend(map(str, found))
+        self._foresee(recipe.distinct_steps())
         safe = recipe.safe_state.holder()
         station.holder.arm_safe_state(safe)
         run.note(
@@ -121,7 +123,7 @@ class Conductor:
                 f"the heater is tripped: {monitor.latest.fault} Clear the fault before a run."
             )
         run.quantities = quantities(recipe, station)
-        make_recorders(
+        watched = make_recorders(
             run,
             monitor,
             self._disk,
@@ -130,10 +132,16 @@ class Conductor:
             self._scans,
             self._estimators,
         )
-        exposures = Exposures(run, monitor, self._disk, self._scans, self)
+        exposures = Exposures(run, monitor, self._disk, self._scans, self, watched)
         self.actions = Actions(run, monitor, exposures, self)
         for name, record in recipe.channels.items():
             self._channels.append(ChannelTask(run, name, record, self._on_estimate))
+
+    def _foresee(self, steps: Iterable[Step]) -> None:
+        """Say what would go wrong and yet is not refused."""
+        if self.run.enforce:
+            for text in saturated(steps, self.run.station):
+                self.run.warn(text)
 
     def _beat(self) -> None:
         """Look after what may go wrong slowly, whenever the holder was read."""
@@ -194,9 +202,11 @@ class Conductor:
         if isinstance(step, Ramp | Regulate):
             check_step(step, run.recipe, run.station)
         else:
-            self._scan_link.insist(
-                lambda: check_step(step, run.recipe, run.station), self._wait_for_link
-            )
+            self._scan_link.insist(lambda: self._check_apart(step), self._wait_for_link)
+
+    def _check_apart(self, step: Step) -> None:
+        check_step(step, self.run.recipe, self.run.station)
+        self._foresee([step])
 
     @property
     def interrupted(self) -> bool:
@@ -331,9 +341,14 @@ class Conductor:
         """Whether the beam was un-blanked, and not blanked since."""
         return self._beam.on
 
-    def beam(self, *, on: bool) -> None:
+    @property
+    def beam_since_s(self) -> float:
+        """Run time at which the beam was un-blanked last."""
+        return self._beam.since_s
+
+    def beam(self, *, on: bool, briefly: bool = False) -> None:
         """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost."""
-        self._beam.switch(on=on)
+        self._beam.switch(on=on, briefly=briefly)
 
     def _wait_for_link(self, timeout_s: float) -> None:
         """Wait for an instrument in the middle of something that no pause may interrupt."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import repeat
 
+from acquire.clock import finite_rate
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
 from acquire.engine.dose import (
@@ -19,14 +20,18 @@ from acquire.engine.dose import (
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
-from acquire.engine.resting import RestingProbe
+from acquire.engine.resting import Rest, RestingProbe
 from acquire.engine.runloop import RunLoop
 from acquire.engine.scanning import ScanRecorder, disarm, disarm_lost, note_armed
+from acquire.engine.watched_spectra import WatchedSpectra
 from acquire.errors import InstrumentError, LinkError, RecipeError
-from acquire.instruments import ScanExposure, Spectrometer, SpectrumExposure, StreamSpec
+from acquire.instruments import Frame, ScanExposure, Spectrometer, SpectrumExposure, StreamSpec
 from acquire.measure.dose import Area
 from acquire.recipe import Image, LineScan, Spectrum, SpectrumSettings, Step
 
+FLASH_S = 0.05
+"""Between spectra of so long a dwell and more the beam is blanked: arming, readout and the way to the next
+point expose nothing. Between shorter ones it stays on, and all of the time on a point counts."""
 Show = Callable[[float], None]
 """Is told how far a step is, 0 to 1."""
 
@@ -45,7 +50,9 @@ class Exposures:
         disk: DiskWatch,
         scans: list[ScanRecorder],
         loop: RunLoop,
+        watched: WatchedSpectra,
     ) -> None:
+        self._watched = watched
         self._run = run
         self._monitor = monitor
         self._disk = disk
@@ -59,6 +66,8 @@ class Exposures:
         """How the spectrometer was armed when that was last written to the journal."""
         self.beam_taken = False
         """Whether a step has the beam for itself."""
+        self.in_the_dark = False
+        """Whether the beam is blanked but for single exposures of that step."""
 
     # ----------------------------------------------------------------------------- images
 
@@ -152,11 +161,12 @@ class Exposures:
         left, top = self._corner_nm()
         self._probe = RestingProbe(run, spacing_nm, (left, top))
         self._armed = None
-        with self._beam(str(step)), self._settled(name):
+        flash = settings.dwell_time >= FLASH_S
+        with self._beam(str(step), flash=flash), self._settled(name):
             self._spectrometer_link.insist(
                 lambda: self._tune(spectrometer, name, settings), self._wait_in_the_dark
             )
-            if not self._loop.beam_on:
+            if not flash and not self._loop.beam_on:
                 self._loop.beam(on=True)
             for number, position_nm in enumerate(positions_nm):
                 place = left + position_nm[0], top + position_nm[1]
@@ -164,7 +174,7 @@ class Exposures:
                 self._demand_dose(dose, area)
                 self._park(position_nm)
                 self._demand_dose(dose, area)
-                while not self._one_spectrum(spectrometer, name, settings, dose, position_nm):
+                while not self._one_spectrum(spectrometer, name, settings, position_nm):
                     if self._spectrometer_link.lost:
                         with self._probe.resting(position_nm, on=self._loop.beam_on):
                             self._loop.beam(on=False)
@@ -199,7 +209,7 @@ class Exposures:
         def park() -> None:
             scan.park(corner_x + position_nm[0], corner_y + position_nm[1])
             if self._scan_link.lost:
-                scan.blank(False)
+                scan.blank(not self._loop.beam_on)
 
         # until it moves, the probe rests where it was before
         with self._probe.resting(self._probe.at or position_nm, on=self._loop.beam_on) as rest:
@@ -211,12 +221,15 @@ class Exposures:
         spectrometer: Spectrometer,
         name: str,
         settings: SpectrumSettings,
-        dose: float,
         position_nm: tuple[float, float],
     ) -> bool:
-        """Take one spectrum; False if the exposure was cut, or lost with the link."""
+        """Take one spectrum; False if the exposure was cut, or lost with the link.
+
+        For how long the beam was on beyond the exposure of one that was taken, and all of one that was
+        not, counts as dose here.
+        """
         link, run, exposure = self._spectrometer_link, self._run, settings.exposure()
-        taken, lost = False, None
+        taken = False
         with self._probe.resting(position_nm, on=self._loop.beam_on) as rest:
             try:
                 if link.lost:
@@ -232,30 +245,49 @@ class Exposures:
                 if self._armed != (exposure, spec):
                     note_armed(run, "spectrometer", name, exposure, spec)
                     self._armed = exposure, spec
-                if link.lost:
+                if not self._loop.beam_on and not run.stop.is_set():
                     # a scan that is lost now is not taken for the spectrometer
                     self._loop.beam(on=True)
-                    rest.begin()
-                try:
-                    for frame in spectrometer.frames(run.stop):
-                        link.works()
-                        if frame.t_end_s <= run.blanked_s:
-                            recorder.record(frame, dose, position_nm)
-                            taken = True
-                        break
-                except LinkError as error:
-                    lost = error
+                    rest.begin(self._loop.beam_since_s)
+                frame, lost = self._next(spectrometer.frames(run.stop))
+                over_s = max(0.0, rest.duration_s - settings.exposed_s)
+                if frame is not None or lost is None:
+                    self._darken(rest)
+                if frame is not None and frame.t_end_s <= run.blanked_s:
+                    # what machine and wires take beyond an exposure is wall time, which the faster
+                    # clock of a simulation stretches: it counts as it would on a real station
+                    rest.without(over_s * (1 - 1 / finite_rate(run.clock)))
+                    on_s = max(settings.exposed_s, rest.duration_s)
+                    dose = spot_dose(run.probe_current_pa, on_s, self._probe.spacing_nm)
+                    recorder.record(frame, dose, position_nm)
+                    rest.without(settings.exposed_s)  # that counts as the step's
+                    taken = True
             except BaseException:
                 disarm_lost(spectrometer)
                 raise
-            if taken:
-                rest.forget()  # it counts as what it was to be
             if lost is not None:
                 disarm_lost(spectrometer)
                 self._note_lost(link, name, lost)
                 return False
             disarm(spectrometer, link)
         return taken
+
+    def _next(self, frames: Iterator[Frame]) -> tuple[Frame | None, LinkError | None]:
+        """The next spectrum, if it is not cut; or how it was lost."""
+        try:
+            for frame in frames:
+                self._spectrometer_link.works()
+                return frame, None
+        except LinkError as error:
+            return None, error
+        return None, None
+
+    def _darken(self, rest: Rest) -> None:
+        """Blank until the next exposure, where this is done for each of them."""
+        if self.in_the_dark:
+            if self._loop.beam_on:
+                self._loop.beam(on=False, briefly=True)
+            rest.end()
 
     def _corner_nm(self) -> tuple[float, float]:
         """Top left corner of the recorded scan, from the scan's origin."""
@@ -272,7 +304,8 @@ class Exposures:
 
     def _recorder(self, kind: str, name: str, spec: StreamSpec) -> FrameRecorder:
         if name not in self._recorders:
-            recorder = FrameRecorder(self._run, self._monitor, self._disk, kind, name, spec)
+            offer = self._watched.offer(name, spec)
+            recorder = FrameRecorder(self._run, self._monitor, self._disk, kind, name, spec, offer)
             self._recorders[name] = recorder
         recorder = self._recorders[name]
         if recorder.spec.channels != spec.channels:
@@ -315,18 +348,26 @@ class Exposures:
             self._loop.checkpoint()
 
     @contextmanager
-    def _beam(self, reason: str) -> Iterator[None]:
-        """Have the beam alone: recorded scans rest meanwhile."""
+    def _beam(self, reason: str, *, flash: bool = False) -> Iterator[None]:
+        """Have the beam alone: recorded scans rest meanwhile.
+
+        Args:
+            reason: for the gap in what is recorded.
+            flash: the beam is blanked but for the exposures, for which the step un-blanks it.
+        """
         self.beam_taken = True
         for scan in self._scans:
             scan.suspend(reason, cut=False)
         self._loop.checkpoint()
-        if not self._scans:
+        self.in_the_dark = flash
+        if flash:
+            self._loop.beam(on=False, briefly=True)
+        elif not self._scans:
             self._loop.beam(on=True)
         yield
         # not in a finally: when a step ends the run, recording must not begin again
-        self.beam_taken = False
-        if not self._scans:
-            self._loop.beam(on=False)
+        self.beam_taken = self.in_the_dark = False
+        if flash or not self._scans:
+            self._loop.beam(on=bool(self._scans))
         for scan in self._scans:
             scan.resume()

@@ -67,16 +67,21 @@ class LiveView:
             self._changed.notify_all()
 
     def put_spectrum(self, frame: Frame, spec: StreamSpec) -> None:
-        """Show a recorded spectrum."""
+        """Show a recorded spectrum; of several reads of a channel the newest."""
         energy = {
             name: channel.axes["energy_loss"].offset
             + channel.axes["energy_loss"].step * np.arange(channel.shape[-1])
             for name, channel in spec.channels.items()
+            if channel.dims[-1] == "energy_loss"
+        }
+        counts = {
+            name: np.asarray(frame.data[name]).reshape(-1, len(axis))[-1]
+            for name, axis in energy.items()
         }
         with self._changed:
             self._serial += 1
             self._spectrum = LiveSpectrum(
-                self._serial, frame.stream, frame.index, frame.t_start_s, frame.data, energy
+                self._serial, frame.stream, frame.index, frame.t_start_s, counts, energy
             )
             self._changed.notify_all()
 

@@ -94,7 +94,7 @@ class Pausing:
         self.reason = ""
         run.stop.clear()
         self._raise_if_ending()
-        if blank and (self._scans or actions.beam_taken):
+        if blank and (self._scans or actions.beam_taken) and not actions.in_the_dark:
             self._beam.switch(on=True)
         if kind == "pause" and not actions.beam_taken:
             for scan in self._scans:

@@ -15,6 +15,7 @@ from acquire.engine.memory import LEAK_BYTES, MemoryAccount
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
 from acquire.engine.scanning import ScanRecorder
+from acquire.engine.watched_spectra import WatchedSpectra, inform, spectra_specs
 from acquire.errors import RecipeError
 from acquire.instruments import Frame, ScanExposure, StreamSpec
 from acquire.recipe import Recipe
@@ -35,10 +36,11 @@ def make_recorders(
     on_estimate: Callable[[Judged], None],
     scans: list[ScanRecorder],
     estimators: list[EstimatorTask],
-) -> None:
+) -> WatchedSpectra:
     """Add recorders, still at rest, and the estimators' tasks; raises what an instrument refuses.
 
-    They are added as they are made, so that whatever happens they can be closed.
+    They are added as they are made, so that whatever happens they can be closed. Returned is who
+    looks at the spectra that steps will take.
     """
     recipe, scan = run.recipe, run.station.scan
     exposures = {
@@ -51,9 +53,12 @@ def make_recorders(
         # what frames will look like is only known from arming
         specs[name] = scan.arm(exposure, 1)
         scan.disarm()
+    spectra = spectra_specs(run)
+    specs |= spectra
     memory = MemoryAccount(LEAK_BYTES)
     listeners: dict[str, list[EstimatorTask]] = {name: [] for name in specs}
     made = make(recipe, specs)
+    inform(run, made)
     for name, choice in run.earlier.choices.items():
         estimator = made.get(name)
         if isinstance(estimator, Chooses):
@@ -69,10 +74,11 @@ def make_recorders(
         task = EstimatorTask(run, name, estimator, on_estimate, memory, HANG_WALL_S, companion)
         estimators.append(task)
         listeners[stream].append(task)
-    for name, spec in specs.items():
+    for name, exposure in exposures.items():
         offer = _offer_to(listeners[name])
-        recorder = FrameRecorder(run, monitor, disk, "images", name, spec, offer)
-        scans.append(ScanRecorder(run, recorder, exposures[name], correctors.get(name)))
+        recorder = FrameRecorder(run, monitor, disk, "images", name, specs[name], offer)
+        scans.append(ScanRecorder(run, recorder, exposure, correctors.get(name)))
+    return WatchedSpectra(run, spectra, {name: _offer_to(listeners[name]) for name in spectra})
 
 
 def _await_ready(run: RunContext, estimators: Mapping[str, Estimator]) -> None:

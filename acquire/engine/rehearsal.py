@@ -20,6 +20,7 @@ from acquire.engine.expecting import Expecting, foretells
 from acquire.engine.foreseeing import decides, judge_regulation, lenient, unmet, worst_case
 from acquire.engine.progress import Progress
 from acquire.engine.regulation import growth_window_s
+from acquire.engine.saturating import saturated
 from acquire.engine.status import PlannedStep, PlanView
 from acquire.engine.tracing import TracingSink
 from acquire.engine.twin import Unknowns, opened_twin
@@ -163,6 +164,7 @@ def _rehearse(
     # what is left of a disk that is almost full may be what another run lives on
     speed, speed_problems, speed_warnings = _speed(recipe, needed, None if short else folder)
     found.extend(speed_problems)
+    known = station.in_process
     steps = tuple(_planned(index, step) for index, step in enumerate(report.steps))
     results = tuple(str(step["outcome"]) for step in report.steps)
     times, celsius = _thinned(sink.profile)
@@ -179,6 +181,8 @@ def _rehearse(
         (
             *unmet(engine.carried_out, steps, results, unforeseen),
             *_feedback(engine.carried_out, steps, sink),
+            # of a real camera nothing is known here; it is looked at when the run is prepared
+            *(saturated([*recipe.distinct_steps(), *engine.carried_out], opened) if known else ()),
             *speed_warnings,
         ),
         twin=not station.in_process,

@@ -15,26 +15,29 @@ class Rest:
     def __init__(self, run: RunContext) -> None:
         self._run = run
         self._since_s: float | None = None
+        self._before_s = 0.0
         self._not_s = 0.0
 
-    def begin(self) -> None:
-        """The beam is on from now on."""
-        self._since_s = self._run.now_s()
+    def begin(self, since_s: float | None = None) -> None:
+        """The beam is on from now on, or since a run time."""
+        self.end()
+        self._since_s = self._run.now_s() if since_s is None else since_s
 
-    def forget(self) -> None:
-        """What was so far is counted elsewhere."""
-        self._since_s = None
+    def end(self) -> None:
+        """The beam is off from now on."""
+        if self._since_s is not None:
+            self._before_s += self._run.now_s() - self._since_s
+            self._since_s = None
 
     def without(self, paused_s: float) -> None:
-        """For so long it was off."""
+        """For so long it was off, or is counted elsewhere."""
         self._not_s += paused_s
 
     @property
     def duration_s(self) -> float:
         """How long, up to now."""
-        if self._since_s is None:
-            return 0.0
-        return max(0.0, self._run.now_s() - self._since_s - self._not_s)
+        running_s = 0.0 if self._since_s is None else self._run.now_s() - self._since_s
+        return max(0.0, self._before_s + running_s - self._not_s)
 
 
 class RestingProbe:
@@ -47,7 +50,7 @@ class RestingProbe:
         corner_nm: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._run = run
-        self._spacing_nm = spacing_nm
+        self.spacing_nm = spacing_nm
         self._corner_nm = corner_nm
         self.at: tuple[float, float] | None = None
         """Where it was parked last (x, y) in nm, from the corner as all positions here."""
@@ -61,6 +64,6 @@ class RestingProbe:
         try:
             yield rest
         finally:
-            dose = spot_dose(self._run.probe_current_pa, rest.duration_s, self._spacing_nm)
+            dose = spot_dose(self._run.probe_current_pa, rest.duration_s, self.spacing_nm)
             (x, y), (left, top) = position_nm, self._corner_nm
-            self._run.dose.add_spot((left + x, top + y), dose, self._spacing_nm)
+            self._run.dose.add_spot((left + x, top + y), dose, self.spacing_nm)

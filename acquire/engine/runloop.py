@@ -24,8 +24,15 @@ class RunLoop(Protocol):
     def beam_on(self) -> bool:
         """Whether the beam is on, as far as is known."""
 
-    def beam(self, *, on: bool) -> None:
-        """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost."""
+    @property
+    def beam_since_s(self) -> float:
+        """Run time at which the beam was un-blanked last."""
+
+    def beam(self, *, on: bool, briefly: bool = False) -> None:
+        """Un-blank or blank the beam; tries again as the recipe allows if the scan is lost.
+
+        ``briefly``: blanked for a moment only, which the journal does not tell.
+        """
 
     @property
     def interrupted(self) -> bool:

@@ -23,6 +23,7 @@ from acquire.recipe.schema import (
     Record,
     SafeStateSettings,
     Specimen,
+    SpectrumSettings,
     StoreChoices,
     Strict,
 )
@@ -32,6 +33,10 @@ from acquire.stream.choosing import AUTO, chooses
 
 STEPS_AT_MOST = 100_000
 """A plan with more is taken for a mistake, in a recipe and in a script."""
+
+
+_SPECTRA = ("core_loss", "low_loss")
+"""Channels of spectra."""
 
 
 class Recipe(Strict):
@@ -68,19 +73,7 @@ class Recipe(Strict):
                     "of them"
                 )
         for name, settings in self.estimate.items():
-            entry = self.record.get(settings.stream)
-            if entry is None or entry.scan is None:
-                raise ValueError(
-                    f"estimate.{name}.from = {settings.source!r}: no scan called "
-                    f"{settings.stream!r} is recorded; recorded are: {', '.join(scans) or 'none'}"
-                )
-            detectors = entry.scan.detectors
-            if settings.channel not in detectors and not chooses(settings.channel, detectors):
-                raise ValueError(
-                    f"estimate.{name}.from = {settings.source!r}: record.{settings.stream} has no "
-                    f"detector {settings.channel!r}, only {', '.join(detectors)}; or write "
-                    f"{settings.stream}.{AUTO} for the one that shows most"
-                )
+            self._check_source(name, settings, scans)
         total = _count(self.steps)
         if total > STEPS_AT_MOST:
             raise ValueError(
@@ -98,6 +91,53 @@ class Recipe(Strict):
                     f"{getattr(step, 'name', '')!r}; give it another 'name'"
                 )
         return self
+
+    def _check_source(self, name: str, settings: EstimateSettings, scans: list[str]) -> None:
+        asked = f"estimate.{name}.from = {settings.source!r}"
+        if self.spectra(settings.stream) is not None:
+            if settings.channel not in _SPECTRA:
+                raise ValueError(
+                    f"{asked}: {settings.stream!r} are spectra, of {' and '.join(_SPECTRA)}; name one"
+                )
+            return
+        entry = self.record.get(settings.stream)
+        if entry is None or entry.scan is None:
+            names = dict.fromkeys(name for name, _ in self._spectra_steps())
+            also = f", and spectra are taken as: {', '.join(names)}" if names else ""
+            raise ValueError(
+                f"{asked}: no scan called {settings.stream!r} is recorded; recorded are: "
+                f"{', '.join(scans) or 'none'}{also}"
+            )
+        detectors = entry.scan.detectors
+        if settings.channel not in detectors and not chooses(settings.channel, detectors):
+            raise ValueError(
+                f"{asked}: record.{settings.stream} has no detector {settings.channel!r}, only "
+                f"{', '.join(detectors)}; or write {settings.stream}.{AUTO} for the one that shows "
+                "most"
+            )
+
+    def spectra(self, stream: str) -> SpectrumSettings | None:
+        """How steps take the spectra of a stream; None if none does.
+
+        Raises:
+            ValueError: steps of one name take them in different ways, and an estimator would have
+                to look at both.
+        """
+        found = list(
+            dict.fromkeys(taken for name, taken in self._spectra_steps() if name == stream)
+        )
+        if len(found) > 1 and any(entry.stream == stream for entry in self.estimate.values()):
+            raise ValueError(
+                f"the spectra {stream!r} are taken in {len(found)} different ways, and an estimator "
+                "looks at them; give the steps a 'name' each"
+            )
+        return found[0] if found else None
+
+    def _spectra_steps(self) -> Iterator[tuple[str, SpectrumSettings]]:
+        for step in self.distinct_steps():
+            taken = getattr(step, "spectra", None)
+            if isinstance(taken, SpectrumSettings):
+                yield str(getattr(step, "name", "")), taken
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:

@@ -14,6 +14,7 @@ from acquire.units import (
     CelsiusPerSecond,
     ElectronsPerNm2,
     ElectronVolts,
+    Milliradians,
     Nanometres,
     Seconds,
     show,
@@ -169,9 +170,18 @@ class SpectrumSettings(Strict):
     dwell_time: Seconds = Field(gt=0)
     dual: bool = True
     low_loss_dwell_time: Seconds = Field(default=1e-3, gt=0)
+    """Of every low-loss read."""
+    low_loss_reads: int = Field(default=1, ge=1, strict=True)
+    """Low-loss spectra that are read in turn with equal parts of the core-loss dwell."""
+    off_axis: Milliradians = Field(default=0.0, ge=0)
+    """Angle between the probe's axis and the entrance aperture's."""
 
     @model_validator(mode="after")
-    def _ascending(self) -> SpectrumSettings:
+    def _possible(self) -> SpectrumSettings:
+        if self.low_loss_reads > 1 and not self.dual:
+            raise ValueError(
+                f"low_loss_reads = {self.low_loss_reads} needs dual spectra: write dual: true, or leave it out"
+            )
         low, high = self.range
         if high <= low:
             raise ValueError(
@@ -183,17 +193,22 @@ class SpectrumSettings(Strict):
         """Where the spectrometer shall look."""
         low, high = self.range
         return SpectrometerSetting(
-            low, self.dispersion, round((high - low) / self.dispersion), self.dual
+            low,
+            self.dispersion,
+            round((high - low) / self.dispersion),
+            self.dual,
+            self.off_axis,
         )
 
     @property
     def exposed_s(self) -> float:
-        """How long a spectrum exposes the specimen: its low loss counts, too."""
-        return self.dwell_time + (self.low_loss_dwell_time if self.dual else 0.0)
+        """How long a spectrum exposes the specimen: every read of its low loss counts, too."""
+        low_loss_s = self.low_loss_reads * self.low_loss_dwell_time if self.dual else 0.0
+        return self.dwell_time + low_loss_s
 
     def exposure(self) -> SpectrumExposure:
         """How long it shall look."""
-        return SpectrumExposure(self.dwell_time, self.low_loss_dwell_time)
+        return SpectrumExposure(self.dwell_time, self.low_loss_dwell_time, self.low_loss_reads)
 
 
 class HolderRecord(Strict):

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from acquire.errors import LinkError
-from acquire.instruments import Channel, HeatingHolder, Instrument, Scan, Spectrometer
+from acquire.instruments import (
+    Channel,
+    ChecksExposure,
+    HeatingHolder,
+    Instrument,
+    Scan,
+    Spectrometer,
+)
 
 KINDS: Mapping[str, type[Any]] = {
     "holder": HeatingHolder,
@@ -17,9 +24,11 @@ KINDS: Mapping[str, type[Any]] = {
 FREE: Mapping[str, frozenset[str]] = {
     "holder": frozenset({"describe", "check", "read", "make_safe"}),
     "scan": frozenset({"describe", "check", "blanked", "make_safe"}),
-    "spectrometer": frozenset({"describe", "check", "make_safe"}),
+    "spectrometer": frozenset({"describe", "check", "check_exposure", "make_safe"}),
     "channel": frozenset({"describe", "read", "make_safe"}),
 }
+OPTIONAL: Mapping[str, type[Any]] = {"check_exposure": ChecksExposure}
+"""Protocols of methods that not every instrument of a kind has."""
 LEASED: Mapping[str, frozenset[str]] = {
     "holder": frozenset({"ramp", "hold", "arm_safe_state", "clear_fault"}),
     "scan": frozenset({"arm", "park", "shift", "blank", "disarm"}),
@@ -37,7 +46,8 @@ def method_of(kind: str, name: str) -> Callable[..., Any]:
     """The protocol's method, whose annotations say what crosses; raises LinkError if none is offered."""
     if name not in FREE[kind] and name not in LEASED[kind]:
         raise LinkError(f"a {kind} offers no method {name!r} from afar.")
-    found: Callable[..., Any] = getattr(KINDS[kind], name, None) or getattr(Instrument, name)
+    protocol = OPTIONAL.get(name, KINDS[kind])
+    found: Callable[..., Any] = getattr(protocol, name, None) or getattr(Instrument, name)
     return found
 
 

@@ -34,6 +34,8 @@ from acquire.remote.wire import ALIGN, pack, unpack, unpack_result
 
 logger = logging.getLogger(__name__)
 
+ARM_WALL_S = 30.0
+"""A camera may have to take dark images of several seconds when it is armed."""
 Relation = Callable[[], ClockRelation]
 """Asks how the server's clock maps to ours now."""
 
@@ -63,9 +65,11 @@ class _Remote:
     def _call(self, method: str, *arguments: Any) -> Any:
         return unpack_result(method_of(self._kind, method), self._invoke(method, *arguments))
 
-    def _invoke(self, method: str, *arguments: Any) -> Any:
+    def _invoke(self, method: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         packed = [pack(argument) for argument in arguments]
-        return self._link.call("invoke", self._role, method, packed, self._token())
+        return self._link.call(
+            "invoke", self._role, method, packed, self._token(), timeout_s=timeout_s
+        )
 
 
 class RemoteHolder(_Remote):
@@ -169,7 +173,7 @@ class _RemoteFrames(_Remote):
         self._number = 0
 
     def _arm(self, exposure: ScanExposure | SpectrumExposure, frames: int | None) -> StreamSpec:
-        reply = self._invoke("arm", exposure, frames)
+        reply = self._invoke("arm", exposure, frames, timeout_s=ARM_WALL_S)
         self._number = unpack(int, reply["number"])
         spec: StreamSpec = unpack(StreamSpec, reply["spec"])
         self._frame_bytes = sum(
@@ -235,6 +239,10 @@ class RemoteSpectrometer(_RemoteFrames):
     def check(self, setting: SpectrometerSetting) -> None:
         """Raise LimitError if ``tune`` would refuse the setting."""
         self._call("check", setting)
+
+    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        """Raise LimitError if ``arm`` would refuse the exposure; says nothing where the driver cannot tell."""
+        self._call("check_exposure", setting, exposure)
 
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
         """Set energy offset and dispersion; returns what the device took."""

@@ -23,7 +23,7 @@ from acquire.instruments import (
     Spectrometer,
 )
 from acquire.remote.acquisition import Acquisition, Batch, Newest
-from acquire.remote.catalogue import kind_of, method_of, needs_control, only_reads
+from acquire.remote.catalogue import OPTIONAL, kind_of, method_of, needs_control, only_reads
 from acquire.remote.daemon import LOCAL, HardDaemon, WithBlobs, current_connection, current_peer
 from acquire.remote.frames import pack_frames
 from acquire.remote.lease import TTL_S, Lease
@@ -234,6 +234,8 @@ class InstrumentServer:
         return result
 
     def _do(self, role: str, instrument: Instrument, method: str, values: list[Any]) -> Any:
+        if method in OPTIONAL and not isinstance(instrument, OPTIONAL[method]):
+            return None
         call: Callable[..., Any] = getattr(instrument, method)
         if method == "disarm":
             with self._arming[role]:

@@ -9,8 +9,8 @@ still be there: a spectrum during which somebody moved it is none. The filter st
 A spectrum is the sum of the camera's rows. The plug-in serves nobody while it exposes, so a long
 exposure is the sum of several; each adds the camera's readout noise, and 16-bit pixels overflow later.
 
-Unprocessed pixels come as they are; the driver takes dark images of each exposure time once and
-subtracts their mean, but nothing corrects the camera's gain. Processed pixels have signs inside
+Unprocessed pixels come as they are; the driver takes dark images of each exposure time once, when it is
+armed, and subtracts their mean, but nothing corrects the camera's gain. Processed pixels have signs inside
 DigitalMicrograph. From unsigned ones the plug-in cuts off what noise brings below 0 (``ProcessImage``), and
 hundreds of rows would raise dark channels by far more than their noise, so they are asked for as signed
 halves (``divideBy2``). Halves are rounded, and how depends on the camera's type of numbers: the level of a
@@ -57,7 +57,7 @@ from drivers.spectrometers.gif_device import GifDevice
 from drivers.spectrometers.gif_settings import Settings, read
 
 DARK_IMAGES = 4
-"""They follow the first spectrum of an exposure time, while the probe stays where it rests."""
+"""They are taken when an exposure time is armed for the first time, while the beam may still be blanked."""
 MOST_DARKS = 64
 """Exposure times whose dark images are remembered."""
 
@@ -164,6 +164,8 @@ class Gif:
         self._seen = emccd.connections
         """The connection on which the device was last found as it was set."""
         self._exposure = SpectrumExposure(0.5)
+        self._went_ahead = False
+        """Whether the filter was brought to the first part of a spectrum when it was armed."""
         self._darks: dict[float, NDArray[np.float64]] = {}
         self._acquisition = Acquisition(context.clock, context.role)
 
@@ -189,6 +191,10 @@ class Gif:
         """Raise LimitError if the setting cannot be taken."""
         self._ranges.check(setting)
 
+    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        """Raise LimitError if spectra of such a setting cannot be exposed so."""
+        self._ranges.check_exposure(setting, exposure)
+
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
         """Set dispersion and energy losses, take the slit out; returns what the filter took.
 
@@ -202,7 +208,7 @@ class Gif:
                 raise InstrumentError(
                     "the spectrometer cannot be tuned while armed; disarm it first."
                 )
-            self._tuned = None
+            self._tuned, self._went_ahead = None, False
             expect_spectroscopy(self._device.spectroscopy())
             index = self._ranges.index(setting.dispersion_ev)
             self._device.set_dispersion(index)
@@ -215,12 +221,30 @@ class Gif:
             return tuned.setting
 
     def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
-        """Prepare spectra of the parked probe; raises LimitError, InstrumentError."""
+        """Prepare spectra of the parked probe, so that little is left to be done while the beam is on.
+
+        The filter goes to the low loss, and the first time of an exposure time dark images are taken.
+
+        Raises:
+            LimitError: beyond a limit.
+            InstrumentError: not tuned, armed already, or disarmed meanwhile.
+            LinkError: the link was lost meanwhile.
+        """
         with self._lock:
             tuned = self._demand_tuned()
             self._ranges.check_exposure(tuned.setting, exposure)
-            self._acquisition.arm(frames)
+            ended = self._acquisition.arm(frames)
             self._exposure = exposure
+            try:
+                self._take_darks(tuned, exposure, ended)
+                if tuned.setting.dual:
+                    # now, and not under the beam
+                    self._go_to(tuned, tuned.parts(exposure)[0], ended)
+                    self._went_ahead = True
+            except BaseException:
+                if not ended():
+                    self._acquisition.disarm()
+                raise
             return self._ranges.spec(self._role, tuned, exposure)
 
     def frames(self, stop: Signal) -> Iterator[Frame]:
@@ -264,9 +288,9 @@ class Gif:
         taken: dict[str, _Counts] = {}
         late_s = 0.0
         for part in tuned.parts(exposure):
-            if tuned.setting.dual:
-                found_ev = self._device.set_energy_loss(part.loss_ev, cut)
-                tuned.expect_loss(part.name, found_ev)
+            ahead, self._went_ahead = self._went_ahead, False
+            if tuned.setting.dual and not ahead:
+                self._go_to(tuned, part, cut)
             counts = self._expose(part, cut)
             if counts is None:
                 return None
@@ -285,11 +309,13 @@ class Gif:
         end_s = max(end for _, end in spans.values())
         return Frame(self._role, index, dict(data), start_s, end_s, meta)
 
+    def _go_to(self, tuned: Tuned, part: Part, cut: Cut) -> None:
+        """Set the energy loss of a part; raises InstrumentError if the filter does not come there."""
+        tuned.expect_loss(part.name, self._device.set_energy_loss(part.loss_ev, cut))
+
     def _expose(self, part: Part, cut: Cut) -> _Counts | None:
         """One exposure of all channels, summed over pieces and rows; None when it is cut."""
-        number = math.ceil(part.dwell_s / self._settings.longest_s * (1 - 1e-9))
-        each_s = part.dwell_s / number
-        wall_s = 1.5 * each_s / finite_rate(self._clock)
+        number, each_s, wall_s = self._pieces(part)
         total = np.zeros(self._settings.camera.width, np.int64)
         start_s, end_s, full = math.nan, math.nan, 0.0
         for k in range(number):
@@ -304,6 +330,22 @@ class Gif:
         if self._device.raw:
             total -= np.rint(number * self._dark(each_s, wall_s, cut)).astype(np.int64)
         return _Counts(total, start_s, end_s, full)
+
+    def _pieces(self, part: Part) -> tuple[int, float, float]:
+        """Number of equal exposures of a part, how long each is, and wall seconds to wait for one."""
+        number = math.ceil(part.dwell_s / self._settings.longest_s * (1 - 1e-9))
+        each_s = part.dwell_s / number
+        return number, each_s, 1.5 * each_s / finite_rate(self._clock)
+
+    def _take_darks(self, tuned: Tuned, exposure: SpectrumExposure, cut: Cut) -> None:
+        """Have dark images of all exposures of a spectrum, so that none is taken under the beam."""
+        if not self._device.raw:
+            return
+        for part in tuned.parts(exposure):
+            _, each_s, wall_s = self._pieces(part)
+            if each_s not in self._darks:
+                self._look_again(tuned, cut)
+                self._dark(each_s, wall_s, cut)
 
     def _dark(self, exposure_s: float, wall_s: float, cut: Cut) -> NDArray[np.float64]:
         """Mean counts of a dark exposure, summed over rows; taken once for each exposure time."""

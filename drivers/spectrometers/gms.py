@@ -166,6 +166,10 @@ class Gms:
         """Raise LimitError if the setting cannot be taken."""
         self._ranges.check(setting)
 
+    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        """Raise LimitError if spectra of such a setting cannot be exposed so."""
+        self._ranges.check_exposure(setting, exposure)
+
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
         """Set dispersion and energy losses, take the slit out; returns what the filter took.
 

@@ -200,6 +200,13 @@ class Simplon:
                 "(option filter)."
             )
 
+    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        """Raise LimitError if spectra of such a setting cannot be exposed so."""
+        _within(self._limits[3], exposure.dwell_time_s)
+        demand_one_read(exposure)
+        if setting.dual:
+            _within(self._limits[4], exposure.low_loss_dwell_time_s)
+
     def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
         """Set dispersion and energy loss; returns what the filter took.
 
@@ -219,7 +226,7 @@ class Simplon:
 
     def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
         """Prepare spectra of the parked probe; raises LimitError, InstrumentError, LinkError."""
-        self._check_exposure(self._demand_tuned(), exposure)
+        self.check_exposure(self._demand_tuned().setting, exposure)
         ended = self._acquisition.arm(frames)
         try:
             return self._set_up(exposure, frames, ended)
@@ -283,7 +290,7 @@ class Simplon:
             _go_on(ended)
             self._plan = None
             tuned = self._demand_tuned()
-            self._check_exposure(tuned, exposure)
+            self.check_exposure(tuned.setting, exposure)
             self._wait_for_reader(ended)
             plan = Plan(
                 self._role, tuned, exposure, frames, self._settings.series_length, self._columns
@@ -311,12 +318,6 @@ class Simplon:
                     "the spectra of the last acquisition are still being read; end that iterator first."
                 )
         self._spectra = None
-
-    def _check_exposure(self, tuned: Tuned, exposure: SpectrumExposure) -> None:
-        _within(self._limits[3], exposure.dwell_time_s)
-        demand_one_read(exposure)
-        if tuned.setting.dual:
-            _within(self._limits[4], exposure.low_loss_dwell_time_s)
 
     def _demand_tuned(self) -> Tuned:
         if self._tuned is None:

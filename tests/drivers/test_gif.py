@@ -150,6 +150,7 @@ def test_unprocessed_images_lose_their_dark_level_exactly(
     gif.tune(SETTING)
     for _ in range(2):
         gif.arm(SpectrumExposure(0.05), 1)
+        assert double.darks == 4, "not under the beam"
         (frame,) = gif.frames(clock.signal())
         gif.disarm()
         # rows are (channel - 10) · 50 + 100, dark ones 100 or 101 in turn; below 0 there is nothing
@@ -195,9 +196,12 @@ def test_a_dual_spectrum_is_two_at_their_own_offsets_one_after_the_other(
     gif = opened(low_loss_offset="5 eV")
     assert gif.describe().details["dual"] == "sequential"
     gif.tune(replace(SETTING, dual=True))
+    double.scripts.clear()
     spec = gif.arm(SpectrumExposure(0.05, 0.01), 2)
     assert spec.channels["low_loss"].axes["energy_loss"].offset == pytest.approx(3.0)
-    double.scripts.clear()
+    assert [script for script in double.scripts if "IFSetEnergyLoss(5" in script], (
+        "not under the beam"
+    )
     for frame in gif.frames(clock.signal()):
         low, core = frame.meta.spans["low_loss"], frame.meta.spans["core_loss"]
         assert frame.t_start_s == low[0] < low[1] <= core[0] < core[1] == frame.t_end_s

@@ -54,6 +54,21 @@ def test_a_recipe_survives_writing_and_reading(text: str) -> None:
     assert Recipe.parse(recipe.dump()) == recipe
 
 
+def test_spectra_say_how_many_low_losses_they_take_and_at_which_angle(text: str) -> None:
+    recipe = Recipe.parse(text.replace("dual: true", "low_loss_reads: 4, off_axis: 0.06 rad"))
+    (spectra,) = [step.spectra for step in recipe.steps if isinstance(step, LineScan)]
+    assert spectra.setting().off_axis_mrad == pytest.approx(60)
+    assert spectra.exposure().low_loss_reads == 4
+    assert spectra.exposed_s == pytest.approx(0.5 + 4 * 1e-3)
+    assert Recipe.parse(recipe.dump()) == recipe
+    plain = Recipe.parse(text).steps[3]
+    assert isinstance(plain, LineScan)
+    assert (plain.spectra.exposure().low_loss_reads, plain.spectra.setting().off_axis_mrad) == (
+        1,
+        0.0,
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "to", "words"),
     [
@@ -73,6 +88,11 @@ def test_a_recipe_survives_writing_and_reading(text: str) -> None:
         ("\nsteps:", "\nstore: " + 2000 * "[" + "\nsteps:", "nested too deeply"),
         ("size: 512", "size: 0", "at least 1 pixel"),
         ("range: [400 eV, 600 eV]", "range: [600 eV, 400 eV]", "must rise"),
+        ("dual: true", "off_axis: 60", "60 has no unit; .*'60 mrad'"),
+        ("dual: true", "off_axis: -1 mrad", "off_axis.*greater than or equal to 0"),
+        ("dual: true", "low_loss_reads: 0", "low_loss_reads.*greater than or equal to 1"),
+        ("dual: true", "low_loss_reads: 1.5", "low_loss_reads"),
+        ("dual: true", "dual: false, low_loss_reads: 4", "low_loss_reads = 4 needs dual spectra"),
         ("every: 1 s\n", "every: -1 s\n", "greater than or equal to 0"),
         ("{temperature: 900", "{disk: 50, temperature: 900", "50 has no unit; .*'50 GB'"),
         ("{temperature: 900", "{disk: 5 nm, temperature: 900", "for example '50 GB'"),

@@ -87,11 +87,26 @@ def test_every_method_of_every_protocol_reaches_its_instrument(
     setting = SpectrometerSetting(400.0, 0.1234)
     outside.spectrometer.check(setting)
     assert outside.spectrometer.tune(setting).dispersion_ev == 0.12
+    # one that cannot tell refuses nothing beforehand
+    outside.spectrometer.check_exposure(setting, SpectrumExposure(0.1))
     values = outside.channels["pressure"].read()
     assert values["column"] == 1e-5
     assert math.isnan(values["gun"])
     outside.make_safe("the end of a test")
     assert inside.holder.made_safe == ["the end of a test"]
+
+
+def test_a_spectrometer_says_from_afar_what_it_would_not_expose(
+    inside: OpenStation, outside: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
+        raise LimitError(f"{exposure.low_loss_reads} reads at {setting.dispersion_ev} eV refused.")
+
+    monkeypatch.setattr(type(inside.spectrometer), "check_exposure", refuse, raising=False)
+    with pytest.raises(LimitError, match=r"^4 reads at 0.1 eV refused.$"):
+        outside.spectrometer.check_exposure(
+            SpectrometerSetting(400.0, 0.1), SpectrumExposure(0.1, low_loss_reads=4)
+        )
 
 
 def test_times_come_on_the_local_clock(inside: OpenStation, outside: OpenStation) -> None:

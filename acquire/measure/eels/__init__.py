@@ -10,7 +10,15 @@ from acquire.measure.eels.calibrate import (
 from acquire.measure.eels.camera import Camera
 from acquire.measure.eels.core_shift import ResidualShift, residual_core_shift
 from acquire.measure.eels.elements import EDGE_TABLE, EDGES, Edge, edges_on, overlaps
+from acquire.measure.eels.estimator import EelsEstimator
 from acquire.measure.eels.faults import Faults, find_faults
+from acquire.measure.eels.pairs import (
+    Pairs,
+    PairSettings,
+    PairShapes,
+    measure_pairs,
+    measure_shapes,
+)
 from acquire.measure.eels.profile import EdgeProfile, LineProfile, line_profile
 from acquire.measure.eels.shifts import (
     ShiftFilter,
@@ -32,9 +40,13 @@ __all__ = [
     "Camera",
     "Edge",
     "EdgeProfile",
+    "EelsEstimator",
     "Faults",
     "Feature",
     "LineProfile",
+    "PairSettings",
+    "PairShapes",
+    "Pairs",
     "PowerLaw",
     "ResidualShift",
     "ShiftFilter",
@@ -52,6 +64,8 @@ __all__ = [
     "find_zero_loss",
     "fit_power_law",
     "line_profile",
+    "measure_pairs",
+    "measure_shapes",
     "measure_zero_loss_shape",
     "offset_from_zero_loss",
     "overlaps",

@@ -74,15 +74,15 @@ class PowerLaw:
         """Sum over nodes (n, nodes), without the bias of a sum of exponentials, and its σ."""
         value = weighted.sum(axis=1)
         by_exponent = -(weighted * log_energy).sum(axis=1)
-        gradient = np.stack([value, by_exponent], axis=1)
         c = self.covariance
-        variance = _quadratic(c, gradient)
+        variance = value**2 * c[:, 0, 0] + by_exponent**2 * c[:, 1, 1]
+        variance = np.maximum(variance + 2 * value * by_exponent * c[:, 0, 1], 0.0)
         # the mean of a curved function of scattered parameters: gradient · bias + tr(H C) / 2
         h_rr = (weighted * log_energy**2).sum(axis=1)
         curved = value * c[:, 0, 0] + 2 * by_exponent * c[:, 0, 1] + h_rr * c[:, 1, 1]
-        off = (gradient * self.bias).sum(axis=1) + 0.5 * curved
+        off = value * self.bias[:, 0] + by_exponent * self.bias[:, 1] + 0.5 * curved
         limit = 0.5 * np.abs(value)
-        off = np.where(self.few_counts, 0.0, np.clip(off, -limit, limit))
+        off = np.where(self.few_counts, 0.0, np.minimum(np.maximum(off, -limit), limit))
         total = self.scale * value - off
         return total, np.sqrt(self.scale**2 * variance + np.square(value * self.scale_sigma))
 
@@ -144,7 +144,8 @@ def fit_power_law(
         scale[few] = np.where(above, 1.0, total[few] / sigma)
         scale_sigma[few] = np.where(above, 0.0, 1.0)
         # at the middle of the window level and exponent do not depend on each other
-        c_aa[few], c_ar[few], c_rr[few] = np.where(above, sigma / level, 0.0) ** 2, 0.0, spread**2
+        relative = np.where(above, sigma / np.maximum(level, 1e-100), 0.0)
+        c_aa[few], c_ar[few], c_rr[few] = relative**2, 0.0, spread**2
         bias_a[few] = bias_r[few] = 0.0
     covariance = np.stack([c_aa, c_ar, c_ar, c_rr], axis=1).reshape(n, 2, 2)
     bias = np.stack([bias_a, bias_r], axis=1)
@@ -216,7 +217,9 @@ def _held_exponent(
 ) -> tuple[float, float]:
     """Exponent of spectra too weak for one of their own, and how far it may be off."""
     good = np.isfinite(total) & np.isfinite(offsets)
-    pooled = electrons[good].sum(axis=0, keepdims=True)
+    rows = electrons[good]
+    # beyond the window there may be anything
+    pooled = np.where(np.isfinite(rows), rows, 0.0).sum(axis=0, keepdims=True)
     offset = offsets[good].mean(keepdims=True)
     out = _fit(pooled, offset, step, low, high, readout * int(good.sum()))[0]
     own = out[4] + _OWN_SPREAD**2
@@ -245,7 +248,3 @@ def _unit(
     middle, half = 0.5 * (a + b), 0.5 * (b - a)
     nodes = middle[:, None] + half[:, None] * _NODES
     return np.asarray(reference * half * (_WEIGHTS * nodes**-exponent).sum(axis=1))
-
-
-def _quadratic(covariance: Array, gradient: Array) -> Array:
-    return np.asarray(np.einsum("ni,nij,nj->n", gradient, covariance, gradient))

@@ -30,6 +30,7 @@ BACKGROUND_EV: Window = (500.0, 527.0)
 _WEAK = 5.0
 _NOTHING = 2.0
 _WORST_CHI2 = 2.0
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +138,10 @@ def window_ratio(
 
 def _under(law: PowerLaw, window: Window) -> tuple[Array, Array]:
     """Electrons of the background in a window (n,), and their slopes (n, 2) with level and exponent."""
-    nodes, weights = np.polynomial.legendre.leggauss(12)
     low, high = (math.log(end / law.reference_ev) for end in window)
-    at = 0.5 * (high - low) * nodes + 0.5 * (high + low)
+    at = 0.5 * (high - low) * _NODES + 0.5 * (high + low)
     shape = np.exp(law.log_level[:, None] + (1.0 - law.exponent[:, None]) * at)
-    weighted = shape * (weights * 0.5 * (high - low) * law.reference_ev)
+    weighted = shape * (_WEIGHTS * 0.5 * (high - low) * law.reference_ev)
     value = weighted.sum(axis=1)
     return value, np.stack([value, -(weighted * at).sum(axis=1)], axis=1)
 

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 def running_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cumulative sums (n, channels + 1) of (n, channels): entry k is the sum of the first k channels."""
-    return np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
+    sums = np.empty((len(values), values.shape[1] + 1))
+    sums[:, 0] = 0.0
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def window_sum(

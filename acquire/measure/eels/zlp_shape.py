@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -137,13 +138,19 @@ def zero_loss_limit(
     return np.asarray(np.sqrt((1.0 / (i_pp - i_ph**2 / i_hh)).mean(axis=-1)))
 
 
+@lru_cache(maxsize=16)
+def _kept_table(shape: ZeroLossShape, step_ev: float, reach: float) -> tuple[Array, Array, float]:
+    # a live estimator asks for the same one with every spectrum
+    return shape.table(step_ev, reach)
+
+
 def fitted(
     electrons: Array, shape: ZeroLossShape, step_ev: float, half: int, readout_variance: float
 ) -> Array:
     """Peaks of rows (n, channels) of electrons: (n, 8) of the columns of ``zlp_kernel.fit_peaks``."""
     from acquire.measure.eels.zlp_kernel import fit_peaks  # numba takes half a second to import
 
-    share, slope, spacing = shape.table(step_ev, 2.0 * half + 2.0)
+    share, slope, spacing = _kept_table(shape, step_ev, 2.0 * half + 2.0)
     out = np.full((len(electrons), 8), np.nan)
     width = min(electrons.shape[1], max(3, round(shape.fwhm_ev / step_ev)))
     rows = np.ascontiguousarray(electrons)
