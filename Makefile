@@ -18,6 +18,8 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile
 
 demo: setup ## install everything, run an experiment on simulators, show and plot it
+	@echo "compiling the loops of the estimators: a minute or two, once on a machine"
+	@$(BIN)/python -m acquire.measure.warm
 	@run=out/first_light; n=2; \
 	while [ -e "$$run" ]; do run=out/first_light-$$n; n=$$((n + 1)); done; \
 	$(BIN)/hotstage run $(RECIPE) -o "$$run" && \
