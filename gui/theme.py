@@ -1,38 +1,131 @@
-"""How the window looks: colours that colour-blind eyes can tell apart, fonts, and one dark style sheet."""
+"""How the window looks: a night and a day theme, fonts, and how widgets follow a change of theme.
+
+Colours that mean something are Okabe and Ito's (2008), which any common colour blindness can tell
+apart, darkened for the day so that text and lines keep a contrast of 4.5 on their ground.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from PySide6 import QtGui, QtWidgets
+import pyqtgraph as pg
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.status import EngineState
+from gui import style
 
-BACKGROUND = "#101418"
-PANEL = "#161B21"
-RAISED = "#222A33"
-LINE = "#303A45"
-TEXT = "#E8ECF1"
-MUTED = "#9DA9B5"
-FAINT = "#6B7682"
 
-# Okabe and Ito 2008: distinguishable with any common colour blindness
-ORANGE = "#E69F00"
-SKY = "#56B4E9"
-GREEN = "#2FB98E"
-YELLOW = "#F0E442"
-PINK = "#D98CB8"
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """What is painted with what, as ``#rrggbb``."""
 
-RED = "#B3261E"
-"""Kept for the heater-off button and for faults: nothing else in the window is red."""
+    name: str
+    background: str
+    panel: str
+    raised: str
+    pressed: str
+    sunken: str
+    """Ground of fields that are written in."""
+    line: str
+    text: str
+    muted: str
+    faint: str
+    """Of what is disabled or old; not for anything that must be read."""
+    selection: str
+    orange: str
+    sky: str
+    green: str
+    yellow: str
+    pink: str
+    red: str
+    """Kept for heater off and for faults: nothing else in the window is red."""
+    error_text: str
+    error_ground: str
+    good_text: str
+    good_ground: str
 
-MEASURED = ORANGE
-SETPOINT = SKY
-PLANNED = MUTED
-DIAMETER = GREEN
-COUNT = PINK
-SPECTRUM = YELLOW
+    @property
+    def measured(self) -> str:
+        """The measured temperature."""
+        return self.orange
+
+    @property
+    def setpoint(self) -> str:
+        """The temperature that is asked for."""
+        return self.sky
+
+    @property
+    def planned(self) -> str:
+        """The plan."""
+        return self.muted
+
+    @property
+    def diameter(self) -> str:
+        """Particle diameters."""
+        return self.green
+
+    @property
+    def count(self) -> str:
+        """Numbers of particles."""
+        return self.pink
+
+    @property
+    def spectrum(self) -> str:
+        """Spectra."""
+        return self.yellow
+
+
+NIGHT = Colours(
+    name="night",
+    background="#101418",
+    panel="#161B21",
+    raised="#222A33",
+    pressed="#2E3945",
+    sunken="#0C0F13",
+    line="#303A45",
+    text="#E8ECF1",
+    muted="#9DA9B5",
+    faint="#6B7682",
+    selection="#1C3A52",
+    orange="#E69F00",
+    sky="#56B4E9",
+    green="#2FB98E",
+    yellow="#F0E442",
+    pink="#D98CB8",
+    red="#B3261E",
+    error_text="#FFB09A",
+    error_ground="#3A1A14",
+    good_text="#A6E8D3",
+    good_ground="#12302A",
+)
+DAY = Colours(
+    name="day",
+    background="#E9ECEF",
+    panel="#FFFFFF",
+    raised="#F1F3F5",
+    pressed="#DDE2E7",
+    sunken="#FFFFFF",
+    line="#B9C2CB",
+    text="#14181C",
+    muted="#4E5964",
+    faint="#8A949E",
+    selection="#CBE3F5",
+    orange="#9A5B00",
+    sky="#0062A3",
+    green="#00704F",
+    yellow="#6B5F00",
+    pink="#96336C",
+    red="#B3261E",
+    error_text="#7A1A0C",
+    error_ground="#FBE3DD",
+    good_text="#0B4A38",
+    good_ground="#DDF3EB",
+)
+THEMES = {theme.name: theme for theme in (NIGHT, DAY)}
+
 OUTLINE = "#FFFFFF"
+"""On images, which keep their own colours in both themes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,95 +152,72 @@ STATES: dict[EngineState, Badge] = {
     EngineState.FINISHING: Badge("◕", "FINISHING", "#1B4F7A"),
     EngineState.COMPLETED: Badge("✓", "COMPLETED", "#1F4D63"),
     EngineState.ABORTED: Badge("■", "ABORTED", "#7A4310"),
-    EngineState.FAILED: Badge("✕", "FAILED", RED),
+    EngineState.FAILED: Badge("✕", "FAILED", NIGHT.red),
 }
 NO_CONTACT = Badge("?", "NO CONTACT", "#4A4033", "#FFD27A")
+REPLAY = Badge("⏵", "REPLAY", "#4B3A6B")
 
-STYLE = f"""
-* {{ outline: none; }}
-QWidget {{ background: {BACKGROUND}; color: {TEXT}; }}
-QToolTip {{ background: {RAISED}; color: {TEXT}; border: 1px solid {LINE}; padding: 4px; }}
-QLabel {{ background: transparent; }}
-QLabel[muted="true"] {{ color: {MUTED}; }}
-QLabel[stale="true"] {{ color: {FAINT}; }}
 
-QFrame#panel {{ background: {PANEL}; border: 1px solid {LINE}; border-radius: 5px; }}
-QFrame#panel[stale="true"] {{ border: 1px dashed {ORANGE}; }}
-QFrame#panel QWidget {{ background: {PANEL}; }}
-QLabel#panelTitle {{ font-weight: 600; }}
-QFrame#panel QLabel#staleChip {{ color: #101418; background: {ORANGE}; border-radius: 3px; padding: 2px 8px; font-weight: 700; font-size: 11pt; }}
+class _Looks(QtCore.QObject):
+    changed = QtCore.Signal()
 
-QPushButton {{ background: {RAISED}; border: 1px solid {LINE}; border-radius: 5px; padding: 4px 9px; }}
-QFrame#panel QPushButton {{ background: {RAISED}; }}
-QPushButton:hover {{ border-color: {SKY}; }}
-QPushButton:focus {{ border-color: {SKY}; }}
-QPushButton:pressed {{ background: #2E3945; }}
-QPushButton:checked {{ border-color: {SKY}; color: {SKY}; }}
-QPushButton:disabled, QFrame#panel QPushButton:disabled {{ color: {FAINT}; background: #171C22; border-color: #232B34; }}
 
-QFrame#faultBar {{ background: #5A1512; border: 1px solid {RED}; border-radius: 5px; }}
-QFrame#promptBar {{ background: #123A59; border: 1px solid {SKY}; border-radius: 5px; }}
-QFrame#faultBar QLabel, QFrame#promptBar QLabel {{ background: transparent; font-weight: 600; }}
+_looks = _Looks()
+_now = NIGHT
 
-QLineEdit, QPlainTextEdit, QComboBox {{ background: #0C0F13; border: 1px solid {LINE}; border-radius: 4px;
-    padding: 3px 5px; selection-background-color: #1B4F7A; }}
-QFrame#panel QLineEdit, QFrame#panel QPlainTextEdit, QFrame#panel QComboBox {{ background: #0C0F13; }}
-QLineEdit:focus, QComboBox:focus {{ border-color: {SKY}; }}
-QLineEdit:disabled, QComboBox:disabled {{ color: {FAINT}; border-color: #232B34; }}
-QComboBox QAbstractItemView {{ background: {RAISED}; border: 1px solid {LINE}; selection-background-color: #1B4F7A; }}
 
-QProgressBar {{ background: #0C0F13; border: 1px solid {LINE}; border-radius: 4px; text-align: center; }}
-QProgressBar::chunk {{ background: #24587F; border-radius: 3px; }}
-QProgressBar:disabled {{ color: {FAINT}; }}
-QProgressBar::chunk:disabled {{ background: #2C333B; }}
+def now() -> Colours:
+    """The colours of the present theme; ask each time, they change."""
+    return _now
 
-QTableView {{ background: {PANEL}; border: none; gridline-color: #232B34; selection-background-color: #1C3A52;
-    selection-color: {TEXT}; }}
-QTableView::item {{ padding: 3px 2px; }}
-QHeaderView::section {{ background: #1B2128; color: {MUTED}; border: none; border-bottom: 1px solid {LINE}; padding: 3px 5px; }}
-QTableCornerButton::section {{ background: #1B2128; border: none; }}
-QTabWidget::pane {{ border: none; }}
-QTabBar::tab {{ background: transparent; color: {MUTED}; padding: 3px 10px; border-bottom: 2px solid transparent; }}
-QTabBar::tab:selected {{ color: {TEXT}; border-bottom: 2px solid {SKY}; }}
-QSplitter::handle {{ background: {BACKGROUND}; }}
-QSplitter::handle:hover {{ background: {LINE}; }}
-QScrollBar:vertical {{ background: transparent; width: 10px; margin: 0; }}
-QScrollBar:horizontal {{ background: transparent; height: 10px; margin: 0; }}
-QScrollBar::handle {{ background: #3A4653; border-radius: 4px; min-height: 24px; min-width: 24px; }}
-QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
-QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
-QFileDialog QWidget {{ background: {BACKGROUND}; }}
-"""
+
+def follow(owner: QtCore.QObject, paint: Callable[[], None]) -> None:
+    """Paint now, and again whenever the theme changes, for as long as ``owner`` lives."""
+    connection = _looks.changed.connect(paint)
+    owner.destroyed.connect(lambda: _looks.changed.disconnect(connection))
+    paint()
+
+
+def use(name: str) -> None:
+    """Change to the theme of a name in ``THEMES``; all that follows it is painted anew."""
+    global _now
+    _now = THEMES[name]
+    application = QtWidgets.QApplication.instance()
+    if isinstance(application, QtWidgets.QApplication):
+        apply(application)
+    _looks.changed.emit()
 
 
 def apply(app: QtWidgets.QApplication) -> None:
-    """Dress the application, once; works on every platform plug-in, offscreen too."""
-    if app.styleSheet() == STYLE:
+    """Dress the application; works on every platform plug-in, offscreen too."""
+    sheet = style.sheet(_now)
+    if app.styleSheet() == sheet:
         return
     app.setStyle("Fusion")
     font = QtGui.QFont()
     font.setFamilies(["Segoe UI", "Noto Sans", "DejaVu Sans", "Arial"])
     font.setPointSizeF(9.5)
     app.setFont(font)
+    pg.setConfigOptions(background=_now.panel, foreground=_now.muted, imageAxisOrder="row-major")
     palette = QtGui.QPalette()
     role = QtGui.QPalette.ColorRole
     for which, colour in {
-        role.Window: BACKGROUND,
-        role.Base: "#0C0F13",
-        role.AlternateBase: PANEL,
-        role.Text: TEXT,
-        role.WindowText: TEXT,
-        role.Button: RAISED,
-        role.ButtonText: TEXT,
-        role.Highlight: "#1B4F7A",
-        role.HighlightedText: TEXT,
-        role.PlaceholderText: FAINT,
-        role.ToolTipBase: RAISED,
-        role.ToolTipText: TEXT,
+        role.Window: _now.background,
+        role.Base: _now.sunken,
+        role.AlternateBase: _now.panel,
+        role.Text: _now.text,
+        role.WindowText: _now.text,
+        role.Button: _now.raised,
+        role.ButtonText: _now.text,
+        role.Highlight: _now.selection,
+        role.HighlightedText: _now.text,
+        role.PlaceholderText: _now.faint,
+        role.ToolTipBase: _now.raised,
+        role.ToolTipText: _now.text,
     }.items():
         palette.setColor(which, QtGui.QColor(colour))
     app.setPalette(palette)
-    app.setStyleSheet(STYLE)
+    app.setStyleSheet(sheet)
 
 
 def mono(size: float = 9.0) -> QtGui.QFont:

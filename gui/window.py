@@ -1,26 +1,25 @@
-"""Composes the panels, pulls what the session holds on timers, and turns keys and buttons into commands."""
+"""Composes the pages, pulls what the session holds on timers, and turns keys and buttons into commands."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.status import EngineState
+from gui import theme
 from gui.emergency import EmergencyReport
 from gui.orders import CommandResult, RecipeText
+from gui.pages import LivePage, Page
 from gui.panels.facts import FactsLine
-from gui.panels.image import ImagePanel
-from gui.panels.log import LogPanel
 from gui.panels.notices import Notices
-from gui.panels.recipe import RecipePanel
-from gui.panels.sizes import SizesPanel
-from gui.panels.spectrum import SpectrumPanel
-from gui.panels.temperature import TemperaturePanel
 from gui.panels.topbar import TopBar
 from gui.session import Session, StatusSnapshot
+from gui.settings import Settings, settings_path
+from gui.words import tr
 
 IMAGE_TICK_MS = 25
 REST_TICK_MS = 100
@@ -31,12 +30,20 @@ Qt = QtCore.Qt
 class OperatorWindow(QtWidgets.QMainWindow):
     """The window; it owns its session and nothing of the run.
 
-    ``new_folder`` names the folder of the next run for a recipe's path.
+    ``new_folder`` names the folder of the next run for a recipe's path; ``settings`` are by default
+    the operator's own.
     """
 
-    def __init__(self, session: Session, new_folder: Callable[[Path], Path]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        new_folder: Callable[[Path], Path],
+        settings: Settings | None = None,
+    ) -> None:
         super().__init__()
         self.session = session
+        self.settings = settings if settings is not None else Settings(settings_path())
+        theme.use(self.settings.choice("theme", tuple(theme.THEMES)))
         self._new_folder = new_folder
         self._start_when_read: Path | None = None
         self._start_when_ready = False
@@ -48,21 +55,12 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.setWindowTitle("hotstage")
         self.topbar = TopBar()
         self.notices = Notices()
-        self.recipe = RecipePanel()
-        self.log = LogPanel()
-        self.image = ImagePanel()
-        self.temperature = TemperaturePanel()
-        self.sizes = SizesPanel()
-        self.spectrum = SpectrumPanel()
         self.facts = FactsLine()
-        self.panels = (
-            self.recipe,
-            self.log,
-            self.image,
-            self.temperature,
-            self.sizes,
-            self.spectrum,
-        )
+        self.live = LivePage(session, self.settings)
+        self.recipe, self.log, self.image = self.live.recipe, self.live.log, self.live.image
+        self.pages: tuple[Page, ...] = (self.live,)
+        self.stack = QtWidgets.QStackedWidget()
+        self.tabs = QtWidgets.QTabBar()
         self._compose()
         self._connect_controls()
         self._image_timer = self._every(IMAGE_TICK_MS, self._take_image)
@@ -115,11 +113,35 @@ class OperatorWindow(QtWidgets.QMainWindow):
         """Leave the run alone: stop looking, and go."""
         self._image_timer.stop()
         self._rest_timer.stop()
+        for page in self.pages:
+            page.keep()
+        self.settings.put("window/geometry", self.saveGeometry())
+        self.settings.save()
         application = QtWidgets.QApplication.instance()
         if application is not None:
             application.removeEventFilter(self)
         self.session.close()
         super().closeEvent(event)
+
+    # ------------------------------------------------------------------ pages and looks
+
+    def show_page(self, page: Page) -> None:
+        """Bring a page to the front."""
+        self.tabs.setCurrentIndex(self.pages.index(page))
+
+    def change_theme(self) -> None:
+        """Night to day, or day to night; remembered."""
+        names = list(theme.THEMES)
+        name = names[(names.index(theme.now().name) + 1) % len(names)]
+        theme.use(name)
+        self.settings.put("theme", name)
+
+    def _turn_to(self, index: int) -> None:
+        before = self.stack.currentIndex()
+        self.stack.setCurrentIndex(index)
+        if before != index:
+            self.pages[before].left()
+            self.pages[index].entered()
 
     # ------------------------------------------------------------------ commands
 
@@ -158,46 +180,25 @@ class OperatorWindow(QtWidgets.QMainWindow):
     # ------------------------------------------------------------------ what comes
 
     def _take_image(self) -> None:
-        image = self.session.take_image()
-        if image is not None:
-            self.image.show_image(image)
+        if self.stack.currentWidget() is self.live:
+            self.live.take_image()
 
     def _take_rest(self) -> None:
         for event in self.session.take_events():
             self._show_event(event)
         self._take_status()
-        update = self.session.take_series()
-        if update is not None:
-            if update.fresh:
-                self.image.clear()
-                self.spectrum.clear()
-            self.temperature.add(update.series, update.fresh)
-            self.sizes.add(update.series, update.fresh)
-            for note in update.series.notes:
-                self.log.add(note)
-        spectrum = self.session.take_spectrum()
-        if spectrum is not None:
-            self.spectrum.show_spectrum(spectrum)
+        self.live.take_rest()
 
     def _take_status(self) -> None:
-        snapshot, sent, plan = (
-            self.session.snapshot(),
-            self.session.in_flight(),
-            self.session.plan(),
-        )
-        status, stale = snapshot.status, snapshot.stale
+        snapshot, sent = self.session.snapshot(), self.session.in_flight()
+        plan = self.session.plan()
         self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent)
         self.notices.show_status(snapshot, sent)
-        self.recipe.show_status(status, plan)
-        self.temperature.show_status(status, plan)
-        self.sizes.show_status(status)
-        self.log.show_status(status, not stale)
-        self.image.tick()
+        for page in self.pages:
+            page.show_status(snapshot, plan)
         self.facts.show_status(
             snapshot, self.image.stream_shown, self.image.shown, self.image.not_shown
         )
-        for panel in self.panels:
-            panel.set_stale(stale, snapshot.age_s)
         self._say_changes(snapshot)
         if self._answers and time.monotonic() - self._answered_at_s > _ANSWER_SHOWN_S:
             self._answers = {}
@@ -275,30 +276,38 @@ class OperatorWindow(QtWidgets.QMainWindow):
     # ------------------------------------------------------------------ composition
 
     def _compose(self) -> None:
-        left = _splitter(Qt.Orientation.Vertical, (self.recipe, self.log), (420, 240))
-        right = _splitter(
-            Qt.Orientation.Vertical,
-            (self.temperature, self.sizes, self.spectrum),
-            (240, 230, 230),
-        )
-        across = _splitter(Qt.Orientation.Horizontal, (left, self.image, right), (330, 680, 550))
-        self.recipe.setMinimumWidth(290)
-        self.image.setMinimumWidth(420)
-        self.temperature.setMinimumWidth(330)
-        self.splitters = (left, right, across)
+        self.tabs.setDrawBase(False)
+        self.tabs.setExpanding(False)
+        self.tabs.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.theme_button = QtWidgets.QPushButton("◐")
+        self.theme_button.setToolTip(tr("Day or night colours (Ctrl+T)"))
+        self.theme_button.setFixedWidth(30)
+        self.theme_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        for page in self.pages:
+            self.stack.addWidget(page)
+            index = self.tabs.addTab(page.title)
+            self.tabs.setTabToolTip(index, page.key)
+            page.complained.connect(self.complain)
+            page.told.connect(self.notices.info)
+        line = QtWidgets.QHBoxLayout()
+        line.setSpacing(6)
+        line.addWidget(self.tabs, 0, Qt.AlignmentFlag.AlignTop)
+        line.addWidget(self.notices, 1)
+        line.addWidget(self.theme_button, 0, Qt.AlignmentFlag.AlignTop)
         centre = QtWidgets.QWidget()
         column = QtWidgets.QVBoxLayout(centre)
         column.setContentsMargins(8, 8, 8, 6)
         column.setSpacing(6)
         column.addWidget(self.topbar)
-        column.addWidget(self.notices)
-        column.addWidget(across, 1)
+        column.addLayout(line)
+        column.addWidget(self.stack, 1)
         column.addWidget(self.facts)
         centre.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setCentralWidget(centre)
         centre.setFocus()
         self.setMinimumSize(1180, 640)
         self.resize(1600, 900)
+        self.restoreGeometry(self.settings.bytes("window/geometry"))
 
     def _connect_controls(self) -> None:
         self.topbar.run.clicked.connect(self._run)
@@ -314,14 +323,16 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.notices.confirm.connect(self.session.confirm)
         self.notices.clear_fault.connect(self.session.clear_fault)
         self.recipe.opened.connect(self.open_recipe)
-        self.log.marked.connect(self.session.mark)
-        self.image.stream_chosen.connect(self.session.watch_stream)
+        self.tabs.currentChanged.connect(self._turn_to)
+        self.theme_button.clicked.connect(self.change_theme)
         for key, act in (
             ("F5", self._run),
             ("Space", self._pause_or_resume),
             ("H", self._hold),
             ("M", self.log.field.setFocus),
             ("Ctrl+O", self.recipe.choose),
+            ("Ctrl+T", self.change_theme),
+            *((page.key, partial(self.show_page, page)) for page in self.pages),
         ):
             shortcut = QtGui.QShortcut(QtGui.QKeySequence(key), self)
             shortcut.setAutoRepeat(False)
@@ -339,17 +350,3 @@ def _answer(report: EmergencyReport) -> str:
     if report.done:
         return f"{report.path} acknowledged in {report.took_s * 1000:.0f} ms"
     return f"{report.path}: {report.error}"
-
-
-def _splitter(
-    orientation: Qt.Orientation,
-    widgets: tuple[QtWidgets.QWidget, ...],
-    sizes: tuple[int, ...],
-) -> QtWidgets.QSplitter:
-    splitter = QtWidgets.QSplitter(orientation)
-    splitter.setHandleWidth(6)
-    splitter.setChildrenCollapsible(False)
-    for widget in widgets:
-        splitter.addWidget(widget)
-    splitter.setSizes(list(sizes))
-    return splitter

@@ -41,10 +41,10 @@ class FactsLine(QtWidgets.QWidget):
         status, fresh = snapshot.status, not snapshot.stale
         if fresh:
             set_text(self.link, "● LIVE")
-            self._colour(self.link, theme.GREEN)
+            self._colour(self.link, theme.now().green)
         else:
             set_text(self.link, f"✕ STALE {text.age(snapshot.age_s)}")
-            self._colour(self.link, theme.ORANGE)
+            self._colour(self.link, theme.now().orange)
         limit = status.dose_limit_e_per_nm2
         words = f"dose {text.dose(status.dose_e_per_nm2)}"
         near = False
@@ -68,7 +68,7 @@ class FactsLine(QtWidgets.QWidget):
         set_text(self.control, "in control" if held else f"⚠ control: {status.control}")
         for label, warns in ((self.dose, near), (self.disk, low), (self.control, not held)):
             set_flag(label, "stale", not fresh)
-            self._colour(label, theme.ORANGE if warns and fresh else "")
+            self._colour(label, theme.now().orange if warns and fresh else "")
         set_flag(self.frames, "stale", not fresh)
         note = "Closing this window does not touch the run." if status.state.active else ""
         set_text(self.close_note, note)

@@ -55,15 +55,17 @@ class ImagePanel(Panel):
         ):
             widget.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
             self.head.addWidget(widget)
-        self.graphics: Any = pg.GraphicsView(background=theme.PANEL)
+        self.graphics: Any = pg.GraphicsView()
         self.view: Any = pg.ViewBox(
             lockAspect=True, invertY=True, enableMenu=False, defaultPadding=0.0
         )
         self.graphics.setCentralItem(self.view)
+        theme.follow(self, lambda: self.graphics.setBackground(theme.now().panel))
         self.item: Any = pg.ImageItem(axisOrder="row-major")
         self.whole: Any = pg.PlotCurveItem(pen=pg.mkPen(theme.OUTLINE, width=1), connect="finite")
         self.cut: Any = pg.PlotCurveItem(
-            pen=pg.mkPen(theme.MUTED, width=1, style=QtCore.Qt.PenStyle.DotLine), connect="finite"
+            pen=pg.mkPen(theme.NIGHT.muted, width=1, style=QtCore.Qt.PenStyle.DotLine),
+            connect="finite",
         )
         for item in (self.item, self.whole, self.cut):
             self.view.addItem(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import deque
 
 from PySide6 import QtCore, QtWidgets
 
@@ -11,7 +12,6 @@ from gui import text, theme
 from gui.widgets.panel import Panel
 
 _KEPT_LINES = 2000
-_COLOURS = {"warning": theme.ORANGE, "error": "#FFB09A", "fault": "#FFB09A", "mark": theme.SKY}
 
 
 class LogPanel(Panel):
@@ -38,6 +38,8 @@ class LogPanel(Panel):
         self.body.addLayout(row)
         self._active = False
         self._fresh = False
+        self._kept: deque[tuple[str, str, str]] = deque(maxlen=_KEPT_LINES)
+        theme.follow(self, self._write_again)
         self.button.clicked.connect(self._mark)
         self.field.returnPressed.connect(self._mark)
         self.field.textChanged.connect(self._enable)
@@ -69,8 +71,23 @@ class LogPanel(Panel):
             self.marked.emit(words)
 
     def _line(self, when: str, kind: str, words: str) -> None:
-        colour = _COLOURS.get(kind, theme.TEXT)
+        self._kept.append((when, kind, words))
+        self._append(when, kind, words)
+
+    def _append(self, when: str, kind: str, words: str) -> None:
+        now = theme.now()
+        colour = {
+            "warning": now.orange,
+            "error": now.error_text,
+            "fault": now.error_text,
+            "mark": now.sky,
+        }.get(kind, now.text)
         self.lines.appendHtml(
-            f'<span style="color:{theme.MUTED}">{when}</span>&nbsp; '
+            f'<span style="color:{now.muted}">{when}</span>&nbsp; '
             f'<span style="color:{colour}">{html.escape(kind)}&nbsp; {html.escape(words)}</span>'
         )
+
+    def _write_again(self) -> None:
+        self.lines.clear()
+        for line in self._kept:
+            self._append(*line)

@@ -38,7 +38,7 @@ class Notices(QtWidgets.QWidget):
         self.dismiss.clicked.connect(self.clear)
         self.simulated = QtWidgets.QLabel()
         self.simulated.setStyleSheet(
-            f"color: #101418; background: {theme.YELLOW}; border-radius: 4px; padding: 2px 9px; font-weight: 700;"
+            f"color: #101418; background: {theme.NIGHT.yellow}; border-radius: 4px; padding: 2px 9px; font-weight: 700;"
         )
         line = QtWidgets.QHBoxLayout()
         line.setContentsMargins(0, 0, 0, 0)
@@ -64,6 +64,7 @@ class Notices(QtWidgets.QWidget):
         self._kind = ""
         self._idle_text = ""
         self.clear()
+        theme.follow(self, self._paint)
 
     @property
     def kind(self) -> str:
@@ -72,17 +73,17 @@ class Notices(QtWidgets.QWidget):
 
     def error(self, words: str) -> None:
         """Show a refusal or failure until it is dismissed or followed by another."""
-        self._say("error", f"✕  {words}", "#FFB09A", "#3A1A14")
+        self._say("error", f"✕  {words}")
 
     def info(self, words: str) -> None:
         """Show an acknowledgement for some seconds."""
-        self._say("info", f"✓  {words}", "#A6E8D3", "#12302A")
+        self._say("info", f"✓  {words}")
 
     def clear(self) -> None:
         """Go back to the quiet line."""
         self._kind = ""
         self.dismiss.hide()
-        self.message.setStyleSheet(f"color: {theme.MUTED};")
+        self._paint()
         self.message.setText(self._idle_text)
 
     def show_status(self, snapshot: StatusSnapshot, sent: tuple[str, ...]) -> None:
@@ -107,12 +108,24 @@ class Notices(QtWidgets.QWidget):
         set_text(self.prompt_text, f"The run waits for you: {status.prompt}")
         self.continue_button.setEnabled("Continue" not in sent)
 
-    def _say(self, kind: str, words: str, colour: str, background: str) -> None:
-        self._kind, self._said_at_s = kind, time.monotonic()
+    def _paint(self) -> None:
+        now = theme.now()
+        if not self._kind:
+            self.message.setStyleSheet(f"color: {now.muted};")
+            return
+        text, ground = (
+            (now.error_text, now.error_ground)
+            if self._kind == "error"
+            else (now.good_text, now.good_ground)
+        )
         # the palette's colour is what the shortened text is painted with
         self.message.setStyleSheet(
-            f"color: {colour}; background: {background}; border-radius: 4px; font-weight: 600;"
+            f"color: {text}; background: {ground}; border-radius: 4px; font-weight: 600;"
         )
+
+    def _say(self, kind: str, words: str) -> None:
+        self._kind, self._said_at_s = kind, time.monotonic()
+        self._paint()
         self.message.setText(words)
         self.dismiss.show()
 

@@ -96,9 +96,9 @@ class PlanModel(QtCore.QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return row.words
         if role == Qt.ItemDataRole.BackgroundRole and present:
-            return QtGui.QColor("#1C3A52")
+            return QtGui.QColor(theme.now().selection)
         if role == Qt.ItemDataRole.ForegroundRole and self.glyph(row) == "✓":
-            return QtGui.QColor(theme.MUTED)
+            return QtGui.QColor(theme.now().muted)
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() in (0, 2, 3):
             return int(Qt.AlignmentFlag.AlignCenter)
         return None

@@ -13,7 +13,7 @@ from acquire.measure.series import break_at_gaps
 from gui import text, theme
 from gui.widgets.curve import Curve, Floats, thin
 from gui.widgets.panel import Panel, set_text
-from gui.widgets.plot import Stage, dim, make_plot, pen
+from gui.widgets.plot import Stage, dim, draw_in, make_plot
 
 DIAMETER = "mean_diameter"
 COUNT = "count"
@@ -25,27 +25,26 @@ class SizesPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__("Mean diameter")
-        self.plot = make_plot("time (s)", "d (nm)")
+        self.plot = make_plot("time (s)", "d (nm)", left="diameter")
         self.stage = Stage(self.plot, "Nothing measured yet")
         self.body.addWidget(self.stage, 1)
         item = self.plot.getPlotItem()
-        item.getAxis("left").setTextPen(theme.DIAMETER)
         self._right: Any = pg.ViewBox(enableMenu=False)
         item.showAxis("right")
         item.getAxis("right").enableAutoSIPrefix(False)
         item.getAxis("right").setLabel("count")
-        item.getAxis("right").setTextPen(theme.COUNT)
+        theme.follow(item, lambda: item.getAxis("right").setTextPen(theme.now().count))
         item.scene().addItem(self._right)
         item.getAxis("right").linkToView(self._right)
         self._right.setXLink(item)
         item.vb.sigResized.connect(lambda: self._right.setGeometry(item.vb.sceneBoundingRect()))
         low, high = pg.PlotCurveItem(), pg.PlotCurveItem()
-        shade = QtGui.QColor(theme.DIAMETER)
-        shade.setAlpha(60)
         self._edges = (low, high)
-        self.plot.addItem(pg.FillBetweenItem(low, high, brush=shade))
-        self.diameter = self.plot.plot(pen=pen(theme.DIAMETER))
-        self.count: Any = pg.PlotDataItem(pen=pen(theme.COUNT))
+        band = pg.FillBetweenItem(low, high)
+        theme.follow(self, lambda: band.setBrush(_shade()))
+        self.plot.addItem(band)
+        self.diameter = draw_in(self.plot.plot(), "diameter")
+        self.count: Any = draw_in(pg.PlotDataItem(), "count")
         self._right.addItem(self.count)
         self._curve = Curve("d", "sigma", "n")
 
@@ -91,3 +90,9 @@ class SizesPanel(Panel):
         self.stage.show_plot(bool(known.any() or counted.any()))
         few = thin(int(counted.sum()), _BAND_POINTS)
         self.count.setData(*break_at_gaps(t_s[counted][few], n[counted][few]), connect="finite")
+
+
+def _shade() -> QtGui.QColor:
+    shade = QtGui.QColor(theme.now().diameter)
+    shade.setAlpha(60)
+    return shade

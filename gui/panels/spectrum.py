@@ -6,10 +6,10 @@ import numpy as np
 from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import LiveSpectrum
-from gui import text, theme
+from gui import text
 from gui.widgets.choice import Choice
 from gui.widgets.panel import Panel, set_text
-from gui.widgets.plot import Stage, dim, make_plot, pen
+from gui.widgets.plot import Stage, dim, draw_in, make_plot
 
 _WORDS = {"core_loss": "core loss", "low_loss": "low loss"}
 
@@ -27,7 +27,7 @@ class SpectrumPanel(Panel):
             widget.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
             self.head.addWidget(widget)
         self.plot = make_plot("nominal energy loss (eV)", "counts")
-        self.curve = self.plot.plot(pen=pen(theme.SPECTRUM))
+        self.curve = draw_in(self.plot.plot(), "spectrum")
         self.stage = Stage(self.plot, "No spectrum yet")
         self.body.addWidget(self.stage, 1)
         self._offer(False)

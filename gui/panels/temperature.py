@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtWidgets
 
 from acquire.engine.status import EngineStatus, LiveSeries, PlanView
 from gui import text, theme
 from gui.widgets.curve import Curve
 from gui.widgets.panel import Panel, set_text
-from gui.widgets.plot import dim, make_plot, pen
+from gui.widgets.plot import dim, draw_in, make_plot
 
 
 class TemperaturePanel(Panel):
@@ -23,20 +24,17 @@ class TemperaturePanel(Panel):
         self.plot = make_plot("time (s)", "T (°C)")
         self.body.addWidget(self.plot, 1)
         words = (
-            ("╌╌ planned", theme.PLANNED),
-            ("─ set", theme.SETPOINT),
-            ("─ measured", theme.MEASURED),
+            ("╌╌ planned", "planned"),
+            ("─ set", "setpoint"),
+            ("─ measured", "measured"),
         )
-        legend = QtWidgets.QLabel(
-            "&nbsp; ".join(f'<span style="color:{colour}">{word}</span>' for word, colour in words)
-        )
+        legend = QtWidgets.QLabel()
+        theme.follow(legend, lambda: legend.setText(_legend(words)))
         self.head.insertWidget(1, legend)
-        self.planned = self.plot.plot(pen=pen(theme.PLANNED, dashed=True))
-        self.set = self.plot.plot(pen=pen(theme.SETPOINT))
-        self.measured = self.plot.plot(pen=pen(theme.MEASURED))
-        self.now = pg.InfiniteLine(
-            angle=90, pen=pg.mkPen(theme.TEXT, width=1, style=QtCore.Qt.PenStyle.DotLine)
-        )
+        self.planned = draw_in(self.plot.plot(), "planned", dashed=True)
+        self.set = draw_in(self.plot.plot(), "setpoint")
+        self.measured = draw_in(self.plot.plot(), "measured")
+        self.now = draw_in(pg.InfiniteLine(angle=90), "text", dotted=True)
         self.now.hide()
         self.plot.addItem(self.now, ignoreBounds=True)
         self._curve = Curve("measured", "set")
@@ -73,3 +71,10 @@ class TemperaturePanel(Panel):
         """Fade the curves too."""
         super().set_stale(stale, age_s)
         dim(self.plot, stale)
+
+
+def _legend(words: Iterable[tuple[str, str]]) -> str:
+    return "&nbsp; ".join(
+        f'<span style="color:{getattr(theme.now(), colour)}">{word}</span>'
+        for word, colour in words
+    )

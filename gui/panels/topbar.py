@@ -97,8 +97,8 @@ class TopBar(QtWidgets.QWidget):
     def show_heater_off(self, answer: str, good: bool = True) -> None:
         """Put the newest answer to a heater-off on the button; it can be pressed again at any time."""
         self.heater_off.setText(f"HEATER OFF\n{answer or 'F12'}")
-        colour = theme.RED if good else "#7A0F0A"
-        border = "#FF8A7A" if good else theme.YELLOW
+        colour = theme.NIGHT.red if good else "#7A0F0A"
+        border = "#FF8A7A" if good else theme.NIGHT.yellow
         self.heater_off.setStyleSheet(
             f"QPushButton {{ background: {colour}; color: white; border: 2px solid {border};"
             "border-radius: 6px; font-weight: 700; font-size: 11pt; }"
@@ -131,7 +131,7 @@ class TopBar(QtWidgets.QWidget):
         self.state.setToolTip(snapshot.link_error or status.cause)
         beam = ("◐", "BLANKED", "#2A333D") if status.blanked else ("☀", "BEAM ON", "#5C4A00")
         set_text(self.beam, f"{beam[0]}\n{beam[1]}" if not snapshot.stale else "?\nBEAM")
-        _paint(self.beam, beam[2] if not snapshot.stale else "#22272D", theme.TEXT)
+        _paint(self.beam, beam[2] if not snapshot.stale else "#22272D", "#E8ECF1")
 
     def _show_controls(
         self, status: EngineStatus, fresh: bool, recipe: bool, sent: tuple[str, ...]
@@ -177,12 +177,16 @@ class TopBar(QtWidgets.QWidget):
         old = known and old_s > READING_OLD_AFTER_S
         set_text(self.measured, text.celsius(status.measured_celsius))
         present = fresh and known and not old
-        self.measured.setStyleSheet(f"color: {theme.MEASURED if present else theme.FAINT};")
+        self.measured.setStyleSheet(
+            f"color: {theme.now().measured if present else theme.now().faint};"
+        )
         right = f"set {text.celsius(status.setpoint_celsius)}"
         if old:
             right = f"read {text.age(old_s)} ago"
         set_text(self.setpoint, right)
-        self.setpoint.setStyleSheet(f"color: {theme.SETPOINT if present else theme.FAINT};")
+        self.setpoint.setStyleSheet(
+            f"color: {theme.now().setpoint if present else theme.now().faint};"
+        )
         set_text(self.holder, status.holder_state.replace("_", " "))
         set_flag(self.holder, "stale", not fresh or old)
 

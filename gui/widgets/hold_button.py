@@ -84,5 +84,5 @@ class HoldButton(QtWidgets.QPushButton):
         if self._fraction > 0:
             painter = QtGui.QPainter(self)
             width = round((self.width() - 4) * self._fraction)
-            painter.fillRect(2, self.height() - 8, width, 6, QtGui.QColor(theme.ORANGE))
+            painter.fillRect(2, self.height() - 8, width, 6, QtGui.QColor(theme.now().orange))
             painter.end()

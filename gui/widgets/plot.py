@@ -9,11 +9,12 @@ from PySide6 import QtCore, QtWidgets
 
 from gui import theme
 
-pg.setConfigOptions(background=theme.PANEL, foreground=theme.MUTED, imageAxisOrder="row-major")
 
+def make_plot(x_label: str, y_label: str, **tints: str) -> Any:
+    """A ``PlotWidget`` without SI prefixes, with peak-preserving downsampling.
 
-def make_plot(x_label: str, y_label: str) -> Any:
-    """A ``PlotWidget`` without SI prefixes, with peak-preserving downsampling."""
+    ``tints`` names the theme's colour of an axis: ``left="diameter"``.
+    """
     widget = pg.PlotWidget()
     plot = widget.getPlotItem()
     # on the PlotItem: settings of the single curve are overwritten when it is added
@@ -26,9 +27,31 @@ def make_plot(x_label: str, y_label: str) -> Any:
         axis = plot.getAxis(side)
         axis.enableAutoSIPrefix(False)
         axis.setLabel(label)
-        axis.setTextPen(theme.MUTED)
     plot.getAxis("left").setWidth(58)
+
+    def paint() -> None:
+        now = theme.now()
+        widget.setBackground(now.panel)
+        for side in ("bottom", "left"):
+            axis = plot.getAxis(side)
+            axis.setPen(now.faint)
+            axis.setTextPen(getattr(now, tints.get(side, "muted")))
+
+    theme.follow(widget, paint)
     return widget
+
+
+def draw_in(item: Any, colour: str, *, dashed: bool = False, dotted: bool = False) -> Any:
+    """Draw a curve or line in a colour of the theme, by its name in :class:`gui.theme.Colours`.
+
+    Lines stay one pixel wide: wider ones are slow with many points. Returns the item.
+    """
+    styles = QtCore.Qt.PenStyle
+    style = styles.DashLine if dashed else styles.DotLine if dotted else styles.SolidLine
+    theme.follow(
+        item, lambda: item.setPen(pg.mkPen(getattr(theme.now(), colour), width=1, style=style))
+    )
+    return item
 
 
 class Stage(QtWidgets.QStackedWidget):
@@ -45,12 +68,6 @@ class Stage(QtWidgets.QStackedWidget):
     def show_plot(self, filled: bool) -> None:
         """Show the plot, or the words again."""
         self.setCurrentIndex(1 if filled else 0)
-
-
-def pen(colour: str, width: int = 1, dashed: bool = False) -> Any:
-    """A pen; wider than 1 is slow with many points, so lines stay thin."""
-    style = QtCore.Qt.PenStyle.DashLine if dashed else QtCore.Qt.PenStyle.SolidLine
-    return pg.mkPen(colour, width=width, style=style)
 
 
 def dim(plot: Any, stale: bool) -> None:

@@ -30,6 +30,7 @@ from acquire.engine.status import (
 from acquire.errors import HotstageError, LinkError
 from gui.app import Folders, application_with_theme
 from gui.session import Session
+from gui.settings import settings_path
 from gui.window import OperatorWindow
 
 RECIPE = """hotstage: 1
@@ -316,6 +317,13 @@ def recipe_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A window remembers nothing of another test's, nor of the person's who runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return settings_path()
+
+
 @pytest.fixture
 def open_window(qtbot: QtBot, host: FakeHost, server: FakeServer, tmp_path: Path) -> Iterator[Open]:
     """Open a window on the fake host, by default when its first status is there."""
@@ -330,6 +338,7 @@ def open_window(qtbot: QtBot, host: FakeHost, server: FakeServer, tmp_path: Path
         window.show()
         if wait:
             qtbot.waitUntil(lambda: "LIVE" in window.facts.link.text(), timeout=5000)
+            qtbot.waitUntil(window.isActiveWindow, timeout=5000)  # shortcuts are dead before
         return window
 
     yield open_it

@@ -378,13 +378,13 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
     qtbot.waitUntil(lambda: "3 frames ago" in window.image.measured.text(), timeout=EVENTUALLY_MS)
     drawn = window.image.whole.getData()[0]
     assert drawn is None or not len(drawn)
-    qtbot.waitUntil(lambda: window.temperature.measured.xData is not None, timeout=EVENTUALLY_MS)
-    before = len(window.temperature._curve.x)
-    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > before, timeout=EVENTUALLY_MS)
-    t_s = window.temperature._curve.x
+    qtbot.waitUntil(lambda: window.live.temperature.measured.xData is not None, timeout=EVENTUALLY_MS)
+    before = len(window.live.temperature._curve.x)
+    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > before, timeout=EVENTUALLY_MS)
+    t_s = window.live.temperature._curve.x
     assert np.all(np.diff(t_s) > 0.49)  # no reading twice, none left out
     assert np.all(np.diff(t_s) < 0.51)
-    qtbot.waitUntil(lambda: window.spectrum.curve.xData is not None, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: window.live.spectrum.curve.xData is not None, timeout=EVENTUALLY_MS)
     assert "SIMULATED  ×10" in window.notices.simulated.text()
     assert 0 < window.image.scale.length_nm < 120
 
@@ -397,10 +397,10 @@ def test_detector_and_logarithm_can_be_chosen(qtbot: QtBot, host, open_window) -
     assert window.image.item.image.max() <= 400
     window.image.outline_button.setChecked(False)
     assert len(window.image.whole.getData()[0]) == 0
-    qtbot.waitUntil(lambda: window.spectrum.channel.count() == 2, timeout=EVENTUALLY_MS)
-    window.spectrum.channel.setCurrentIndex(1)
-    window.spectrum.log.setChecked(True)
-    assert np.nanmax(window.spectrum.curve.getData()[1]) == pytest.approx(5.0, abs=0.1)
+    qtbot.waitUntil(lambda: window.live.spectrum.channel.count() == 2, timeout=EVENTUALLY_MS)
+    window.live.spectrum.channel.setCurrentIndex(1)
+    window.live.spectrum.log.setChecked(True)
+    assert np.nanmax(window.live.spectrum.curve.getData()[1]) == pytest.approx(5.0, abs=0.1)
 
 
 def test_a_new_run_replaces_the_curves_of_the_old_one(
@@ -409,12 +409,12 @@ def test_a_new_run_replaces_the_curves_of_the_old_one(
     window = open_window()
     host.begun_s -= 30
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > 500, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > 500, timeout=EVENTUALLY_MS)
     run_to(qtbot, window, host, EngineState.COMPLETED)
     window.open_recipe(recipe_file, start=True)
     qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=EVENTUALLY_MS)
-    qtbot.waitUntil(lambda: 0 < len(window.temperature._curve.x) < 100, timeout=EVENTUALLY_MS)
-    assert window.temperature._curve.x[0] == 0.0
+    qtbot.waitUntil(lambda: 0 < len(window.live.temperature._curve.x) < 100, timeout=EVENTUALLY_MS)
+    assert window.live.temperature._curve.x[0] == 0.0
     qtbot.waitUntil(lambda: window.image.shown > 2, timeout=EVENTUALLY_MS)
 
 
@@ -538,16 +538,16 @@ def test_a_host_that_dies_makes_everything_stale_and_comes_back_by_itself(
     begun = time.monotonic()
     qtbot.waitUntil(lambda: "NO CONTACT" in state_shown(window), timeout=EVENTUALLY_MS)
     assert time.monotonic() - begun < 2.0
-    assert all(panel.property("stale") for panel in window.panels)
+    assert all(panel.property("stale") for panel in window.live.panels)
     assert "STALE" in window.facts.link.text()
     assert "does not answer" in window.notices.message.text()
     assert not window.topbar.pause.isEnabled()
     assert window.topbar.heater_off.isEnabled()
-    points = len(window.temperature._curve.x)
+    points = len(window.live.temperature._curve.x)
     host.dead = False
     qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=EVENTUALLY_MS)
-    assert not any(panel.property("stale") for panel in window.panels)
-    qtbot.waitUntil(lambda: len(window.temperature._curve.x) > points, timeout=EVENTUALLY_MS)
+    assert not any(panel.property("stale") for panel in window.live.panels)
+    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > points, timeout=EVENTUALLY_MS)
     shown = window.image.shown
     qtbot.waitUntil(lambda: window.image.shown != shown, timeout=EVENTUALLY_MS)
 
