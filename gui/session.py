@@ -24,16 +24,11 @@ from acquire.engine.status import (
     LiveSpectrum,
     PlanView,
 )
-from acquire.errors import HotstageError
 from acquire.stream import Mailbox
 from gui.emergency import EmergencyLine, EmergencyReport
-from gui.orders import (
-    Connect,
-    HostConnection,
-    OrderEvent,
-    Orders,
-    text_of,
-)
+from gui.hand import ContinuationPlan, HandLine
+from gui.orders import Connect, OrderEvent, Orders
+from gui.polling import keep_polling
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +37,6 @@ STATUS_PERIOD_S = 0.1
 SERIES_PERIOD_S = 0.2
 PLAN_PERIOD_S = 1.0
 LONG_POLL_S = 0.2
-BACK_OFF_S = (0.05, 0.5)
 CLOSE_WITHIN_S = 0.5
 
 
@@ -70,7 +64,7 @@ class SeriesUpdate:
     fresh: bool
 
 
-Event = OrderEvent | EmergencyReport
+Event = OrderEvent | EmergencyReport | ContinuationPlan
 
 
 class Session:
@@ -92,11 +86,15 @@ class Session:
         self._stream = ""
         self._generation = 0  # rises when serial numbers may have begun anew
         self._images: Mailbox[LiveImage] = Mailbox(WallClock())
+        self._image_wanted = threading.Event()
+        self._image_wanted.set()
         self._spectra: Mailbox[LiveSpectrum] = Mailbox(WallClock())
         # one place: the next piece is asked for when the last was taken, so nothing piles up or is lost
         self._series: queue.Queue[SeriesUpdate] = queue.Queue(maxsize=1)
         self._events: deque[Event] = deque(maxlen=256)
         self._orders = Orders(connect, self._events.append, self._stop)
+        self.hand = HandLine(connect, self._orders, self._stop)
+        """What needs no run: the instruments, and control by hand."""
         self._emergency = EmergencyLine(connect, emergency, self._events.append)
         targets: dict[str, Callable[[], None]] = {
             "window-status": self._watch_status,
@@ -125,8 +123,11 @@ class Session:
         return self._plan
 
     def take_image(self) -> LiveImage | None:
-        """The newest image that was not taken yet."""
-        return self._images.take(0.0)
+        """The newest image that was not taken yet; the next is fetched when this is taken."""
+        image = self._images.take(0.0)
+        if image is not None:
+            self._image_wanted.set()
+        return image
 
     def take_spectrum(self) -> LiveSpectrum | None:
         """The newest spectrum that was not taken yet."""
@@ -151,6 +152,11 @@ class Session:
         return self._orders.in_flight()
 
     # ------------------------------------------------------------------ what the UI commands
+
+    @property
+    def watched_stream(self) -> str:
+        """The stream whose images are taken; ``""`` is any."""
+        return self._stream
 
     def watch_stream(self, stream: str) -> None:
         """Take images of this stream only; ``""`` is any."""
@@ -206,7 +212,7 @@ class Session:
         self._stop.set()
         self._plan_due.set()
         deadline = time.monotonic() + CLOSE_WITHIN_S
-        own = [*self._threads, *self._orders.threads]
+        own = [*self._threads, *self._orders.threads, self.hand.thread]
         for thread in [*own, *self._emergency.threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
         left = [thread.name for thread in own if thread.is_alive()]
@@ -240,11 +246,15 @@ class Session:
             nonlocal after, seen
             if seen != self._generation:
                 after, seen = -1, self._generation
+            # one that nobody would see costs as much as one that is shown
+            if not self._image_wanted.wait(LONG_POLL_S) and seen == self._generation:
+                return
             image = host.image(self._stream, after, LONG_POLL_S)
             if image is None:
                 self._stop.wait(0.005)  # a host that answers at once is not asked without pause
             elif seen == self._generation:
                 after = image.serial
+                self._image_wanted.clear()
                 self._images.put(image)
 
         self._keep(poll, self._forget_serials)
@@ -303,35 +313,8 @@ class Session:
         self._generation += 1
 
     def _keep(self, poll: Callable[[HostApi], None], lost: Callable[[str], None]) -> None:
-        """Poll over a connection of our own until the session ends, and reconnect when it breaks."""
-        name = threading.current_thread().name
-        host: HostConnection | None = None
-        back_off_s = BACK_OFF_S[0]
-        while not self._stop.is_set():
-            try:
-                if host is None:
-                    host = self._connect()
-                poll(host)
-                back_off_s = BACK_OFF_S[0]
-            except Exception as error:  # noqa: BLE001 - a watcher that ended would leave a dead picture
-                log = logger.debug if isinstance(error, HotstageError | OSError) else logger.error
-                log("%s: %s", name, error, exc_info=not isinstance(error, HotstageError | OSError))
-                lost(text_of(error))
-                _hang_up(host)
-                host = None
-                self._stop.wait(back_off_s)
-                back_off_s = min(2 * back_off_s, BACK_OFF_S[1])
-        _hang_up(host)
+        keep_polling(self._connect, self._stop, poll, lost)
 
 
 def _which_run(status: EngineStatus) -> tuple[object, ...]:
     return status.run_name, status.folder, status.state
-
-
-def _hang_up(host: HostConnection | None) -> None:
-    if host is None:
-        return
-    try:
-        host.close()
-    except Exception as error:  # noqa: BLE001 - the connection is given up anyway
-        logger.debug("closing a connection to the host: %s", error)

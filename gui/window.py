@@ -180,12 +180,12 @@ class OperatorWindow(QtWidgets.QMainWindow):
     # ------------------------------------------------------------------ what comes
 
     def _take_image(self) -> None:
+        for event in self.session.take_events():  # an answer to heater off waits for no slower tick
+            self._show_event(event)
         if self.stack.currentWidget() is self.live:
             self.live.take_image()
 
     def _take_rest(self) -> None:
-        for event in self.session.take_events():
-            self._show_event(event)
         self._take_status()
         self.live.take_rest()
 

@@ -49,6 +49,8 @@ WINDOW_LIBRARIES = {
     "libwayland-cursor0": "libwayland-cursor.so.0",
     "libwayland-egl1": "libwayland-egl.so.1",
 }
+# Debian package -> the program by which a screen is had where there is none
+SCREEN_PROGRAMS = {"xvfb": "Xvfb", "openbox": "openbox", "xdotool": "xdotool"}
 FONT_PACKAGE = "fonts-dejavu-core"
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 
@@ -135,10 +137,12 @@ def missing_packages(purpose: str) -> list[str]:
     missing = []
     if not have_venv():
         missing.append("python{}.{}-venv".format(*sys.version_info[:2]))
-    libraries = dict(OFFSCREEN_LIBRARIES)
-    if purpose == "run":
-        libraries.update(WINDOW_LIBRARIES)
+    libraries = {**OFFSCREEN_LIBRARIES, **WINDOW_LIBRARIES}
     missing += [package for package, library in libraries.items() if not have_library(library)]
+    if purpose == "dev":
+        missing += [
+            package for package, name in SCREEN_PROGRAMS.items() if shutil.which(name) is None
+        ]
     if not have_font():
         missing.append(FONT_PACKAGE)
     return missing

@@ -215,3 +215,35 @@ def wires(
     """Try every driver on its far end while the connection is cut, silent, late or wrong."""
     report = plugins.find(plugins.BENCHES, "wires")
     return int(report(only, json, check))
+
+
+@bench.command()
+def window(
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--parts",
+            help="Some of shown, effect, recorded, start, heater-off and soak, with commas.",
+            show_default=False,
+        ),
+    ] = None,
+    platforms: Annotated[
+        str | None,
+        typer.Option(
+            "--platforms", help="offscreen, xvfb, or both with a comma.", show_default=False
+        ),
+    ] = None,
+    soak: Annotated[
+        float, typer.Option("--soak", help="Seconds of the soak; the goal is 3600.", min=1.0)
+    ] = 60.0,
+    json: JsonOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each, to see that it works.")
+    ] = False,
+) -> int:
+    """Measure what the operator's window shows, what it costs a run, and how soon it obeys."""
+    report = plugins.find(plugins.BENCHES, "window")
+    return int(report(parts, platforms, soak, json, check=check, quick=quick))
