@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from acquire.recipe import (
         Plan,
         Recipe,
+        calibrate_energy,
         hold,
         image,
         line_scan,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         ramp,
         regulate,
         spectrum,
+        spectrum_image,
         wait_for_operator,
         when,
     )
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from acquire.store import open_run
 
 _HOME = {
+    "calibrate_energy": "acquire.recipe",
     "Engine": "acquire.engine",
     "preflight": "acquire.engine",
     "continue_experiment": "acquire.engine.continuation",
@@ -45,6 +48,7 @@ _HOME = {
     "ramp": "acquire.recipe",
     "regulate": "acquire.recipe",
     "spectrum": "acquire.recipe",
+    "spectrum_image": "acquire.recipe",
     "wait_for_operator": "acquire.recipe",
     "when": "acquire.recipe",
     "connect": "acquire.remote",
@@ -58,6 +62,7 @@ __all__ = [
     "Recipe",
     "Station",
     "__version__",
+    "calibrate_energy",
     "connect",
     "continue_experiment",
     "hold",
@@ -70,6 +75,7 @@ __all__ = [
     "regulate",
     "run_experiment",
     "spectrum",
+    "spectrum_image",
     "wait_for_operator",
     "when",
 ]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from acquire.bursts import SpectrumBlock
 from acquire.clock import Clock, Signal
 from acquire.errors import InstrumentError
 from acquire.instruments import Frame
@@ -53,6 +54,11 @@ class Watch:
 
 Expose = Callable[[int, Watch], Frame | None]
 """``expose(index, cut)`` takes one frame; it returns None soon (0.1 s) after ``cut()`` turns true."""
+ExposeMany = Callable[[int, float, Watch], SpectrumBlock | None]
+"""``expose(first, most, cut)`` takes a block of no more than ``most`` frames, the first of that number.
+
+Soon after ``cut()`` turns true it returns those that are whole, or None.
+"""
 
 
 class Acquisition:
@@ -99,6 +105,15 @@ class Acquisition:
         Raises:
             InstrumentError: not armed, or somebody else reads the frames of this acquisition.
         """
+        armed = self._begin_reading()
+        return self._take(armed, Watch(self._clock, armed, stop), period_s, expose)
+
+    def blocks(self, stop: Signal, expose: ExposeMany) -> Iterator[SpectrumBlock]:
+        """Take the armed exposures block by block; raises as :meth:`frames`."""
+        armed = self._begin_reading()
+        return self._take_blocks(armed, Watch(self._clock, armed, stop), expose)
+
+    def _begin_reading(self) -> _Armed:
         with self._lock:
             armed = self._armed
             if armed is None:
@@ -106,7 +121,22 @@ class Acquisition:
             if armed.reading:
                 raise InstrumentError(f"the frames of the {self._what} are being read already.")
             armed.reading = True
-        return self._take(armed, Watch(self._clock, armed, stop), period_s, expose)
+        return armed
+
+    def _take_blocks(
+        self, armed: _Armed, cut: Watch, expose: ExposeMany
+    ) -> Iterator[SpectrumBlock]:
+        try:
+            while armed.left > 0 and not cut():
+                block = expose(self._taken, armed.left, cut)
+                with self._lock:
+                    if block is None or armed.ended:
+                        return
+                    self._taken += len(block)
+                armed.left -= len(block)
+                yield block
+        finally:
+            armed.reading = False
 
     def _take(self, armed: _Armed, cut: Watch, period_s: float, expose: Expose) -> Iterator[Frame]:
         due = self._clock.now_s()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -45,44 +46,70 @@ def explain(
     lines: Mapping[tuple[int | str, ...], int] | None = None,
 ) -> str:
     """Every problem of a validation, one line each: ``FILE:LINE: KEY = VALUE: what; mend``."""
+    return "\n".join(
+        dict.fromkeys(
+            f"{source}:{told.line}: {told.words}" if told.line else f"{source}: {told.words}"
+            for told in each_told(error, model, lines)
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One problem of a validation."""
+
+    path: tuple[int | str, ...]
+    """Keys and positions in the file that lead to it."""
+    line: int
+    """From 1; 0 where none is known."""
+    words: str
+
+
+def each_told(
+    error: ValidationError,
+    model: type[BaseModel],
+    lines: Mapping[tuple[int | str, ...], int] | None = None,
+) -> list[Told]:
+    """The problems of a validation by their places, each in words as of :func:`explain`."""
     items: list[dict[str, Any]] = [dict(item) for item in error.errors()]
     # of a choice between a word and settings, only what is wrong with the settings helps
     words = [i for i in items if "literal[" in dotted(i["loc"])]
     told = [i for i in items if i not in words] or items
-    return "\n".join(dict.fromkeys(_explain_one(item, source, model, lines or {}) for item in told))
+    return list(dict.fromkeys(_tell(item, model, lines or {}) for item in told))
 
 
-def _explain_one(
+def _tell(
     item: dict[str, Any],
-    source: str,
     model: type[BaseModel],
     lines: Mapping[tuple[int | str, ...], int],
-) -> str:
+) -> Told:
     loc = tuple(item["loc"])
-    where = source
-    for end in range(len(loc), 0, -1):
-        if loc[:end] in lines:
-            where = f"{source}:{lines[loc[:end]]}"
-            break
-    key = dotted(
+    line = next((lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in lines), 0)
+    path = tuple(
         part
         for end, part in enumerate(loc, start=1)
         if loc[:end] in lines or not _UNION_TAG.fullmatch(str(part))
     )
+    return Told(path, line, _words(item, loc, dotted(path), model))
+
+
+def _words(
+    item: dict[str, Any], loc: tuple[int | str, ...], key: str, model: type[BaseModel]
+) -> str:
     kind = item["type"]
     if kind == "extra_forbidden":
         known = _fields_at(model, loc[:-1])
         mend = suggest(str(loc[-1]), known)
         choices = f" Known here: {', '.join(sorted(known))}." if known else ""
-        return f"{where}: unknown key {key!r}{mend or '.'}{choices}"
+        return f"unknown key {key!r}{mend or '.'}{choices}"
     if kind == "missing":
-        return f"{where}: the key {key!r} is missing."
+        return f"the key {key!r} is missing."
     message = _PLAIN.get(kind) or str(item["msg"]).removeprefix("Value error, ")
     message = message.replace("Input should be", "must be")
     value = item.get("input")
     if isinstance(value, str | int | float | bool):
-        return f"{where}: {key} = {value!r}: {message}"
-    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+        return f"{key} = {value!r}: {message}"
+    return f"{key}: {message}" if key else message
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:

@@ -321,7 +321,10 @@ class SpectrumExposure:
 
 @runtime_checkable
 class Spectrometer(Instrument, Protocol):
-    """An EELS spectrometer; frames have channels ``core_loss`` and, if dual, ``low_loss``."""
+    """An EELS spectrometer; frames have channels ``core_loss`` and, if dual, ``low_loss``.
+
+    One that takes thousands a second may be :class:`~acquire.bursts.Bursts`, too.
+    """
 
     def check(self, setting: SpectrometerSetting) -> None:
         """Raise LimitError if ``tune`` would refuse the setting."""

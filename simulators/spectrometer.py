@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.acquisition import Acquisition
+from acquire.bursts import SpectrumBlock
 from acquire.clock import Signal
 from acquire.errors import InstrumentError
 from acquire.instruments import (
@@ -21,7 +22,7 @@ from acquire.instruments import (
     SpectrumExposure,
     StreamSpec,
 )
-from simulators.exposing import KeepGoing, lasting
+from simulators.exposing import KeepGoing, lasting, lasting_blocks
 from simulators.meeting import meet
 from simulators.spectra import (
     CAMERAS,
@@ -165,13 +166,33 @@ class SimulatedSpectrometer:
         exposed = self._exposed()
 
         def expose(index: int, start_s: float, end_s: float, keep_going: KeepGoing) -> Frame | None:
-            data, spans = self._take(exposed, index, np.array([start_s]))
+            starts = np.array([start_s])
+            data, spans = self._take(exposed, index, starts, self._met_in(exposed, starts))
             alone = {name: array[0] for name, array in data.items()}
             meta = FrameMeta(spans={n: (start_s + a, start_s + b) for n, (a, b) in spans.items()})
             return Frame(SPECTROMETER, index, alone, start_s, end_s, meta)
 
         lasts = lasting(self._world.clock, exposed.pattern.frame_s, expose)
         return self._acquisition.frames(stop, 0.0, lasts)
+
+    def blocks(self, stop: Signal) -> Iterator[SpectrumBlock]:
+        """Expose and yield the armed spectra in blocks, one right after the other.
+
+        Where this machine is slower than the spectra come, or nobody takes them for half a second of
+        wall time, there is a pause before the next block, as their times tell.
+        """
+        exposed = self._exposed()
+        frame_s = exposed.pattern.frame_s
+
+        def make(first: int, starts_s: Array, met: Met) -> SpectrumBlock:
+            data, spans = self._take(exposed, first, starts_s, met)
+            own = {name: starts_s[:, None] + np.array(span) for name, span in spans.items()}
+            ends_s = starts_s + frame_s
+            return SpectrumBlock(SPECTROMETER, first, data, starts_s, ends_s, spans=own)
+
+        world = self._world
+        lasts = lasting_blocks(world.clock, frame_s, lambda t_s: meet(world, t_s), make)
+        return self._acquisition.blocks(stop, lasts)
 
     def disarm(self) -> None:
         """End the acquisition; idempotent."""
@@ -197,7 +218,8 @@ class SimulatedSpectrometer:
             Data by channel, with a leading axis of n; and begin and end of every channel, in s since
             the beginning of its spectrum.
         """
-        return self._take(self._exposed(), first, np.asarray(starts_s, np.float64))
+        exposed, starts = self._exposed(), np.asarray(starts_s, np.float64)
+        return self._take(exposed, first, starts, self._met_in(exposed, starts))
 
     def disperse(
         self, band: Band, start_s: float, end_s: float, index: int, correction_ev: float = 0.0
@@ -238,11 +260,13 @@ class SimulatedSpectrometer:
                 models[LOW] = self._model("low", low_band(setting), setting.off_axis_mrad)
         return _Exposed(setting, pattern(exposure, dual=setting.dual), models)
 
+    def _met_in(self, exposed: _Exposed, starts_s: Array) -> Met:
+        return meet(self._world, float(starts_s.mean()) + exposed.pattern.frame_s / 2)
+
     def _take(
-        self, exposed: _Exposed, first: int, starts_s: Array
+        self, exposed: _Exposed, first: int, starts_s: Array, met: Met
     ) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[float, float]]]:
         when, setting = exposed.pattern, exposed.setting
-        met = meet(self._world, float(starts_s.mean()) + when.frame_s / 2)
         core_shift = self._shift_in(starts_s, when.core_s).mean(axis=1)
         data: dict[str, NDArray[Any]] = {
             CORE: self._counts(exposed, CORE, met, first, core_shift[:, None], when.core_s)[:, 0]

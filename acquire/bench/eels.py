@@ -15,6 +15,7 @@ from rich.text import Text
 
 from acquire.bench import eels_accuracy as accuracy
 from acquire.bench import eels_burst as bursts
+from acquire.bench import eels_engine_burst as engine_burst
 from acquire.bench import eels_simulated as simulated
 from acquire.bench import eels_speed as speed
 from acquire.bench.particles_work import Bench
@@ -31,7 +32,7 @@ PARTS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "speed": (speed.one_pair, speed.rows),
     "grain": (simulated.grain_boundary, simulated.vibrations),
     "anti-phase": (simulated.anti_phase_boundary,),
-    "burst": (bursts.burst,),
+    "burst": (bursts.burst, engine_burst.through_the_engine),
 }
 """What can be asked for, and what measures it."""
 _QUICK = 0.03

@@ -1,4 +1,4 @@
-"""The burst row of the EELS bench: 8000 simulated spectra a second into a run, and estimates of all of them meanwhile."""
+"""The store's share of a burst: 8000 spectra a second, simulated before, into a run, all of them measured meanwhile."""
 
 from __future__ import annotations
 
@@ -70,13 +70,6 @@ def burst(bench: Bench) -> None:
         f"≥ {ESTIMATES_HZ:g} Hz",
         rate >= (1 - _LATE) * ESTIMATES_HZ,
         seconds=took,
-    )
-    bench.add(
-        _SECTION,
-        "a recipe's burst, from the spectrometer through the engine",
-        "not measured: no step takes one yet; blocks are simulated before",
-        "",
-        None,
     )
 
 

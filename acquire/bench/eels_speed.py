@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,6 +172,8 @@ def _beside(bench: Bench, what: str, block: Block, count: int, own_s: float, goa
 
 
 def _hyperspy(block: Block, count: int) -> Any:
+    # it would write a line per call among the table
+    logging.getLogger("hyperspy").setLevel(logging.ERROR)
     signals: Any = importlib.import_module("exspy").signals
 
     def signal(counts: Array, axis: Axis) -> Any:

@@ -412,6 +412,14 @@ def gui(
         typer.Option("--output", "-o", help="New folder for the run.", show_default=False),
     ] = None,
     start: Annotated[bool, typer.Option("--start", help="Start the recipe at once.")] = False,
+    stored: Annotated[
+        Path | None,
+        typer.Option(
+            "--open",
+            help="Look at a stored run; without --host or a recipe no engine is started.",
+            show_default=False,
+        ),
+    ] = None,
     screenshot: Annotated[
         Path | None,
         typer.Option("--screenshot", help="Save a picture of the window and end.", hidden=True),
@@ -420,7 +428,9 @@ def gui(
     """Open the operator's window. Closing it does not touch a run."""
     from acquire.cli.serving import open_window
 
-    return open_window(recipe, station, host, output, start=start, screenshot=screenshot)
+    return open_window(
+        recipe, station, host, output, start=start, screenshot=screenshot, stored=stored
+    )
 
 
 @app.command()

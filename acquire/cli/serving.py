@@ -20,6 +20,7 @@ from acquire.farends import FarEnds
 from acquire.recipe import Recipe
 from acquire.remote import connect, log_to_file, serve, simulate, supervise
 from acquire.station import Station
+from acquire.store import ZARR_NAME
 
 
 def serve_station(name: str, listen: str | None) -> int:
@@ -84,8 +85,12 @@ def open_window(
     *,
     start: bool,
     screenshot: Path | None,
+    stored: Path | None = None,
 ) -> int:
-    """Open the operator's window on an engine host, starting one if none is named."""
+    """Open the operator's window on an engine host, starting one if none is named.
+
+    A window that is opened only to look at a ``stored`` run gets no engine.
+    """
     if recipe is not None:
         Recipe.load(recipe)
     if start and recipe is None:
@@ -94,8 +99,13 @@ def open_window(
         check_folder(output)
     _need_a_screen()
     window = plugins.find(plugins.WINDOWS, "operator")
-    address = host if host is not None else start_host(station)
-    status: int = window(address, recipe, output, screenshot, start)
+    if stored is not None and not (stored / ZARR_NAME).is_dir():
+        raise ConfigError(f"{stored} is no run: name a folder with {ZARR_NAME} in it.")
+    if host is not None:
+        address = host
+    else:
+        address = "" if stored is not None and recipe is None else start_host(station)
+    status: int = window(address, recipe, output, screenshot, start, stored=stored)
     return status
 
 

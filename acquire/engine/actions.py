@@ -16,6 +16,7 @@ from acquire.engine.watching import Watching
 from acquire.errors import InstrumentError, RecipeError
 from acquire.instruments import HolderState
 from acquire.recipe import (
+    CalibrateEnergy,
     Hold,
     Image,
     LineScan,
@@ -24,6 +25,7 @@ from acquire.recipe import (
     Ramp,
     Regulate,
     Spectrum,
+    SpectrumImage,
     Step,
     WaitForOperator,
     When,
@@ -79,7 +81,9 @@ class Actions:
             When: self._watching.decide,
             Image: self._expose(self._exposures.image),
             LineScan: self._expose(self._exposures.line_scan),
+            SpectrumImage: self._expose(self._exposures.spectrum_image),
             Spectrum: self._expose(self._exposures.spectrum),
+            CalibrateEnergy: self._expose(self._exposures.calibrate_energy),
             WaitForOperator: self._wait_for_operator,
             Mark: self._mark,
         }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from acquire.engine.beamtime import field_corner_nm
 from acquire.engine.channels import channel_quantities, quantities_of
 from acquire.engine.dose import probe_current_pa
-from acquire.engine.estimating import check_estimators, known_quantities
+from acquire.engine.estimating import check_estimators, known_quantities, spectral_quantities
+from acquire.engine.foreseeing import resting_on
 from acquire.engine.regulation import check_regulate
 from acquire.errors import HotstageError, LimitError, RecipeError
 from acquire.instruments import ChecksExposure, RampRequest, ScanExposure
@@ -19,6 +21,7 @@ from acquire.recipe import (
     Recipe,
     Regulate,
     Spectrum,
+    SpectrumImage,
     SpectrumSettings,
     Step,
     When,
@@ -99,6 +102,8 @@ def quantities(recipe: Recipe, station: OpenStation) -> dict[str, Quantity]:
 def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
     if isinstance(step, Hold | Ramp) and step.until is not None:
         step.until.check(quantities(recipe, station))
+    if isinstance(step, Hold | Ramp | Regulate):
+        _check_told_meanwhile(step, recipe)
     if isinstance(step, Ramp):
         _check_ramp(step.to, step.rate, recipe, station)
     elif isinstance(step, When):
@@ -112,9 +117,28 @@ def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
     elif isinstance(step, LineScan):
         _check_spectra(step.spectra, station)
         _check_inside([step.from_, step.to], recipe)
-    elif isinstance(step, Spectrum):
+    elif isinstance(step, SpectrumImage):
         _check_spectra(step.spectra, station)
+        _check_inside([step.from_, step.to], recipe)
+        if step.images is not None:
+            check_exposure(step.image_exposure(field_corner_nm(recipe)), station)
+    elif isinstance(step, Spectrum):
+        for settings in [step.spectra.beginning_at(ev) for ev in step.energy_offsets] or [
+            step.spectra
+        ]:
+            _check_spectra(settings, station)
         _check_inside([step.at], recipe)
+
+
+def _check_told_meanwhile(step: Step, recipe: Recipe) -> None:
+    """Refuse to wait for what only spectra tell, of which none is taken while the step lasts."""
+    of_spectra = spectral_quantities(recipe)
+    for name in resting_on(step, of_spectra):
+        raise RecipeError(
+            f"{name} is told by the spectra {of_spectra[name]!r}, and none are taken during a {step.kind}: "
+            "it would wait in vain. Take a spectrum between shorter holds, and decide by 'when' with "
+            "frames: any."
+        )
 
 
 def _check_ramp(to: float, rate: float, recipe: Recipe, station: OpenStation) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 
 import platformdirs
 
+from acquire.engine.checked import CheckReport
+from acquire.engine.live_maps import LiveMap
+from acquire.engine.station_view import ContinuationView, StationView
 from acquire.engine.status import (
     HOST_OBJECT_ID,
     EngineStatus,
@@ -25,7 +28,7 @@ from acquire.engine.status import (
     PlanView,
 )
 from acquire.errors import LinkError
-from acquire.instruments import AnyArray
+from acquire.instruments import AnyArray, ScanExposure
 from acquire.remote import Link
 from acquire.remote.wire import unpack, unpack_arrays
 
@@ -34,6 +37,7 @@ logger = logging.getLogger(__name__)
 START_S = 30.0
 CHECK_S = 330.0
 """A run is checked before it starts; the check gives up before this."""
+HAND_S = 15.0
 LINGER_S = 30.0
 _detached: list[subprocess.Popen[bytes]] = []
 """Hosts that outlive us: kept, so that nobody takes them for forgotten."""
@@ -88,6 +92,14 @@ class HostClient:
             **head, counts=groups.get("counts", {}), energy_ev=groups.get("energy_ev", {})
         )
 
+    def map(self, stream: str = "", after: int = -1, wait_s: float = 0.0) -> LiveMap | None:
+        """See HostApi.map."""
+        head, groups = self._arrays("map", stream, after, float(wait_s))
+        if head is None:
+            return None
+        head |= {key: tuple(head[key]) for key in ("first_nm", "spacing_nm", "streams")}
+        return LiveMap(**head, taken=groups["own"]["taken"], values=groups.get("values", {}))
+
     def series(self, cursor: tuple[int, int, int] = (0, 0, 0)) -> LiveSeries:
         """See HostApi.series."""
         head, groups = self._arrays("series", cursor)
@@ -100,6 +112,12 @@ class HostClient:
             estimates=groups.get("estimates", {}),
             **groups["own"],
         )
+
+    def check(self, recipe_yaml: str) -> CheckReport:
+        """See HostApi.check."""
+        found = self._link.call("check", recipe_yaml, timeout_s=CHECK_S)
+        report: CheckReport = unpack(CheckReport, found)
+        return report
 
     def start(self, recipe_yaml: str, folder: str) -> None:
         """See HostApi.start."""
@@ -125,6 +143,10 @@ class HostClient:
         """See HostApi.mark."""
         self._link.call("mark", text)
 
+    def note(self, text: str) -> None:
+        """See HostApi.note."""
+        self._link.call("note", text)
+
     def confirm(self) -> None:
         """See HostApi.confirm."""
         self._link.call("confirm")
@@ -136,6 +158,62 @@ class HostClient:
     def clear_fault(self) -> None:
         """See HostApi.clear_fault."""
         self._link.call("clear_fault")
+
+    def continuation(self, folder: str) -> ContinuationView:
+        """See HostApi.continuation."""
+        plain = self._link.call("continuation", folder, timeout_s=CHECK_S)
+        found: ContinuationView = unpack(ContinuationView, plain)
+        return found
+
+    def continue_run(self, folder: str) -> None:
+        """See HostApi.continue_run."""
+        self._link.call("continue_run", folder, timeout_s=CHECK_S)
+
+    def instruments(self) -> StationView:
+        """See HostApi.instruments."""
+        found: StationView = unpack(StationView, self._link.call("instruments"))
+        return found
+
+    def manual_keep(self, who: str) -> bool:
+        """See HostApi.manual_keep."""
+        kept: bool = unpack(bool, self._link.call("manual_keep", who))
+        return kept
+
+    def manual_end(self, who: str) -> None:
+        """See HostApi.manual_end."""
+        self._by_hand("end", who)
+
+    def manual_heat(self, who: str, target_celsius: float, rate_celsius_per_s: float) -> None:
+        """See HostApi.manual_heat."""
+        self._by_hand("heat", who, target_celsius, rate_celsius_per_s)
+
+    def manual_cool(self, who: str, rate_celsius_per_s: float) -> None:
+        """See HostApi.manual_cool."""
+        self._by_hand("cool", who, rate_celsius_per_s)
+
+    def manual_hold(self, who: str) -> None:
+        """See HostApi.manual_hold."""
+        self._by_hand("hold", who)
+
+    def manual_beam(self, who: str, for_s: float, x_nm: float, y_nm: float) -> None:
+        """See HostApi.manual_beam."""
+        self._by_hand("beam", who, for_s, x_nm, y_nm)
+
+    def manual_blank(self, who: str) -> None:
+        """See HostApi.manual_blank."""
+        self._by_hand("blank", who)
+
+    def manual_view(self, who: str, exposure: ScanExposure, frames: int, for_s: float) -> None:
+        """See HostApi.manual_view."""
+        self._by_hand("view", who, exposure, frames, for_s)
+
+    def manual_shift(self, who: str, dx_nm: float, dy_nm: float) -> None:
+        """See HostApi.manual_shift."""
+        self._by_hand("shift", who, dx_nm, dy_nm)
+
+    def _by_hand(self, what: str, *arguments: Any) -> None:
+        # control may have to be taken, and what was on to be ended first
+        self._link.call(f"manual_{what}", *arguments, timeout_s=HAND_S)
 
     def _arrays(
         self, method: str, *arguments: Any

@@ -106,6 +106,8 @@ class Conductor:
     def _prepare(self, make: EstimatorMaker) -> None:
         run, recipe, station = self.run, self.run.recipe, self.run.station
         run.note("run", f"preparing {recipe.name!r} on station {station.station.name!r}")
+        for line in run.preface:
+            run.note("by hand", line)
         found = problems(recipe, station)
         if found and run.enforce:
             raise found[0]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from acquire.engine.calibrating import Calibrations
 from acquire.engine.dose import DoseMeter, probe_current_pa
 from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.events import Dispatcher
@@ -53,6 +54,7 @@ class RunContext:
         self.blanked_s = math.inf
         """When the end of the run blanked the beam, on the clock: what was exposed later is black."""
         self.shifts = ShiftLog()
+        self.calibrations = Calibrations(self.recipe)
         self.steered = False
         """Whether the scan shift follows the drift."""
         self.dose = DoseMeter()
@@ -66,6 +68,10 @@ class RunContext:
         self.frames: dict[str, int] = {}
         self.violations: list[str] = []
         self.warnings: list[str] = []
+        self.lost: dict[str, str] = {}
+        """Why an instrument does not answer, by role, as the parts of the run that use it see it."""
+        self.preface: tuple[str, ...] = ()
+        """What happened to the specimen by hand before the run, for the journal."""
         self.estimators_off: list[str] = []
         """Estimators that were disabled."""
         self._broken: set[str] = set()

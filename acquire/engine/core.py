@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from acquire.engine.conductor import Conductor
@@ -18,12 +19,14 @@ from acquire.engine.preparing import EstimatorMaker
 from acquire.engine.progress import Progress, status_of
 from acquire.engine.status import EngineState, EngineStatus, PlanView
 from acquire.errors import HotstageError
-from acquire.instruments import SafeState
+from acquire.instruments import HolderReading, SafeState
 from acquire.recipe import Plan, Recipe
 from acquire.station import OpenStation
 from acquire.stream import RunReport, Sink
 
 logger = logging.getLogger(__name__)
+
+NOTE_LENGTH = 20_000
 
 
 class Engine:
@@ -42,6 +45,8 @@ class Engine:
         self._lock = threading.Lock()
         self._state = EngineState.IDLE
         self._conductor: Conductor | None = None
+        self.preface: tuple[str, ...] = ()
+        """What happened to the specimen before the next run, for its journal."""
         self._early_end: str | None = None
         """Why a run is aborted that has not come into being yet."""
 
@@ -86,6 +91,7 @@ class Engine:
                 run = RunContext(
                     self.station, recipe, sink, self.live, self._dispatcher, enforce, earlier
                 )
+                run.preface, self.preface = self.preface, ()
                 self.live.begin()
                 progress = Progress(run, planned or PlanView(recipe.name), folder)
                 conductor = self._conduct(run, progress)
@@ -140,6 +146,14 @@ class Engine:
         """Note something in the run's journal."""
         self._active("mark").run.note("mark", text)
 
+    def note(self, text: str) -> None:
+        """Keep a note of the operator, of many lines if need be, in the run's journal."""
+        if len(text) > NOTE_LENGTH:
+            raise HotstageError(
+                f"a note of {len(text)} characters refused: at most {NOTE_LENGTH}. Keep it in parts."
+            )
+        self._active("note").run.note("note", text)
+
     def confirm(self) -> None:
         """Answer a ``wait_for_operator`` step."""
         conductor = self._active("confirm")
@@ -189,6 +203,21 @@ class Engine:
     def state(self) -> EngineState:
         """Where the run is."""
         return self._state
+
+    @property
+    def run_context(self) -> RunContext | None:
+        """What the present run, or the last one, shares with its parts."""
+        conductor = self._conductor
+        return None if conductor is None else conductor.run
+
+    @property
+    def reading(self) -> HolderReading | None:
+        """The newest reading of the run's own, its time on the station's clock; None without one."""
+        conductor = self._conductor
+        if conductor is None or conductor.monitor is None:
+            return None
+        latest = conductor.monitor.latest
+        return replace(latest, t_s=latest.t_s + conductor.run.zero_s)
 
     @property
     def plan_view(self) -> PlanView:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from acquire.errors import InstrumentError
 from acquire.instruments import Description, Frame, ScanExposure, StreamSpec
-from acquire.measure.dose import Area, DoseMap
+from acquire.measure.dose import FIELD, SPOT, TILE, Area, DoseMap
 
 ELECTRONS_PER_PICOCOULOMB = 1e-12 / 1.602176634e-19
 """CODATA 2018, exact."""
@@ -102,7 +102,7 @@ class DoseMeter:
     def __init__(self) -> None:
         self._map = DoseMap()
         self._lock = threading.Lock()
-        self._new: dict[tuple[Area, bool], float] = {}
+        self._new: dict[tuple[Area, int], float] = {}
 
     @property
     def total_e_per_nm2(self) -> float:
@@ -134,26 +134,34 @@ class DoseMeter:
         """Count an image of an area."""
         with self._lock:
             self._map.add_field(area, dose_e_per_nm2)
-            self._keep(area, dose_e_per_nm2, spot=False)
+            self._keep(area, dose_e_per_nm2, FIELD)
 
     def add_spot(self, position_nm: tuple[float, float], dose: float, spacing_nm: float) -> None:
         """Count a spectrum, spread over a square of the spacing; squares that overlap add up."""
-        area = Area.spot(position_nm, spacing_nm)
+        self._add(SPOT, Area.spot(position_nm, spacing_nm), dose)
+
+    def add_tile(
+        self, position_nm: tuple[float, float], dose: float, size_nm: tuple[float, float]
+    ) -> None:
+        """Count a spectrum on a point of a map, spread over its width and height."""
+        self._add(TILE, Area(*position_nm, *size_nm), dose)
+
+    def _add(self, kind: int, area: Area, dose: float) -> None:
         with self._lock:
-            self._map.add_spot(area, dose)
-            self._keep(area, dose, spot=True)
+            self._map.add(kind, area, dose)
+            self._keep(area, dose, kind)
 
     @property
     def waiting(self) -> int:
         """How many areas :meth:`take_new` would give."""
         return len(self._new)
 
-    def take_new(self) -> list[tuple[Area, bool, float]]:
-        """What was exposed since this was last asked: area, whether a spot, dose in e/nm²."""
+    def take_new(self) -> list[tuple[Area, int, float]]:
+        """What was exposed since this was last asked: area, by what, dose in e/nm²."""
         with self._lock:
             new, self._new = self._new, {}
-        return [(area, spot, dose) for (area, spot), dose in new.items()]
+        return [(area, kind, dose) for (area, kind), dose in new.items()]
 
-    def _keep(self, area: Area, dose: float, *, spot: bool) -> None:
+    def _keep(self, area: Area, dose: float, kind: int) -> None:
         if math.isfinite(dose) and dose:
-            self._new[area, spot] = self._new.get((area, spot), 0.0) + dose
+            self._new[area, kind] = self._new.get((area, kind), 0.0) + dose

@@ -47,8 +47,8 @@ class DoseBooks:
         if new and not self._declared:
             run.sink.declare_rows(DOSE_TABLE, DOSE_COLUMNS)
             self._declared = True
-        for area, spot, dose in new:
-            values = (area.x_nm, area.y_nm, area.width_nm, area.height_nm, float(spot), dose)
+        for area, kind, dose in new:
+            values = (area.x_nm, area.y_nm, area.width_nm, area.height_nm, float(kind), dose)
             row = dict(zip(DOSE_COLUMNS, values, strict=True))
             run.sink.append_row(Row(DOSE_TABLE, self._written_s, row))
 

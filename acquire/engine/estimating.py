@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from acquire import plugins
+from acquire.bursts import SpectrumBlock
 from acquire.clock import Task
 from acquire.engine.companions import Asked, Companion
 from acquire.engine.context import RunContext
@@ -16,7 +17,7 @@ from acquire.engine.memory import MemoryAccount
 from acquire.errors import ConfigError, RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.recipe import Recipe
-from acquire.stream import Estimate, Estimator, Mailbox, Quantity
+from acquire.stream import Estimate, Estimator, Mailbox, MeasuresBlocks, Quantity
 from acquire.stream.choosing import check_choosing, chooses, make_estimator
 from acquire.stream.prefix import prefixed, prefixed_estimate
 from acquire.units import show_bytes
@@ -53,6 +54,17 @@ def known_quantities(recipe: Recipe) -> dict[str, Quantity]:
                     f"keep one of them, or write prefix: {name}_ to tell them apart."
                 )
             found[quantity.name] = quantity
+    return found
+
+
+def spectral_quantities(recipe: Recipe) -> dict[str, str]:
+    """Those that only spectra tell, which steps take, with the stream of each; raises as above."""
+    found: dict[str, str] = {}
+    for name, settings in recipe.estimate.items():
+        if recipe.spectra(settings.stream) is not None:
+            factory = plugins.find(plugins.ESTIMATORS, settings.use or name)
+            told = prefixed(factory.quantities, settings.prefix)
+            found |= {quantity.name: settings.stream for quantity in told}
     return found
 
 
@@ -111,7 +123,9 @@ class EstimatorTask:
         self._on_estimate = on_estimate
         self._memory = memory
         self._hang_wall_s = hang_wall_s
-        self._mailbox: Mailbox[Frame] = Mailbox(run.clock)
+        self._mailbox: Mailbox[Frame | SpectrumBlock] = Mailbox(run.clock)
+        self._of_bursts = self._seen_of_bursts = self._blocks_seen = 0
+        """Spectra that came in blocks, those of them that were measured, and in how many blocks."""
         self._closing = run.clock.signal()
         self._choice_told = False
         self._lock = threading.Lock()
@@ -127,9 +141,10 @@ class EstimatorTask:
         """Whether it still measures."""
         return self._estimator is not None
 
-    def offer(self, frame: Frame) -> None:
-        """Give it a recorded frame; never waits."""
+    def offer(self, frame: Frame | SpectrumBlock) -> None:
+        """Give it a recorded frame or block; never waits: the one before is skipped if it still waits."""
         if self.on:
+            self._of_bursts += len(frame) if isinstance(frame, SpectrumBlock) else 0
             self._mailbox.put(frame)
 
     def check(self) -> None:
@@ -148,6 +163,13 @@ class EstimatorTask:
             logger.error("estimator %s did not end; it is left behind", self._name)
             with self._lock:
                 self._estimator = None
+        if self._of_bursts:
+            self._run.note(
+                "estimator",
+                f"{self._name} measured {self._seen_of_bursts} of {self._of_bursts} spectra that came "
+                f"in blocks, at {self._blocks_seen} times; all are stored",
+                {"seen": self._seen_of_bursts, "spectra": self._of_bursts},
+            )
 
     def _disable(self, why: str) -> None:
         with self._lock:
@@ -170,16 +192,22 @@ class EstimatorTask:
         except Exception as error:  # noqa: BLE001  what cannot be written must end the run safely
             self._run.fail(error)
 
-    def _measure(self, frame: Frame) -> None:
+    def _measure(self, newest: Frame | SpectrumBlock) -> None:
         estimator = self._estimator
         if estimator is None:
             return
+        block = newest if isinstance(newest, SpectrumBlock) else None
+        whole = estimator if block is not None and isinstance(estimator, MeasuresBlocks) else None
+        frame = newest.frame(-1) if isinstance(newest, SpectrumBlock) else newest
         self._busy = frame.index, time.monotonic()
         try:
             with self._memory.working(self._name):
                 if self._companion is not None:
                     self._companion.before(estimator, frame)
-                estimate = estimator.update(frame)
+                if whole is not None and block is not None:
+                    estimate = whole.update_block(block)
+                else:
+                    estimate = estimator.update(frame)
                 asked = self._companion.ask(estimator) if self._companion is not None else Asked()
         except Exception as error:
             logger.exception("estimator %s failed", self._name)
@@ -187,8 +215,12 @@ class EstimatorTask:
             return
         finally:
             self._busy = None
+        if block is not None:
+            self._blocks_seen += 1
+            self._seen_of_bursts += len(block) if whole is not None else 1
         if estimate is not None:
-            self._tell(estimate, frame)
+            start_s = frame.t_start_s if whole is None or block is None else block.t_start_s[0]
+            self._tell(estimate, float(start_s))
         if self._companion is not None and self.on:
             self._companion.serve(asked)
         leaked = self._memory.leaked_by(self._name)
@@ -197,7 +229,7 @@ class EstimatorTask:
                 f"leaks: {show_bytes(leaked)} of memory came in use while it was measuring"
             )
 
-    def _tell(self, measured: Estimate, frame: Frame) -> None:
+    def _tell(self, measured: Estimate, exposure_start_s: float) -> None:
         estimate = prefixed_estimate(measured, self._prefix)
         with self._lock:  # so that nothing is said after it was disabled, or the store closed
             if self._estimator is None:
@@ -207,8 +239,8 @@ class EstimatorTask:
             self._choice_told = True
             self._run.note(
                 "estimator",
-                f"{self._name} looks at {estimate.choice} from frame {frame.index} on",
+                f"{self._name} looks at {estimate.choice} from frame {estimate.frame_index} on",
                 estimate.choice.attributes,
             )
         self._run.live.put_estimate(estimate)
-        self._on_estimate(Judged(estimate, frame.t_start_s))
+        self._on_estimate(Judged(estimate, exposure_start_s))

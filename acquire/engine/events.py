@@ -25,7 +25,7 @@ class EngineEvents(SignalGroup):
     step_finished = Signal(int, str)
     """Index and result of the step."""
     frame_recorded = Signal(object)
-    """A Frame, as it was recorded."""
+    """A Frame, as it was recorded; of a block of spectra the last one."""
     estimated = Signal(object)
     """An Estimate."""
     noted = Signal(float, str, str)

@@ -149,7 +149,7 @@ def _leave_overviews(engine: Engine, folder: Path) -> None:
 def write_pages(run: Run) -> tuple[Path, Path]:
     """Write summary and picture into a run's folder; returns their paths."""
     # not before it is needed: it loads matplotlib, for which no start of a run has to wait
-    from acquire.report import plot_run, run_profiles, summarise, to_markdown
+    from acquire.report import plot_maps, plot_run, run_profiles, summarise, to_markdown
 
     if "spectra" in run.streams.values():
         from acquire.measure.eels.warm import warm_up_apart
@@ -159,6 +159,7 @@ def write_pages(run: Run) -> tuple[Path, Path]:
     text, picture = run.path / SUMMARY_NAME, run.path / PICTURE_NAME
     text.write_text(to_markdown(summarise(run, profiles)), encoding="utf-8")
     plot_run(run, picture, profiles)
+    plot_maps(run, run.path)
     return text, picture
 
 

@@ -23,6 +23,7 @@ from acquire.recipe import (
     Ramp,
     Regulate,
     Spectrum,
+    SpectrumImage,
     Step,
     When,
 )
@@ -119,7 +120,11 @@ def left_of(step: Step, past: PastStep) -> Step | None:
         return None
     if isinstance(step, LineScan):
         return _left_of_line(step, past.frames)
-    if isinstance(step, Image | Spectrum):
+    if isinstance(step, SpectrumImage):
+        return step.after(past.frames) if past.frames < step.points else None
+    if isinstance(step, Spectrum):
+        return step.after(past.frames)
+    if isinstance(step, Image):
         frames = step.frames - past.frames
         return step.model_copy(update={"frames": frames}) if frames > 0 else None
     return step

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from acquire.engine.checked import CheckReport
+from acquire.engine.checking import Checker
+from acquire.engine.continuation import (
+    Continuation,
+    plan_continuation,
+    prepare_continuation,
+    take_up,
+)
 from acquire.engine.core import Engine
 from acquire.engine.experiment import Experiment, leave_pages, prepare, run_stored
+from acquire.engine.host_manual import A_RUN_IS_ON, HandService
+from acquire.engine.host_manual import METHODS as HAND_METHODS
+from acquire.engine.host_manual import OBSERVERS as HAND_OBSERVERS
+from acquire.engine.station_view import ContinuationView
 from acquire.engine.status import HOST_OBJECT_ID, EngineState, EngineStatus, LiveSeries, PlanView
-from acquire.errors import HotstageError
+from acquire.errors import HotstageError, LinkError
 from acquire.instruments import AnyArray
-from acquire.recipe import Recipe
+from acquire.recipe import Ramp, Recipe
 from acquire.remote import HardDaemon, WithBlobs, server_tls
 from acquire.remote.wire import pack, pack_arrays
 from acquire.station import OpenStation
@@ -26,28 +39,37 @@ METHODS = (
     "plan",
     "image",
     "spectrum",
+    "map",
     "series",
+    "check",
     "start",
+    "continuation",
+    "continue_run",
     "pause",
     "resume",
     "hold",
     "abort",
     "mark",
+    "note",
     "confirm",
     "heater_off",
     "clear_fault",
+    *HAND_METHODS,
 )
-OBSERVERS = ("status", "plan", "image", "spectrum", "series")
+OBSERVERS = ("status", "plan", "image", "spectrum", "map", "series", *HAND_OBSERVERS)
 """What who may only look is served."""
+MOST_STEPS = 200
+"""Of a continuation that are told."""
 END_S = 30.0
 """Wall seconds that a host which is told to end waits for its run to be safe and stored."""
 
 
-class HostService:
+class HostService(HandService):
     """What a host serves: the calls of :class:`acquire.engine.status.HostApi`, ready for the wire."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
+        self._checker = Checker(engine.station.station)
         self._starting = threading.Lock()
         self._running = threading.Event()
         self._ending = threading.Event()
@@ -57,7 +79,7 @@ class HostService:
 
     def status(self) -> EngineStatus:
         """See HostApi.status."""
-        status = self._engine.status
+        status = self._with_station(self._engine.status)
         if self._not_run and not status.state.active:
             return replace(status, state=EngineState.FAILED, cause=self._not_run)
         return status
@@ -79,6 +101,9 @@ class HostService:
             "pixel_size_nm": found.pixel_size_nm,
             "estimate_index": found.estimate_index,
             "streams": found.streams,
+            "place_index": found.place_index,
+            "place_x_nm": found.place_x_nm,
+            "place_y_nm": found.place_y_nm,
         }
         return _with_arrays(head, {"detectors": found.detectors, "particles": found.particles})
 
@@ -95,6 +120,21 @@ class HostService:
         }
         return _with_arrays(head, {"counts": found.counts, "energy_ev": found.energy_ev})
 
+    def map(self, stream: str, after: int, wait_s: float) -> WithBlobs:
+        """See HostApi.map."""
+        found = self._engine.live.map(stream, after, wait_s)
+        if found is None:
+            return WithBlobs(None, [])
+        head = {
+            "serial": found.serial,
+            "stream": found.stream,
+            "first_nm": found.first_nm,
+            "spacing_nm": found.spacing_nm,
+            "passes": found.passes,
+            "streams": found.streams,
+        }
+        return _with_arrays(head, {"own": {"taken": found.taken}, "values": found.values})
+
     def series(self, cursor: tuple[int, int, int]) -> WithBlobs:
         """See HostApi.series."""
         found: LiveSeries = self._engine.live.series(cursor)
@@ -107,18 +147,58 @@ class HostService:
         }
         return _with_arrays(head, {"own": own, "estimates": dict(found.estimates)})
 
+    def check(self, recipe_yaml: str) -> CheckReport:
+        """See HostApi.check."""
+        return self._checker.check(recipe_yaml)
+
     def start(self, recipe_yaml: str, folder: str) -> None:
         """See HostApi.start."""
+        self._start(
+            lambda: prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute())
+        )
+
+    def continuation(self, folder: str) -> ContinuationView:
+        """See HostApi.continuation."""
+        if self._running.is_set():
+            raise HotstageError("a run is going on; wait for its end, or abort it.")
+        found = self._continuation(folder)
+        targets = [float(step.to) for step in found.remaining if isinstance(step, Ramp)]
+        return ContinuationView(
+            str(found.run),
+            found.ended,
+            tuple(step.text for step in found.done),
+            tuple(map(str, found.remaining[:MOST_STEPS])),
+            max(targets, default=math.nan),
+        )
+
+    def continue_run(self, folder: str) -> None:
+        """See HostApi.continue_run."""
+
+        def make() -> Experiment:
+            # the heater goes off first: what the run goes on from is what it will find
+            self._manual.end("a run is continued")
+            return prepare_continuation(self._engine, self._continuation(folder))
+
+        self._start(make)
+
+    def _continuation(self, folder: str) -> Continuation:
+        station = self._engine.station
+        return plan_continuation(take_up(Path(folder).absolute(), station.station), station)
+
+    def _start(self, make: Callable[[], Experiment]) -> None:
+        """Check what is to be run, end what is on by hand, and begin."""
         if not self._starting.acquire(blocking=False):
             raise HotstageError("a run is being started already.")
         try:
             if self._running.is_set():
                 raise HotstageError("a run is going on; wait for its end, or abort it.")
-            experiment = prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute())
+            experiment = make()
             if self._ending.is_set():
                 raise HotstageError("the engine host is ending; nothing was started.")
-            self._running.set()
+            self._running.set()  # from here on nothing is done by hand any more
             self._not_run = ""
+            self._engine.preface = self._manual.preface()
+            self._manual.end("a run begins")
             thread = threading.Thread(
                 target=self._carry_out, args=(experiment,), name="run", daemon=True
             )
@@ -161,17 +241,37 @@ class HostService:
         """See HostApi.mark."""
         self._engine.mark(text)
 
+    def note(self, text: str) -> None:
+        """See HostApi.note."""
+        self._engine.note(text)
+
     def confirm(self) -> None:
         """See HostApi.confirm."""
         self._engine.confirm()
 
     def heater_off(self, reason: str) -> None:
         """See HostApi.heater_off."""
-        self._engine.heater_off(reason)
+        try:
+            self._engine.heater_off(reason)
+        finally:
+            self._manual.switched_off()
+        if trouble := self._watch.server_trouble:
+            raise LinkError(
+                f"the engine's way to the heater is cut: the instrument server: {trouble}. Whether "
+                "the heater is off is not known."
+            )
 
     def clear_fault(self) -> None:
         """See HostApi.clear_fault."""
-        self._engine.clear_fault()
+        if self._engine.state.active:
+            self._engine.clear_fault()
+        else:
+            self._manual.clear_fault()
+
+    def _busy(self) -> str:
+        if self._ending.is_set():
+            return "the engine host is ending; nothing can be done by hand."
+        return A_RUN_IS_ON if self._running.is_set() or self._engine.state.active else ""
 
     @property
     def busy(self) -> bool:
@@ -181,6 +281,7 @@ class HostService:
     def end(self, reason: str) -> None:
         """Abort the run, if one is on or about to be, and wait until it is safe and stored."""
         self._ending.set()
+        self._checker.close()
         if self._engine.state.active:
             self._engine.abort(reason)
         give_up = time.monotonic() + END_S
@@ -188,6 +289,8 @@ class HostService:
             thread.join(max(0.0, give_up - time.monotonic()))
             if thread.is_alive():
                 logger.error("the run did not end within %s s", END_S)
+        self._manual.close()
+        self._watch.close()
 
 
 def _with_arrays(
@@ -209,7 +312,8 @@ class EngineHost:
 
     def __init__(self, station: OpenStation, listen: str = "127.0.0.1:0") -> None:
         self.station = station
-        self.service = HostService(Engine(station, "hotstage host"))
+        self.engine = Engine(station, "hotstage host")
+        self.service = HostService(self.engine)
         self._daemon = HardDaemon(
             listen, name="engine-host", tls=server_tls(station.station, listen)
         )

@@ -35,6 +35,7 @@ class LinkWatch:
         if self._patience_s <= 0:
             raise error
         self.lost = True
+        run.lost[self._instrument] = str(error)
         if self._since_s is None:
             self._since_s = now_s
             patience = show_duration(self._patience_s)
@@ -56,6 +57,7 @@ class LinkWatch:
     def works(self) -> None:
         """Take note that the instrument answers."""
         self.lost = False
+        self._run.lost.pop(self._instrument, None)
         if self._since_s is not None:
             away_s = self._run.now_s() - self._since_s
             self._since_s = None

@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
 
+from acquire.engine.live_maps import GrowingMap, LiveMap, MapGrid
+from acquire.engine.live_places import Places
 from acquire.engine.status import LiveImage, LiveNote, LiveSeries, LiveSpectrum
+from acquire.engine.thinning import ThinnedRecord, joined
 from acquire.instruments import Frame, HolderReading, StreamSpec
 from acquire.stream import Estimate
 
 _T = TypeVar("_T")
 _OUTLINED = "diameter_nm"
 """Column of a table that outlines are drawn from."""
-KEPT_READINGS = 100_000
-KEPT_ESTIMATES = 50_000
+KEPT_READINGS = 2**15
+"""As they came; of those before the extremes of groups (:mod:`acquire.engine.thinning`)."""
+KEPT_ESTIMATES = 2**12
+"""Of each estimator, likewise."""
 KEPT_NOTES = 2_000
 KEPT_IMAGES = 4
 """Of each stream, so that an estimate still finds the frame it was made of."""
@@ -47,9 +51,11 @@ class LiveView:
         self._derived: set[str] = set()
         self._spectrum: LiveSpectrum | None = None
         self._newest_estimate: dict[str, Estimate] = {}
-        self._readings: deque[tuple[float, float, float]] = deque(maxlen=KEPT_READINGS)
+        self._maps: dict[str, GrowingMap] = {}
+        self._places = Places()
+        self._readings = ThinnedRecord(2, KEPT_READINGS)
         self._readings_seen = 0
-        self._estimates: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=KEPT_ESTIMATES)
+        self._estimates: dict[tuple[str, ...], ThinnedRecord] = {}
         self._estimates_seen = 0
         self._notes: deque[LiveNote] = deque(maxlen=KEPT_NOTES)
         self._notes_seen = 0
@@ -64,6 +70,7 @@ class LiveView:
             if derived:
                 self._derived.add(frame.stream)
             kept.append((self._serial, frame, pixel_size_nm))
+            self._places.took(frame)
             self._changed.notify_all()
 
     def put_spectrum(self, frame: Frame, spec: StreamSpec) -> None:
@@ -83,12 +90,31 @@ class LiveView:
             self._spectrum = LiveSpectrum(
                 self._serial, frame.stream, frame.index, frame.t_start_s, counts, energy
             )
+            if frame.stream in self._maps:
+                self._changed_map(self._maps[frame.stream]).took(frame)
             self._changed.notify_all()
+
+    def begin_map(self, grid: MapGrid, *, anew: bool = False) -> None:
+        """Expect the spectra of a map; one that goes on, on the same grid, is kept unless ``anew``."""
+        with self._changed:
+            known = self._maps.get(grid.stream)
+            if known is None or known.grid != grid or anew:
+                known = self._maps[grid.stream] = GrowingMap(grid)
+            self._changed_map(known)
+
+    def _changed_map(self, grown: GrowingMap) -> GrowingMap:
+        self._serial += 1
+        grown.serial = self._serial
+        return grown
 
     def put_reading(self, reading: HolderReading) -> None:
         """Add to the temperature curves."""
         with self._changed:
-            self._readings.append((reading.t_s, reading.measured_celsius, reading.setpoint_celsius))
+            self._readings.append(
+                self._readings_seen,
+                reading.t_s,
+                [reading.measured_celsius, reading.setpoint_celsius],
+            )
             self._readings_seen += 1
 
     def put_estimate(self, estimate: Estimate) -> None:
@@ -98,8 +124,14 @@ class LiveView:
             flat[name] = value.value
             flat[f"{name}_sigma"] = value.sigma
         with self._changed:
-            self._estimates.append((estimate.t_s, flat))
+            record = self._estimates.get(tuple(flat))
+            if record is None:
+                record = self._estimates[tuple(flat)] = ThinnedRecord(len(flat), KEPT_ESTIMATES)
+            record.append(self._estimates_seen, estimate.t_s, list(flat.values()))
             self._estimates_seen += 1
+            if estimate.stream in self._maps:
+                self._changed_map(self._maps[estimate.stream]).told(estimate)
+            self._places.told(estimate)
             # outlines stay when another estimator of the stream has none to draw
             last = self._newest_estimate.get(estimate.stream)
             if last is None or _OUTLINED in estimate.table or _OUTLINED not in last.table:
@@ -129,6 +161,7 @@ class LiveView:
             serial, frame, pixel_size_nm = found
             estimate = self._newest_estimate.get(frame.stream)
             streams = tuple(self._images)
+            place = self._places.of(frame.stream, frame.index)
         return LiveImage(
             serial,
             frame.stream,
@@ -139,6 +172,9 @@ class LiveView:
             estimate.frame_index if estimate else -1,
             estimate.table if estimate else {},
             streams,
+            place.index,
+            place.x_nm,
+            place.y_nm,
         )
 
     def _newest(self, stream: str) -> tuple[int, Frame, float] | None:
@@ -169,27 +205,37 @@ class LiveView:
                 self._changed.wait(left)
             return self._spectrum
 
+    def map(self, stream: str, after: int, wait_s: float) -> LiveMap | None:
+        """See HostApi.map."""
+        deadline = time.monotonic() + _bounded(wait_s)
+        with self._changed:
+            while True:
+                asked = [grown for name, grown in self._maps.items() if stream in ("", name)]
+                found = max(asked, key=lambda grown: grown.serial, default=None)
+                if found is not None and found.serial > after:
+                    return found.view(tuple(self._maps))
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(left)
+
     def series(self, cursor: tuple[int, int, int]) -> LiveSeries:
         """See HostApi.series."""
         with self._changed:
-            readings = _since(self._readings, self._readings_seen, cursor[0])
-            estimates = _since(self._estimates, self._estimates_seen, cursor[1])
+            readings = self._readings.since(cursor[0])
+            estimates = {names: kept.since(cursor[1]) for names, kept in self._estimates.items()}
             notes = _since(self._notes, self._notes_seen, cursor[2])
             new_cursor = (self._readings_seen, self._estimates_seen, self._notes_seen)
             run = self._run
-        columns = np.array(readings, dtype=np.float64).reshape(-1, 3)
-        names = sorted({name for _, flat in estimates for name in flat})
+        estimate_t_s, values = joined(estimates)
         return LiveSeries(
             new_cursor,
             run,
-            columns[:, 0].copy(),
-            columns[:, 1].copy(),
-            columns[:, 2].copy(),
-            np.array([t for t, _ in estimates], dtype=np.float64),
-            {
-                name: np.array([flat.get(name, np.nan) for _, flat in estimates], dtype=np.float64)
-                for name in names
-            },
+            readings[1],
+            readings[2],
+            readings[3],
+            estimate_t_s,
+            values,
             tuple(notes),
         )
 

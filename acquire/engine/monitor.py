@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from acquire.clock import Signal, finite_rate
 from acquire.engine.context import RunContext
@@ -17,6 +21,8 @@ from acquire.stream import Row
 from acquire.units import show, show_duration
 
 logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
 
 TABLE = "holder"
 UNITS = {
@@ -28,6 +34,8 @@ UNITS = {
     "state": "text",
     "fault": "text",
 }
+SAME_S = 1e-8
+"""Times that differ by less are the same but for rounding, which in virtual time nobody could wait out."""
 PATIENCE_WALL_S = 1.0
 """Wall seconds that anybody waits for a reading that was asked for."""
 SILENCE_WALL_S = 10.0
@@ -98,12 +106,31 @@ class HolderMonitor:
         before = after = math.nan
         with self._lock:
             for t_s, measured in reversed(self._history):
-                if t_s >= t_end_s:
+                if t_s >= t_end_s - SAME_S:
                     after = measured
                 elif t_s <= t_start_s:
                     before = measured
                     break
         return before, after
+
+    def brackets(self, t_start_s: Array, t_end_s: Array) -> tuple[Array, Array]:
+        """The same for many exposures in a row, in °C.
+
+        Nobody waits longer for a reading than half of the time that they took: there are more to come.
+        """
+        patience_s = float(t_end_s[-1] - t_start_s[0]) / 2 / finite_rate(self._run.clock)
+        self._await_reading(float(t_end_s[-1]), min(patience_s, PATIENCE_WALL_S))
+        with self._lock:
+            newest = itertools.takewhile(
+                lambda reading: reading[0] > t_start_s[0], reversed(self._history)
+            )
+            count = 1 + sum(1 for _ in newest)  # and the last one before
+            known = list(itertools.islice(reversed(self._history), count))[::-1]
+        times, celsius = np.array(known or [(math.nan, math.nan)]).T
+        # beyond either end nothing is known
+        celsius = np.concatenate([[math.nan], celsius, [math.nan]])
+        before = celsius[np.searchsorted(times, t_start_s, "right")]
+        return before, celsius[np.searchsorted(times, t_end_s - SAME_S, "left") + 1]
 
     def measured(self, t_start_s: float, t_end_s: float) -> list[float]:
         """The temperatures that were measured in a span of run time, in °C, newest first."""
@@ -116,11 +143,11 @@ class HolderMonitor:
                     found.append(celsius)
         return found
 
-    def _await_reading(self, t_s: float) -> bool:
+    def _await_reading(self, t_s: float, patience_wall_s: float = PATIENCE_WALL_S) -> bool:
         """Ask for readings until one is not older than ``t_s``; False if that takes too long."""
         clock = self._run.clock
-        deadline = clock.now_s() + PATIENCE_WALL_S * finite_rate(clock)
-        while self.latest.t_s < t_s and not self._closing.is_set():
+        deadline = clock.now_s() + patience_wall_s * finite_rate(clock)
+        while self.latest.t_s < t_s - SAME_S and not self._closing.is_set():
             # a signal of its own, so that no other waiter can take this one's news away
             news = clock.signal()
             with self._lock:
@@ -130,7 +157,7 @@ class HolderMonitor:
             if left <= 0:
                 return False
             news.wait(left)
-        return self.latest.t_s >= t_s
+        return self.latest.t_s >= t_s - SAME_S
 
     def close(self) -> None:
         """Stop reading and wait until that is so."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from acquire.bursts import SpectrumBlock
 from acquire.engine.companions import Companion
 from acquire.engine.context import RunContext
 from acquire.engine.correcting import DriftCorrector
@@ -15,10 +16,10 @@ from acquire.engine.memory import LEAK_BYTES, MemoryAccount
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
 from acquire.engine.scanning import ScanRecorder
-from acquire.engine.watched_spectra import WatchedSpectra, inform, spectra_specs
+from acquire.engine.watched_spectra import Offer, WatchedSpectra, inform, spectra_specs
 from acquire.errors import RecipeError
 from acquire.instruments import Frame, ScanExposure, StreamSpec
-from acquire.recipe import Recipe
+from acquire.recipe import Recipe, SpectrumImage
 from acquire.stream import Estimator, Prepares
 from acquire.stream.choosing import Chooses
 from acquire.stream.shifting import Steering, Steers, Sums
@@ -96,8 +97,8 @@ def _await_ready(run: RunContext, estimators: Mapping[str, Estimator]) -> None:
             waiting.join(LOOK_WALL_S)
 
 
-def _offer_to(tasks: list[EstimatorTask]) -> Callable[[Frame], None]:
-    def offer(frame: Frame) -> None:
+def _offer_to(tasks: list[EstimatorTask]) -> Offer:
+    def offer(frame: Frame | SpectrumBlock) -> None:
         for task in tasks:
             task.offer(frame)
 
@@ -128,7 +129,10 @@ def _correctors(
             f"estimate: {' and '.join(wanting)} would both correct the drift by scan shift. Leave "
             "'correct: scan_shift' to one of them."
         )
-    run.steered = bool(wanting)
+    run.steered = bool(wanting) or any(
+        isinstance(step, SpectrumImage) and step.drift_correct != "never"
+        for step in run.recipe.distinct_steps()
+    )
     return found
 
 

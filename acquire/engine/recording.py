@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from acquire.bursts import SpectrumBlock
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
 from acquire.engine.dose import field_of_stream
@@ -17,7 +20,7 @@ from acquire.instruments import (
     ScalarSpec,
     StreamSpec,
 )
-from acquire.stream import FrameContext
+from acquire.stream import FrameBlock, FrameContext
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class FrameRecorder:
         spec: StreamSpec,
         on_frame: Callable[[Frame], None] | None = None,
         *,
+        on_block: Callable[[SpectrumBlock], None] | None = None,
         derived: bool = False,
     ) -> None:
         self._run = run
@@ -52,6 +56,7 @@ class FrameRecorder:
         self._kind = kind
         self._stream = stream
         self._on_frame = on_frame
+        self._on_block = on_block
         self._last_source = -1
         self._begun_s = 0.0
         self._last_start_s = self._last_end_s = math.nan
@@ -59,6 +64,9 @@ class FrameRecorder:
         self.next_index = 0
         """Number of the next frame in its stream; those that are missing have theirs."""
         scalars = {**_SHIFTS, **spec.scalars} if self._shifted else spec.scalars
+        self._calibrated = kind == "spectra" and bool(run.calibrations.scalars)
+        if self._calibrated:
+            scalars = {**scalars, **run.calibrations.scalars}
         self.spec = replace(spec, name=stream, scalars=scalars)
         run.frames.setdefault(stream, 0)
         run.sink.declare_frames(kind, self.spec)
@@ -90,7 +98,11 @@ class FrameRecorder:
             t_end_s=end_s,
             meta=replace(
                 frame.meta,
-                scalars={**self._shift(start_s, end_s), **frame.meta.scalars},
+                scalars={
+                    **self._shift(start_s, end_s),
+                    **self._calibration(),
+                    **frame.meta.scalars,
+                },
                 spans={
                     key: (start - run.zero_s, end - run.zero_s)
                     for key, (start, end) in frame.meta.spans.items()
@@ -115,11 +127,74 @@ class FrameRecorder:
             self._on_frame(own)
         return own
 
+    def record_block(
+        self,
+        block: SpectrumBlock,
+        dose_e_per_nm2: float,
+        position_nm: tuple[float, float],
+    ) -> SpectrumBlock:
+        """Write a block of spectra as the instrument gave it; returns it as it was recorded.
+
+        Args:
+            block: on the station's clock.
+            dose_e_per_nm2: of each of its spectra.
+            position_nm: of the probe, for all of them.
+        """
+        run = self._run
+        local = block.later(-run.zero_s)
+        self._note_missing(block.first_index, float(local.t_start_s[0]))
+        last_s = float(local.t_end_s[-1])
+        shift = {**self._shift(float(local.t_start_s[0]), last_s), **self._calibration()}
+        every = np.ones(len(block))
+        own = replace(
+            local,
+            stream=self._stream,
+            first_index=self.next_index,
+            scalars={**{name: value * every for name, value in shift.items()}, **block.scalars},
+        )
+        before, after = self._monitor.brackets(own.t_start_s, own.t_end_s)
+        context = {
+            **own.scalars,
+            "temperature_before_celsius": before,
+            "temperature_after_celsius": after,
+            "dose_e_per_nm2": dose_e_per_nm2 * every,
+            "position_x_nm": position_nm[0] * every,
+            "position_y_nm": position_nm[1] * every,
+        }
+        run.sink.append_block(
+            FrameBlock(
+                self._stream,
+                self.next_index,
+                own.data,
+                own.t_start_s,
+                own.t_end_s,
+                context,
+                block.first_index,
+                own.spans,
+            )
+        )
+        self._disk.took_record()
+        self._last_source = block.last_index
+        self._last_start_s, self._last_end_s = float(own.t_start_s[-1]), last_s
+        self.next_index += len(block)
+        run.frames[self._stream] += len(block)
+        newest = own.frame(-1)
+        # one alone has hardly an electron to show
+        sums = {name: counts.sum(axis=0) for name, counts in own.data.items()}
+        run.live.put_spectrum(replace(newest, data=sums), self.spec)
+        run.dispatcher.emit(run.dispatcher.events.frame_recorded, newest)
+        if self._on_block is not None:
+            self._on_block(own)
+        return own
+
     def _shift(self, start_s: float, end_s: float) -> dict[str, float]:
         if not self._shifted:
             return {}
         shift = self._run.shifts.during(start_s, end_s)
         return dict(zip(_SHIFTS, (shift.x_nm, shift.y_nm, float(not shift.steady)), strict=True))
+
+    def _calibration(self) -> Mapping[str, float]:
+        return self._run.calibrations.of(self.spec) if self._calibrated else {}
 
     def lost(self, error: LinkError, period_s: float = 0.0) -> None:
         """Frames are missing from now on, until the next one is recorded or :meth:`settle`.

@@ -51,6 +51,8 @@ class RestingProbe:
     ) -> None:
         self._run = run
         self.spacing_nm = spacing_nm
+        self.tile_nm: tuple[float, float] | None = None
+        """Width and height of a point, where it is one of a map."""
         self._corner_nm = corner_nm
         self.at: tuple[float, float] | None = None
         """Where it was parked last (x, y) in nm, from the corner as all positions here."""
@@ -66,4 +68,11 @@ class RestingProbe:
         finally:
             dose = spot_dose(self._run.probe_current_pa, rest.duration_s, self.spacing_nm)
             (x, y), (left, top) = position_nm, self._corner_nm
-            self._run.dose.add_spot((left + x, top + y), dose, self.spacing_nm)
+            self.count((left + x, top + y), dose)
+
+    def count(self, place_nm: tuple[float, float], dose: float) -> None:
+        """Count a dose on a point, in the scan's own frame."""
+        if self.tile_nm is None:
+            self._run.dose.add_spot(place_nm, dose, self.spacing_nm)
+        else:
+            self._run.dose.add_tile(place_nm, dose, self.tile_nm)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from acquire.engine.dose import ELECTRONS_PER_PICOCOULOMB, probe_current_pa
 from acquire.instruments import Description
-from acquire.recipe import LineScan, Spectrum, SpectrumSettings, Step
+from acquire.recipe import LineScan, Spectrum, SpectrumImage, SpectrumSettings, Step
 from acquire.station import OpenStation
 from acquire.units import show
 
@@ -23,7 +23,7 @@ def saturated(steps: Iterable[Step], station: OpenStation) -> list[str]:
     Needed are the scan's ``probe_current_pa`` and the spectrometer's ``gain_counts_per_electron`` and
     ``full_scale_counts``, which is that of a channel in a spectrum.
     """
-    of_spectra = [step for step in steps if isinstance(step, LineScan | Spectrum)]
+    of_spectra = [step for step in steps if isinstance(step, LineScan | Spectrum | SpectrumImage)]
     if not of_spectra or station.spectrometer is None:
         return []
     current_pa = probe_current_pa(station.scan.describe())

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from acquire.instruments import AnyArray
+from acquire.engine.live_maps import LiveMap
+from acquire.engine.station_view import ContinuationView, StationView
+from acquire.instruments import AnyArray, ScanExposure
+
+if TYPE_CHECKING:
+    from acquire.engine.checked import CheckReport
 
 NAN = float("nan")
 HOST_OBJECT_ID = "hotstage.engine"
@@ -100,6 +105,16 @@ class EngineStatus:
     warnings: tuple[str, ...] = ()
     prompt: str = ""
     """What the operator is asked to confirm; empty if nothing."""
+    server: str = ""
+    """What is wrong with the instrument server; empty while it answers."""
+    commander: str = ""
+    """Who has control of the instruments, as their server tells; empty if nobody has."""
+    asked_by: str = ""
+    """Who asks for control; empty if nobody does."""
+    by_hand: str = ""
+    """What is on by hand, in a few words; empty if nothing is."""
+    by_hand_of: str = ""
+    """Who has the instruments in hand; empty if nobody has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +155,14 @@ class LiveImage:
     """Columns of that table: ``x_nm``, ``y_nm``, ``diameter_nm``, ``id``, flags …"""
     streams: tuple[str, ...] = ()
     """Every image stream that can be asked for by now."""
+    place_index: int = -1
+    """Frame that ``place_x_nm`` and ``place_y_nm`` were measured on, this one or the last before it
+    that could be placed; -1 if none was."""
+    place_x_nm: float = NAN
+    """How far the specimen lies to the right of where the stream's first image had it: drift less
+    scan shift."""
+    place_y_nm: float = NAN
+    """How far it lies down of there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +223,21 @@ class HostApi(Protocol):
     def spectrum(self, after: int = -1, wait_s: float = 0.0) -> LiveSpectrum | None:
         """The newest spectrum, as :meth:`image`."""
 
+    def map(self, stream: str = "", after: int = -1, wait_s: float = 0.0) -> LiveMap | None:
+        """A map so far (``""``: the one that changed last), as :meth:`image`; None if there is none."""
+
     def series(self, cursor: tuple[int, int, int] = (0, 0, 0)) -> LiveSeries:
         """What was recorded since a cursor."""
+
+    def check(self, recipe_yaml: str) -> CheckReport:
+        """What the host's station foresees of a recipe; asks and moves no instrument, also while a run is on.
+
+        Takes seconds.
+
+        Raises:
+            RecipeError: the text is no recipe.
+            HotstageError: a newer check took its place, or the station cannot be stood in for.
+        """
 
     def start(self, recipe_yaml: str, folder: str) -> None:
         """Start a run of a recipe into a new folder and return at once.
@@ -226,6 +262,9 @@ class HostApi(Protocol):
     def mark(self, text: str) -> None:
         """Note something in the run's journal."""
 
+    def note(self, text: str) -> None:
+        """Keep a note of the operator, of many lines if need be, in the run's journal."""
+
     def confirm(self) -> None:
         """Answer a ``wait_for_operator`` step."""
 
@@ -234,3 +273,51 @@ class HostApi(Protocol):
 
     def clear_fault(self) -> None:
         """Unlatch a heater fault whose cause is gone."""
+
+    def continuation(self, folder: str) -> ContinuationView:
+        """See what going on with a run that was cut off would do; moves nothing.
+
+        Raises:
+            StoreError, ConfigError, RecipeError, LimitError: nothing is left to do, or it cannot be
+                gone on with; the message says what can be done instead.
+        """
+
+    def continue_run(self, folder: str) -> None:
+        """Go on with a run that was cut off, in a new segment; returns and raises as :meth:`start`."""
+
+    def instruments(self) -> StationView:
+        """The station's instruments as they last answered, and what is on by hand; asks no device."""
+
+    def manual_keep(self, who: str) -> bool:
+        """Sign of life of who has the instruments in hand, more often than every 3 wall s.
+
+        False: they are not in that hand (any more). All other ``manual_`` calls raise HotstageError
+        while a run is on or somebody else has the instruments, and what the instruments refuse.
+        """
+
+    def manual_end(self, who: str) -> None:
+        """Heater off, beam blanked, control given back."""
+
+    def manual_heat(self, who: str, target_celsius: float, rate_celsius_per_s: float) -> None:
+        """Ramp to a temperature and hold it; raises LimitError if that is not allowed."""
+
+    def manual_cool(self, who: str, rate_celsius_per_s: float) -> None:
+        """Ramp down to 25 °C, then switch the heater off."""
+
+    def manual_hold(self, who: str) -> None:
+        """Freeze the temperature where it is."""
+
+    def manual_beam(self, who: str, for_s: float, x_nm: float, y_nm: float) -> None:
+        """Let the probe rest with the beam on, for at most 600 wall s, at a point of the scan's frame."""
+
+    def manual_blank(self, who: str) -> None:
+        """Blank the beam and end the live view."""
+
+    def manual_view(self, who: str, exposure: ScanExposure, frames: int, for_s: float) -> None:
+        """Take images that are only shown (stream ``live view``): ``frames`` of them, 0 until stopped.
+
+        Ends by itself after ``for_s``, at most 600 wall s.
+        """
+
+    def manual_shift(self, who: str, dx_nm: float, dy_nm: float) -> None:
+        """Move the field of view over the specimen by a scan shift."""

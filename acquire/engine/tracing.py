@@ -7,7 +7,7 @@ from acquire.engine.monitor import TABLE as HOLDER
 from acquire.engine.regulation import TABLE as REGULATION
 from acquire.instruments import Frame
 from acquire.store import ASSUMED_COMPRESSION, CountingSink
-from acquire.stream import FrameContext, Row
+from acquire.stream import FrameBlock, FrameContext, Row
 
 
 class TracingSink(CountingSink):
@@ -42,6 +42,13 @@ class TracingSink(CountingSink):
         """Keep when its bytes come."""
         super().append_frame(frame, context)
         self._demand.add(frame.t_end_s, sum(array.nbytes for array in frame.data.values()))
+
+    def append_block(self, block: FrameBlock) -> None:
+        """Keep when its bytes come."""
+        super().append_block(block)
+        self._demand.add(
+            float(block.t_end_s[-1]), sum(array.nbytes for array in block.data.values())
+        )
 
     def append_row(self, row: Row) -> None:
         """Keep the setpoint of a holder reading."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from acquire.bursts import SpectrumBlock
 from acquire.engine.context import RunContext
 from acquire.errors import RecipeError
 from acquire.instruments import Frame, StreamSpec
 from acquire.stream import Estimator
 from acquire.stream.informing import Informed
 
-Offer = Callable[[Frame], None]
+Offer = Callable[[Frame | SpectrumBlock], None]
 
 
 def spectra_specs(run: RunContext) -> dict[str, StreamSpec]:

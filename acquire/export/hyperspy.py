@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from acquire.errors import StoreError
+from acquire.export.energies import energies_of, exact_as_float
+from acquire.export.hyperspy_facts import Laid, everything, metadata
+from acquire.export.laying import layout_of
 from acquire.export.placing import check_room, library
-from acquire.export.source import (
-    SPECTRA,
-    Channel,
-    LinearAxis,
-    began,
-    even_times,
-    gaps_of,
-    instrument_facts,
-    run_facts,
-)
+from acquire.export.source import SPECTRA, Channel, LinearAxis, even_times, navigates
 from acquire.instruments import AnyArray
 
 _HSPY_BLOCK = 2**20
 """A chunk of about 1 MB is what HyperSpy reads best."""
 _ZSPY_BLOCK = 4 * 2**20
 """Every chunk is a file there."""
-
-_LONGEST_TEXT = 60_000
-"""Bytes; HDF5 takes no attributes beyond 64 kB."""
 
 
 def write_hspy(channel: Channel, path: Path) -> None:
@@ -98,21 +89,30 @@ def _write_array(
 def signal_of(channel: Channel, path: Path, block_bytes: int) -> dict[str, Any]:
     """A channel as rosettasciio's writers take it, its data a dask array that reads it in blocks.
 
+    Spectra lie as they do on the specimen: a map is (y, x, …), a line (x, …), several passes of them
+    before that; what is neither, and images, is ordered by time. A single frame has no such axis.
+
     ``path`` is where they will write: every block is preceded by a look at what is free there.
     """
     array = library("dask.array", "rosettasciio")
-    rows = min(channel.count, channel.rows_of_block(block_bytes))
+    laid = lay_out(channel)
+    view = _Frames(channel, path, laid)
     data = array.from_array(
-        _Frames(channel, path),
-        chunks=(rows, *channel.data.shape[1:]),
+        view,
+        chunks=view.chunks(block_bytes),
         name=False,
-        meta=np.empty((0,) * channel.data.ndim, channel.data.dtype),
+        meta=np.empty((0,) * view.ndim, view.dtype),
     )
+    spectra = channel.kind == SPECTRA
+    inner = [
+        _axis(axis, spectra and not navigates(axis), navigate=spectra and navigates(axis))
+        for axis in laid.inner
+    ]
     return {
         "data": data,
-        "axes": [_time_axis(channel), *(_axis(a, channel.kind == SPECTRA) for a in channel.axes)],
-        "metadata": _metadata(channel),
-        "original_metadata": {"hotstage": _everything(channel)},
+        "axes": [*laid.navigation, *inner],
+        "metadata": metadata(channel),
+        "original_metadata": {"hotstage": everything(channel, laid)},
         "attributes": {"_lazy": True, "ragged": False},
         "package_info": {"package": "", "package_version": ""},
         "tmp_parameters": {},
@@ -121,21 +121,22 @@ def signal_of(channel: Channel, path: Path, block_bytes: int) -> dict[str, Any]:
     }
 
 
-class _Frames:
-    """What dask reads from."""
-
-    def __init__(self, channel: Channel, path: Path) -> None:
-        self._channel = channel
-        self._path = path
-        self.shape = channel.data.shape
-        self.dtype = channel.data.dtype
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
-        rows, *rest = key
-        first, stop, _ = rows.indices(self.shape[0])
-        check_room(self._path, (stop - first) * self._channel.frame_bytes)
-        return self._channel.block(first, stop)[(slice(None), *rest)]
+def lay_out(channel: Channel) -> Laid:
+    """Which frame lies where in an export, and on which axes."""
+    inner = list(channel.axes)
+    layout, energies = None, None
+    if channel.kind == SPECTRA:
+        layout = layout_of(channel.frames)
+        energies = energies_of(channel.frames, channel.name, inner[-1])
+        inner[-1] = energies.axis
+    if layout is not None:
+        navigation = [_axis(axis, False, navigate=True) for axis in layout.axes]
+        return Laid(navigation, layout.frames, inner, energies, True)
+    frames = np.arange(channel.count, dtype=np.intp)
+    # one spectrum is a spectrum; a stream of one image stays a stream
+    if channel.kind == SPECTRA and channel.count == 1:
+        return Laid([], np.asarray(frames[0]), inner, energies, True)
+    return Laid([_time_axis(channel)], frames, inner, energies, False)
 
 
 def _axis(axis: LinearAxis, binned: bool, *, navigate: bool = False) -> dict[str, Any]:
@@ -170,84 +171,62 @@ def _time_axis(channel: Channel) -> dict[str, Any]:
     }
 
 
-def _metadata(channel: Channel) -> dict[str, Any]:
-    run, start = channel.run, began(channel.run)
-    specimen = dict(run.header.specimen)
-    facts = instrument_facts(run)
-    microscope: dict[str, Any] = {"acquisition_mode": "STEM"} | _numbers(
-        facts,
-        beam_energy=("beam_energy_kev", 1.0),
-        convergence_angle=("convergence_semi_angle_mrad", 1.0),
-        beam_current=("probe_current_pa", 1e-3),
-    )
-    if "scan" in run.header.instruments:
-        microscope["microscope"] = run.header.instruments["scan"].model
-    if channel.kind == SPECTRA:
-        eels: dict[str, Any] = {"frame_number": 1} | _numbers(
-            facts, collection_angle=("collection_semi_angle_mrad", 1.0)
-        )
-        if math.isfinite(channel.exposure_s):
-            eels |= {"exposure": channel.exposure_s, "dwell_time": channel.exposure_s}
-        if "spectrometer" in run.header.instruments:
-            eels["spectrometer"] = run.header.instruments["spectrometer"].model
-        microscope["Detector"] = {"EELS": eels}
-    return {
-        "General": {
-            "title": channel.title,
-            "original_filename": run.path.name,
-            "date": start.date().isoformat(),
-            "time": start.time().isoformat("seconds"),
-            "time_zone": "UTC",
-        },
-        "Signal": {
-            "signal_type": "EELS" if channel.kind == SPECTRA else "",
-            "quantity": f"Intensity ({channel.unit})" if channel.unit else "Intensity",
-        },
-        "Sample": {
-            **({"sample_id": specimen["id"]} if "id" in specimen else {}),
-            "description": "; ".join(f"{key}: {value}" for key, value in specimen.items()),
-        },
-        "Acquisition_instrument": {"TEM": microscope},
-    }
+class _Frames:
+    """What dask reads from: frames at their places, NaN where there is none."""
 
+    def __init__(self, channel: Channel, path: Path, laid: Laid) -> None:
+        self._channel = channel
+        self._path = path
+        self._laid = laid
+        first = None if laid.energies is None else laid.energies.first
+        self._first = first
+        self._filled = first is not None or bool((laid.frames < 0).any())
+        frame = list(channel.data.shape[1:])
+        if first is not None and laid.energies is not None:
+            frame[-1] = laid.energies.axis.size
+        self.shape = (*laid.frames.shape, *frame)
+        own = channel.data.dtype
+        self.dtype = exact_as_float(own) if self._filled else own
+        self.ndim = len(self.shape)
 
-def _numbers(facts: dict[str, Any], **wanted: tuple[str, float]) -> dict[str, float]:
-    """Those of the wanted facts that are known, by HyperSpy's names and in its units."""
-    return {
-        name: float(facts[fact]) * factor
-        for name, (fact, factor) in wanted.items()
-        if isinstance(facts.get(fact), int | float)
-    }
+    def chunks(self, nbytes: int) -> tuple[int, ...]:
+        """About so many bytes, of frames that were recorded one after the other."""
+        places = self._laid.frames.shape
+        inner = self.shape[len(places) :]
+        if not self._laid.placed:
+            return (min(places[0], self._channel.rows_of_block(nbytes)), *inner)
+        left = max(1, nbytes // max(1, self._channel.frame_bytes))
+        found: list[int] = []
+        for size in reversed(places):
+            found.insert(0, min(size, max(1, left)))
+            left //= size
+        return (*found, *inner)
 
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
+        places = self._laid.frames.ndim
+        wanted = np.asarray(self._laid.frames[key[:places]])
+        check_room(self._path, wanted.size * self._channel.frame_bytes)
+        rest = tuple(key[places:])
+        numbers = wanted.ravel()
+        there = numbers >= 0
+        if not there.any():
+            empty = np.full((*wanted.shape, *self.shape[places:]), np.nan, self.dtype)
+            return empty[(slice(None),) * places + rest]
+        begin, stop = int(numbers[there].min()), int(numbers.max()) + 1
+        block = self._channel.block(begin, stop)
+        if not self._filled and np.array_equal(numbers, np.arange(begin, stop)):
+            found = block
+        else:
+            found = self._placed(numbers, block, begin)
+        shaped = found.reshape(*wanted.shape, *self.shape[places:])
+        return np.asarray(shaped[(slice(None),) * places + rest])
 
-def _everything(channel: Channel) -> dict[str, Any]:
-    run = channel.run
-    columns = channel.columns()
-    found: dict[str, Any] = {
-        **run_facts(run),
-        "frames": {name: column.values for name, column in columns.items()},
-        "frames_units": {name: column.unit for name, column in columns.items()},
-        "instruments": {
-            role: dict(instrument.details)
-            | {"model": instrument.model, "driver": instrument.driver, "serial": instrument.serial}
-            for role, instrument in run.header.instruments.items()
-        },
-        "recipe": _short(run.header.recipe_yaml),
-        "station_file": _short(run.header.station_toml),
-    }
-    if gaps := gaps_of(run, channel.stream):
-        found["gaps"] = {
-            "frame_index": np.array([gap.frame_index for gap in gaps]),
-            "frames": np.array([gap.frames for gap in gaps]),
-            "t_start": np.array([gap.t_start for gap in gaps]),
-            "t_end": np.array([gap.t_end for gap in gaps]),
-            "reason": [gap.reason for gap in gaps],
-        }
-    return found
-
-
-def _short(text: str) -> str:
-    data = text.encode()
-    if len(data) <= _LONGEST_TEXT:
-        return text
-    return f"{data[:_LONGEST_TEXT].decode(errors='ignore')}\n# … cut; the whole is in the run"
+    def _placed(self, numbers: NDArray[np.intp], block: AnyArray, begin: int) -> AnyArray:
+        shape = (len(numbers), *self.shape[self._laid.frames.ndim :])
+        found = np.full(shape, np.nan if self._filled else 0, self.dtype)
+        channels = block.shape[-1]
+        for place, number in enumerate(numbers.tolist()):
+            if number >= 0:
+                start = 0 if self._first is None else int(self._first[number])
+                found[place, ..., start : start + channels] = block[number - begin]
+        return found

@@ -83,7 +83,7 @@ def _export_channels(
             f"{to} makes a folder of files, one for each channel: give --output a name without "
             f"{target.suffix!r}, not {target.name!r}."
         )
-    channels = channels_of(run, stream)
+    channels = [c for c in channels_of(run, stream) if not c.aside]
     fitting = [c for c in channels if only in (None, c.kind)]
     for name in dict.fromkeys(c.stream for c in channels if c not in fitting):
         if stream is not None:

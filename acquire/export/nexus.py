@@ -13,6 +13,7 @@ import xarray as xr
 
 from acquire._version import __version__
 from acquire.errors import StoreError
+from acquire.export.nexus_eels import describe_eels
 from acquire.export.placing import check_room, library
 from acquire.export.source import (
     IMAGES,
@@ -34,7 +35,8 @@ _BLOCK = 2**20
 def write_nexus(run: Run, path: Path, stream: str | None) -> None:
     """Write frames, readings, estimates, particles and gaps, with units, into a new file.
 
-    The application definition NXem is followed where a run knows what it asks for, and not claimed:
+    Spectra are named as NXem_eels has them, too (:mod:`acquire.export.nexus_eels`). The application
+    definition NXem is followed where a run knows what it asks for, and not claimed:
     it demands facts that a run need not hold.
 
     Raises:
@@ -53,7 +55,12 @@ def write_nexus(run: Run, path: Path, stream: str | None) -> None:
         entry = _group(file, "entry", "NXentry")
         _describe(entry, run)
         plots = [_write_channel(entry, channel, path) for channel in channels]
-        plots += [_write_table(entry, name, data, signal) for name, data, signal in tables]
+        written = [(channel, entry[name]) for channel, name in zip(channels, plots, strict=True)]
+        estimates = {}
+        for name, data, signal in tables:
+            plots.append(_write_table(entry, name, data, signal))
+            estimates[str(data.attrs.get("stream", ""))] = entry[plots[-1]]
+        describe_eels(entry, written, estimates)
         if gaps := gaps_of(run, stream):
             group = _group(entry, "gaps", "NXcollection")
             for name in (f.name for f in fields(Gap)):

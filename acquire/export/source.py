@@ -85,6 +85,19 @@ class Channel:
         return self.frames[self.name]
 
     @property
+    def aside(self) -> bool:
+        """Whether it only tells of other channels of the stream, such as when each read was."""
+        return self.kind == SPECTRA and not str(self.data.dims[-1]).startswith("energy_loss")
+
+    def asides(self) -> dict[str, AnyArray]:
+        """What such channels of the stream hold, read now; raises StoreError."""
+        return {
+            str(name): np.asarray(data.values)
+            for name, data in self.frames.data_vars.items()
+            if self.kind == SPECTRA and not str(data.dims[-1]).startswith("energy_loss")
+        }
+
+    @property
     def count(self) -> int:
         """Frames."""
         return int(self.data.shape[0])
@@ -185,6 +198,11 @@ def linear_axis(data: xr.Dataset, dim: str) -> LinearAxis:
     values = np.asarray(data[dim].values, np.float64)
     step = float(values[-1] - values[0]) / (size - 1) if size > 1 else 1.0
     return LinearAxis(dim, float(values[0]), step, size, unit_of(data[dim]))
+
+
+def navigates(axis: LinearAxis) -> bool:
+    """Whether an axis of a spectrum's array counts spectra, as that of several reads does."""
+    return not axis.name.startswith("energy_loss")
 
 
 def even_times(times_s: NDArray[np.float64]) -> LinearAxis | None:

@@ -63,6 +63,8 @@ def write_gaps(run: Run, folder: Path, stream: str | None) -> list[Path]:
 
 def _tables(run: Run, stream: str | None) -> Iterator[tuple[str, xr.Dataset]]:
     for channel in channels_of(run, stream):
+        if channel.aside:
+            continue
         yield f"{channel.stream}_frames", channel.frames.drop_vars(list(channel.frames.data_vars))
     if stream is None:
         for name in run.tables:

@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.errors import MeasureError
+from acquire.measure.tiles import Tiles
 
 DOSE_TABLE = "dose"
 """The table of a run that holds its dose map: one row per place and about a minute."""
 DOSE_COLUMNS = {"x": "nm", "y": "nm", "width": "nm", "height": "nm", "spot": "", "added": "e/nm²"}
-"""Its columns: centre and sides of an area, 1 if a resting probe exposed it and 0 if a scan did, and
-the dose that it got since its last row."""
+"""Its columns: centre and sides of an area, what exposed it (:data:`FIELD`, :data:`SPOT` or
+:data:`TILE`), and the dose that it got since its last row."""
+FIELD, SPOT, TILE = 0, 1, 2
+"""A scan; a resting probe; a resting probe on a point of a map, whose points touch."""
 MOST_FIELDS = 48
 """Different rectangles that are kept apart; beyond, the two that fit best become one around both."""
 MOST_SPOTS = 8192
@@ -87,6 +90,9 @@ class DoseMap:
     bounding box is the least larger than they are become that box with the sum of their doses. Of
     more than :data:`MOST_SPOTS` points those within one cell become one square around all of
     them, again with the sum; the cell doubles as often as it must.
+
+    A tile is a point of a map: its area touches those of its neighbours and overlaps none, so that
+    any number of them is kept exactly.
     """
 
     def __init__(self) -> None:
@@ -101,6 +107,7 @@ class DoseMap:
         self._inside = np.zeros((64, 0), bool)
         """(spot, field): whether they touch."""
         self._cell_nm = 0.0
+        self._tiles = Tiles()
 
     # ------------------------------------------------------------------------------ adding
 
@@ -132,6 +139,18 @@ class DoseMap:
         if len(self._spots) > MOST_SPOTS:
             self._merge_spots()
 
+    def add_tile(self, area: Area, dose_e_per_nm2: float) -> None:
+        """Count a probe that rests on a point of a map. NaN counts as nothing."""
+        if not math.isfinite(dose_e_per_nm2):
+            return
+        place, size = (area.x_nm, area.y_nm), (area.width_nm, area.height_nm)
+        if not self._tiles.add(place, size, dose_e_per_nm2):
+            self.add_spot(Area.spot(place, max(size)), dose_e_per_nm2)
+
+    def add(self, kind: int, area: Area, dose_e_per_nm2: float) -> None:
+        """Count what was exposed by :data:`FIELD`, :data:`SPOT` or :data:`TILE`."""
+        (self.add_field, self.add_spot, self.add_tile)[kind](area, dose_e_per_nm2)
+
     # ----------------------------------------------------------------------------- reading
 
     @property
@@ -149,12 +168,14 @@ class DoseMap:
         return max(found, key=lambda place: place[1]) if found else None
 
     def places(self) -> list[tuple[Area, float]]:
-        """Every field and spot with the highest dose in it, e/nm²; merged ones as one."""
+        """Every field and spot, and of each map the worst point, with the highest dose in it, e/nm²."""
         fields = [_area(edges) for edges in self._fields]
+        fields += map(_area, self._tiles.worst())
         found = [(area, self.highest_in(area)) for area in fields]
         xs, ys, halves, _, _ = self._rows
         for x, y, half, dose in zip(xs, ys, halves, self._at_spots(), strict=True):
-            found.append((Area(float(x), float(y), float(2 * half), float(2 * half)), float(dose)))
+            spot = Area(float(x), float(y), float(2 * half), float(2 * half))
+            found.append((spot, float(dose) + self._tiles.highest_in(spot.edges)))
         return found
 
     def picture(self, pixels: int = 512) -> DosePicture:
@@ -163,7 +184,8 @@ class DoseMap:
         A pixel has the dose of its centre; a spot that is smaller has one pixel. What counts
         everywhere is in all of them.
         """
-        shapes = [*self._fields, *self._squares()]
+        tiles = list(self._tiles.all())
+        shapes = [*self._fields, *self._squares(), *(edges for edges, _ in tiles)]
         if not shapes:
             raise MeasureError("nothing was exposed, so there is no dose to draw.")
         if pixels < 1:
@@ -175,7 +197,7 @@ class DoseMap:
             max(1, math.ceil(length / step - 1e-6)) for length in (right - left, bottom - top)
         )
         dose = np.full((rows, columns), self._everywhere)
-        own = [*self._doses, *self._rows[3]]
+        own = [*self._doses, *self._rows[3], *(added for _, added in tiles)]
         for (x0, y0, x1, y1), value in zip(shapes, own, strict=True):
             down, across = _pixels(y0 - top, y1 - top, step), _pixels(x0 - left, x1 - left, step)
             dose[down, across] += value
@@ -213,7 +235,8 @@ class DoseMap:
             regions = regions[regions[:, -1], :-1]
             chosen = chosen[self._touching(edges)]
         highest = float((regions @ self._doses).max(initial=0.0)) + self._everywhere
-        return max(highest, float(chosen.max(initial=0.0)))
+        # where spots, fields and maps are worst need not be one place: this is the most it can be
+        return max(highest, float(chosen.max(initial=0.0))) + self._tiles.highest_in(edges)
 
     def _touching(self, edges: tuple[float, float, float, float]) -> NDArray[np.bool_]:
         left, top, right, bottom = edges

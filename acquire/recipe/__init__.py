@@ -9,6 +9,7 @@ from acquire.recipe.conditions import (
     ConditionWatch,
     parse_condition,
 )
+from acquire.recipe.maps import MapImages, MapPoint, SpectrumImage
 from acquire.recipe.model import STEPS_AT_MOST, Recipe
 from acquire.recipe.regulate import Regulate
 from acquire.recipe.schema import (
@@ -21,6 +22,7 @@ from acquire.recipe.schema import (
     SpectrumSettings,
 )
 from acquire.recipe.scripting import (
+    calibrate_energy,
     hold,
     image,
     line_scan,
@@ -28,11 +30,13 @@ from acquire.recipe.scripting import (
     ramp,
     regulate,
     spectrum,
+    spectrum_image,
     wait_for_operator,
     when,
 )
 from acquire.recipe.step import Step
 from acquire.recipe.steps import (
+    CalibrateEnergy,
     Hold,
     Image,
     LineScan,
@@ -50,6 +54,7 @@ __all__ = [
     "STEPS_AT_MOST",
     "Amount",
     "AnyCondition",
+    "CalibrateEnergy",
     "ChannelRecord",
     "Condition",
     "ConditionWatch",
@@ -60,6 +65,8 @@ __all__ = [
     "Image",
     "Limits",
     "LineScan",
+    "MapImages",
+    "MapPoint",
     "Mark",
     "Outcome",
     "Plan",
@@ -71,10 +78,12 @@ __all__ = [
     "SafeStateSettings",
     "ScanSettings",
     "Spectrum",
+    "SpectrumImage",
     "SpectrumSettings",
     "Step",
     "WaitForOperator",
     "When",
+    "calibrate_energy",
     "hold",
     "image",
     "line_scan",
@@ -83,6 +92,7 @@ __all__ = [
     "ramp",
     "regulate",
     "spectrum",
+    "spectrum_image",
     "wait_for_operator",
     "when",
 ]

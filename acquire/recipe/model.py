@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from acquire.config import explain
 from acquire.errors import RecipeError
+from acquire.recipe.maps import SpectrumImage
 from acquire.recipe.reading import read_text, read_yaml
 from acquire.recipe.schema import (
     ChannelRecord,
@@ -85,16 +86,22 @@ class Recipe(Strict):
                 raise ValueError(
                     f"the step '{step}' has nothing to decide between; give it 'then', 'else' or both"
                 )
-            if getattr(step, "name", None) in self.record:
-                raise ValueError(
-                    f"the step '{step}' is named like the recorded stream "
-                    f"{getattr(step, 'name', '')!r}; give it another 'name'"
-                )
+            for stream in streams_of(step):
+                if stream in self.record:
+                    raise ValueError(
+                        f"the step '{step}' is named like the recorded stream {stream!r}; give it "
+                        "another 'name'"
+                    )
         return self
 
     def _check_source(self, name: str, settings: EstimateSettings, scans: list[str]) -> None:
         asked = f"estimate.{name}.from = {settings.source!r}"
         if self.spectra(settings.stream) is not None:
+            if self._has_series(settings.stream):
+                raise ValueError(
+                    f"{asked}: the spectra {settings.stream!r} have an energy axis each "
+                    "(energy_offsets), which no estimator follows; measure them after the run"
+                )
             if settings.channel not in _SPECTRA:
                 raise ValueError(
                     f"{asked}: {settings.stream!r} are spectra, of {' and '.join(_SPECTRA)}; name one"
@@ -132,6 +139,13 @@ class Recipe(Strict):
                 "looks at them; give the steps a 'name' each"
             )
         return found[0] if found else None
+
+    def _has_series(self, stream: str) -> bool:
+        """Whether a stream holds spectra on several energy axes."""
+        return any(
+            getattr(step, "name", "") == stream and getattr(step, "energy_offsets", ())
+            for step in self.distinct_steps()
+        )
 
     def _spectra_steps(self) -> Iterator[tuple[str, SpectrumSettings]]:
         for step in self.distinct_steps():
@@ -204,6 +218,14 @@ class Recipe(Strict):
         """How often the holder is read; it always is, at least once a second."""
         periods = [e.holder.every for e in self.record.values() if e.holder is not None]
         return min([1.0, *periods])
+
+
+def streams_of(step: Step) -> tuple[str, ...]:
+    """Names of the streams that a step records."""
+    if isinstance(step, SpectrumImage) and step.images is not None:
+        return step.name, step.images_name
+    name = getattr(step, "name", None)
+    return () if name is None else (str(name),)
 
 
 def _flatten(steps: tuple[Step, ...], *, once: bool = False) -> Iterator[Step]:

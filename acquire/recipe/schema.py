@@ -189,6 +189,11 @@ class SpectrumSettings(Strict):
             )
         return self
 
+    def beginning_at(self, first_ev: float) -> SpectrumSettings:
+        """The same with a range that is as long and begins at an energy loss."""
+        low, high = self.range
+        return self.model_copy(update={"range": (first_ev, first_ev + high - low)})
+
     def setting(self) -> SpectrometerSetting:
         """Where the spectrometer shall look."""
         low, high = self.range

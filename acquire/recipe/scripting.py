@@ -9,8 +9,19 @@ from pydantic import BaseModel, ValidationError
 
 from acquire.config import explain
 from acquire.errors import RecipeError
+from acquire.recipe.maps import SpectrumImage
 from acquire.recipe.regulate import Regulate
-from acquire.recipe.steps import Hold, Image, LineScan, Mark, Ramp, Spectrum, WaitForOperator, When
+from acquire.recipe.steps import (
+    CalibrateEnergy,
+    Hold,
+    Image,
+    LineScan,
+    Mark,
+    Ramp,
+    Spectrum,
+    WaitForOperator,
+    When,
+)
 
 _S = TypeVar("_S", bound=BaseModel)
 
@@ -75,6 +86,34 @@ def line_scan(
     return _make(
         LineScan, **{"from": start, "to": end, "points": points, "spectra": spectra, "name": name}
     )
+
+
+def spectrum_image(
+    corner: tuple[str, str],
+    opposite: tuple[str, str],
+    shape: tuple[int, int],
+    spectra: Mapping[str, Any],
+    name: str = "spectrum_image",
+    **settings: Any,
+) -> SpectrumImage:
+    """A map, from its top left to its bottom right corner; further settings as in a recipe, by keyword.
+
+    Raises RecipeError.
+    """
+    body = {"from": corner, "to": opposite, "shape": shape, "spectra": spectra, "name": name}
+    return _make(SpectrumImage, **body, **settings)
+
+
+def calibrate_energy(
+    at: tuple[str, str],
+    spectra: Mapping[str, Any],
+    frames: int = 8,
+    name: str = "calibration",
+    **settings: Any,
+) -> CalibrateEnergy:
+    """Calibrate the energy axis; further settings as in a recipe, by keyword. Raises RecipeError."""
+    body = {"at": at, "spectra": spectra, "frames": frames, "name": name}
+    return _make(CalibrateEnergy, **body, **settings)
 
 
 def spectrum(

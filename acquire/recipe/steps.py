@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,11 +19,13 @@ from pydantic import (
 from pydantic.functional_validators import BeforeValidator
 
 from acquire.config import suggest
+from acquire.recipe.calibrate import CalibrationSettings
+from acquire.recipe.maps import SpectrumImage
 from acquire.recipe.regulate import Regulate
 from acquire.recipe.schema import Name, Point, ScanSettings, SpectrumSettings
 from acquire.recipe.step import ConditionText, Step
 from acquire.stream import Value
-from acquire.units import Celsius, CelsiusPerSecond, Seconds, show, show_duration
+from acquire.units import Celsius, CelsiusPerSecond, ElectronVolts, Seconds, show, show_duration
 
 
 class Ramp(Step):
@@ -115,7 +117,30 @@ class Spectrum(Step):
     spectra: SpectrumSettings
     frames: int = Field(default=1, ge=1, strict=True)
     name: Name = "spectrum"
+    energy_offsets: tuple[ElectronVolts, ...] = ()
+    """Where the range begins instead: ``frames`` spectra at each of these, one after the other."""
     _spacing_nm: float = PrivateAttr(default=1.0)
+    _done: int = PrivateAttr(default=0)
+
+    @model_validator(mode="after")
+    def _a_series(self) -> Spectrum:
+        if len(set(self.energy_offsets)) != len(self.energy_offsets):
+            raise ValueError("energy_offsets names an energy twice; use 'frames' for more spectra")
+        return self
+
+    def series(self) -> Iterator[SpectrumSettings]:
+        """How each spectrum of a series of energy offsets is taken that is still to be taken."""
+        for number in range(self._done, self.frames * len(self.energy_offsets)):
+            yield self.spectra.beginning_at(self.energy_offsets[number // self.frames])
+
+    def after(self, done: int) -> Spectrum | None:
+        """The rest when so many of its spectra are taken; None if nothing is left."""
+        if self.energy_offsets:
+            step = self.model_copy()
+            step._done = self._done + done
+            return step if next(step.series(), None) is not None else None
+        left = self.frames - done
+        return self.model_copy(update={"frames": left}) if left > 0 else None
 
     @property
     def spacing_nm(self) -> float:
@@ -133,9 +158,27 @@ class Spectrum(Step):
     def __str__(self) -> str:
         low, high = self.spectra.range
         what = "spectrum" if self.frames == 1 else "spectra"
+        if self.energy_offsets:
+            first, last = self.energy_offsets[0], self.energy_offsets[-1]
+            return (
+                f"{self.frames} {what} at each of {len(self.energy_offsets)} energy offsets from "
+                f"{first:g} to {last:g} eV, {show_duration(self.spectra.dwell_time)}"
+            )
         return (
             f"{self.frames} {what}, {low:g}–{high:g} eV, {show_duration(self.spectra.dwell_time)}"
         )
+
+
+class CalibrateEnergy(CalibrationSettings, Spectrum):
+    """Measure on spectra of one point how far the energy axis is off, for all of its dispersion that follow."""
+
+    kind: ClassVar[str] = "calibrate_energy"
+    frames: int = Field(default=8, ge=1, strict=True)
+    name: Name = "calibration"
+
+    def __str__(self) -> str:
+        by = " and ".join(f"{f.energy:g} eV" for f in self.features) or "the zero-loss peak"
+        return f"calibrate the energy axis by {by}: {super().__str__()}"
 
 
 class WaitForOperator(Step):
@@ -215,7 +258,9 @@ KINDS: dict[str, type[Step]] = {
         Regulate,
         Image,
         LineScan,
+        SpectrumImage,
         Spectrum,
+        CalibrateEnergy,
         Repeat,
         When,
         WaitForOperator,
@@ -269,7 +314,9 @@ AnyStep = Annotated[
     | Annotated[Regulate, _unwrap("regulate"), Tag("regulate")]
     | Annotated[Image, _unwrap("image"), Tag("image")]
     | Annotated[LineScan, _unwrap("line_scan"), Tag("line_scan")]
+    | Annotated[SpectrumImage, _unwrap("spectrum_image"), Tag("spectrum_image")]
     | Annotated[Spectrum, _unwrap("spectrum"), Tag("spectrum")]
+    | Annotated[CalibrateEnergy, _unwrap("calibrate_energy"), Tag("calibrate_energy")]
     | Annotated[Repeat, _unwrap("repeat"), Tag("repeat")]
     | Annotated[When, _unwrap("when"), Tag("when")]
     | Annotated[WaitForOperator, _unwrap("wait_for_operator"), Tag("wait_for_operator")]

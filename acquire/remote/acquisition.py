@@ -7,12 +7,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from acquire.bursts import Bursts
 from acquire.clock import Clock
 from acquire.errors import InstrumentError
 from acquire.instruments import Frame, Scan, Spectrometer
+from acquire.remote.blocks import pack_block
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,10 @@ def _bounded(wait_s: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Frames numbered ``first``, ``first + 1``, …, and whether the acquisition has ended after them."""
+    """Frames numbered ``first``, ``first + 1``, …, and whether the acquisition has ended after them.
+
+    Where blocks of spectra were asked for, each frame is one, packed, and counts as one.
+    """
 
     first: int
     frames: Sequence[Frame]
@@ -96,6 +101,7 @@ class Acquisition:
         self._given = 0
         """Number of the last frame that was given out."""
         self._begun = self._ended = False
+        self._blocks = False
         self._error: Exception | None = None
 
     def next(
@@ -104,6 +110,7 @@ class Acquisition:
         wait_s: float,
         *,
         onward: bool = False,
+        blocks: bool = False,
         most: int = REPLY_FRAMES,
         most_bytes: int = REPLY_BYTES,
     ) -> Batch:
@@ -113,6 +120,7 @@ class Acquisition:
             received: all up to this one have arrived, and are forgotten.
             wait_s: wall seconds to wait for one, at most ``MAX_WAIT_S``.
             onward: those after the ones given out last, whose arrival is not known yet.
+            blocks: packed blocks of spectra instead of frames; the first question decides.
             most: no more than so many.
             most_bytes: no more bytes, unless one frame alone is larger.
 
@@ -122,7 +130,7 @@ class Acquisition:
         """
         give_up = time.monotonic() + _bounded(wait_s)
         with self._changed:
-            self._begin()
+            self._begin(blocks)
             self._forget(received)
             self._given = max(self._given, received) if onward else received
             while not self._waiting() and not self._ended:
@@ -147,9 +155,9 @@ class Acquisition:
             while not self._ended and (left_s := give_up - time.monotonic()) > 0:
                 self._changed.wait(left_s)
 
-    def _begin(self) -> None:
+    def _begin(self, blocks: bool) -> None:
         if not self._begun:
-            self._begun = True
+            self._begun, self._blocks = True, blocks
             self._clock.spawn(self._pump, f"frames-{self.number}")
 
     def _forget(self, received: int) -> None:
@@ -188,8 +196,8 @@ class Acquisition:
     def _pump(self) -> None:
         error: Exception | None = None
         try:
-            for frame in self._instrument.frames(self._stop):
-                if not self._put(frame):
+            for frame, shown in self._exposed():
+                if not self._put(frame, shown):
                     break
         except Exception as caught:  # noqa: BLE001  goes to the receiver, whatever it is
             if self._stop.is_set():
@@ -200,8 +208,20 @@ class Acquisition:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
-    def _put(self, frame: Frame) -> bool:
-        self._newest.put(frame)
+    def _exposed(self) -> Iterator[tuple[Frame, Frame]]:
+        """What goes to the receiver, and the newest single frame of it, for observers."""
+        instrument = self._instrument
+        if not self._blocks:
+            for frame in instrument.frames(self._stop):
+                yield frame, frame
+            return
+        if not isinstance(instrument, Bursts):
+            raise InstrumentError("this instrument gives single frames only, no blocks of them.")
+        for block in instrument.blocks(self._stop):
+            yield pack_block(block), block.frame(-1)
+
+    def _put(self, frame: Frame, shown: Frame) -> bool:
+        self._newest.put(shown)
         size = frame_bytes(frame)
         with self._changed:
             while self._queue and not self._stop.is_set():

@@ -13,6 +13,7 @@ from acquire.remote.following import FOLLOW_S, ClockFollower
 from acquire.remote.keeper import LeaseKeeper
 from acquire.remote.proxies import (
     Relation,
+    RemoteBursts,
     RemoteChannel,
     RemoteHolder,
     RemoteScan,
@@ -141,8 +142,9 @@ def _open_on(
     follower = ClockFollower(local, ping, relate(local, ping), every_s=FOLLOW_S)
     keeper = LeaseKeeper(address, OBJECT_ID, identity=identity)
     roles = unpack(list[str], about.get("roles"))
+    bursts = unpack(bool, about.get("bursts"))
     holder, scan, spectrometer, channels = _proxies(
-        link, roles, lambda: follower.relation, lambda: keeper.token
+        link, roles, lambda: follower.relation, lambda: keeper.token, bursts=bursts
     )
     instruments: dict[str, Instrument] = {"holder": holder, "scan": scan, **channels}
     if spectrometer is not None:
@@ -170,12 +172,16 @@ def _releases(*instruments: RemoteScan | RemoteSpectrometer | None) -> list[Call
 
 
 def _proxies(
-    link: Link, roles: list[str], relation: Relation, token: Callable[[], str]
+    link: Link,
+    roles: list[str],
+    relation: Relation,
+    token: Callable[[], str],
+    *,
+    bursts: bool,
 ) -> tuple[RemoteHolder, RemoteScan, RemoteSpectrometer | None, dict[str, Channel]]:
+    dispersing = RemoteBursts if bursts else RemoteSpectrometer
     spectrometer = (
-        RemoteSpectrometer(link, "spectrometer", relation, token)
-        if "spectrometer" in roles
-        else None
+        dispersing(link, "spectrometer", relation, token) if "spectrometer" in roles else None
     )
     channels: dict[str, Channel] = {
         role: RemoteChannel(link, role, relation, token)

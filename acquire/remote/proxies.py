@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from acquire.bursts import BLOCK_S, SpectrumBlock
 from acquire.clock import ClockRelation, Signal
 from acquire.errors import HotstageError, InstrumentError, LeaseError
 from acquire.instruments import (
@@ -25,6 +26,7 @@ from acquire.instruments import (
     SpectrumExposure,
     StreamSpec,
 )
+from acquire.remote.blocks import unpack_block
 from acquire.remote.catalogue import kind_of, method_of
 from acquire.remote.client import Link
 from acquire.remote.following import StreamTimes
@@ -122,16 +124,21 @@ class _RemoteFrames(_Remote):
             InstrumentError: not armed, or what ended the exposure at the server.
             LeaseError: control was lost, whereupon the server ended the exposure.
         """
+        for frame in self._arriving(stop, self._frame_bytes):
+            yield self._local(frame, self._times)
+
+    def _arriving(self, stop: Signal, frame_bytes: int, *, blocks: bool = False) -> Iterator[Frame]:
+        """What comes from the server, its times on the server's clock."""
         number, ended = self._number, False
         if not number:
             raise InstrumentError(f"{self._role} is not armed; arm it before asking for frames.")
         receiver = self._receiver()
         try:
-            for frames in receiver.batches(number, self._token, self._frame_bytes, stop):
+            for frames in receiver.batches(number, self._token, frame_bytes, stop, blocks=blocks):
                 for frame in frames:
                     if stop.is_set():
                         return
-                    yield self._local(frame, self._times)
+                    yield frame
             ended = not stop.is_set()
         except LeaseError:
             ended = True  # the server has ended it
@@ -252,6 +259,27 @@ class RemoteSpectrometer(_RemoteFrames):
     def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
         """Prepare ``frames`` spectra; they begin when ``frames()`` is iterated."""
         return self._arm(exposure, frames)
+
+
+class RemoteBursts(RemoteSpectrometer):
+    """An EELS spectrometer behind a server that hands over its spectra in blocks, too."""
+
+    _period_s = BLOCK_S
+
+    def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
+        """Prepare ``frames`` spectra; they begin when ``blocks()`` or ``frames()`` is iterated."""
+        spec = super().arm(exposure, frames)
+        self._period_s = spec.frame_period_s or exposure.dwell_time_s
+        return spec
+
+    def blocks(self, stop: Signal) -> Iterator[SpectrumBlock]:
+        """The armed spectra in blocks, as :meth:`frames` gives them one by one."""
+        at_once = max(1, math.ceil(BLOCK_S / self._period_s))
+        for frame in self._arriving(stop, at_once * self._frame_bytes, blocks=True):
+            block = unpack_block(frame)
+            span_s = float(block.t_start_s[0]), float(block.t_end_s[-1])
+            # the clocks may come closer within it, and times must not fall from block to block
+            yield block.later(*map(self._times.offset_s, span_s))
 
 
 class RemoteChannel(_Remote):

@@ -54,7 +54,7 @@ class Receiver:
         self._shares = shares
         self._questions: Questions | None = None
         self._ring: RingReader | None = None
-        self._onward = False
+        self._onward = self._blocks = False
 
     @property
     def shared(self) -> bool:
@@ -62,7 +62,13 @@ class Receiver:
         return self._ring is not None
 
     def batches(
-        self, number: int, token: Callable[[], str], frame_bytes: int, stop: Signal
+        self,
+        number: int,
+        token: Callable[[], str],
+        frame_bytes: int,
+        stop: Signal,
+        *,
+        blocks: bool = False,
     ) -> Iterator[list[Frame]]:
         """The frames of acquisition ``number`` as they come, none left out, until it ends.
 
@@ -71,12 +77,14 @@ class Receiver:
             token: of the commander.
             frame_bytes: about the size of a frame, at least.
             stop: looked at after every answer.
+            blocks: packed blocks of spectra (:mod:`acquire.remote.blocks`) instead of frames.
 
         Raises:
             LinkError: no answer for too long, or a frame was lost.
             HotstageError: what ended the exposure at the server.
         """
         received, ended = 0, False
+        self._blocks = blocks
         try:
             while not ended and not stop.is_set():
                 frames, ended = self._next(number, received, token, frame_bytes)
@@ -139,8 +147,9 @@ class Receiver:
         self._onward = self._onward and bool(questions.unanswered)
         while questions.unanswered < AHEAD:
             copied = -1 if self._ring is None else self._ring.copied
-            wish = (self._role, number, received, POLL_S, token(), self._onward, copied)
-            questions.ask("frames_next", *wish, within_s=ANSWER_S)
+            where = self._role, number, received
+            how = POLL_S, token(), self._onward, copied, self._blocks
+            questions.ask("frames_next", *where, *how, within_s=ANSWER_S)
             self._onward = True
 
     def _read(self, reply: Any, beside: Bytes) -> tuple[int, list[Frame], bool]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from acquire.bursts import Bursts
 from acquire.errors import HotstageError, InstrumentError, LeaseError, LinkError
 from acquire.instruments import (
     HeatingHolder,
@@ -175,6 +176,7 @@ class InstrumentServer:
             "clock_rate": self._station.clock.rate,
             "epoch_unix_s": self._station.clock.epoch_unix_s,
             "roles": sorted(self._instruments),
+            "bursts": isinstance(self._station.spectrometer, Bursts),
             "commander": self._lease.commander,
             "asked_by": self._lease.asked_by,
             "tells_truth": self._station.simulation is not None,
@@ -272,12 +274,14 @@ class InstrumentServer:
         token: str,
         onward: bool = False,
         copied: int = -1,
+        blocks: bool = False,
     ) -> WithBlobs:
         """Frames of acquisition ``number`` after frame ``received`` of it, every one, in order.
 
         With ``onward`` those that follow what was given out last, so that a client can ask before
         the answer to its last question has come. A client with a ring says up to which number it
         has copied what was put there; its frames are then in the ring, as far as there is room.
+        With ``blocks`` every frame is a packed block of spectra.
         """
         self._lease.require(token)
         acquisition = self._acquisitions.get(role)
@@ -286,7 +290,7 @@ class InstrumentServer:
             return WithBlobs({"first": received + 1, "frames": [], "ended": True}, [])
         ring = self._rings.of(current_connection(), copied)
         if ring is None:
-            batch = acquisition.next(received, wait_s, onward=onward)
+            batch = acquisition.next(received, wait_s, onward=onward, blocks=blocks)
             self._say_why(batch, token)
             heads, blobs = pack_frames(batch.frames)
             reply = {"first": batch.first, "frames": heads, "ended": batch.ended}
@@ -295,6 +299,7 @@ class InstrumentServer:
             received,
             wait_s,
             onward=onward,
+            blocks=blocks,
             # half of it now, while the other half is copied out
             most=max(1, min(ring.free, ring.slots // 2)),
             most_bytes=ring.slots * ring.slot_bytes,

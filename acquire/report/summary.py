@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from acquire.errors import StoreError
 from acquire.instruments import HolderState
+from acquire.report.maps import MapSummary, summarise_maps
 from acquire.report.profile import RunProfile, run_profiles
 from acquire.store import JournalEntry, Run, flags_of, unit_for_people, words_of
 from acquire.stream import Value
@@ -99,6 +100,8 @@ class RunSummary:
     estimates: int = 0
     line_scans: Mapping[str, ScanSummary] = field(default_factory=dict)
     """By stream."""
+    maps: Mapping[str, MapSummary] = field(default_factory=dict)
+    """By stream."""
 
 
 def summarise(run: Run, profiles: Sequence[RunProfile] | None = None) -> RunSummary:
@@ -139,11 +142,14 @@ def summarise(run: Run, profiles: Sequence[RunProfile] | None = None) -> RunSumm
         channels=_channels(run),
         dose_e_per_nm2=_dose(run) if report is None else report.dose_e_per_nm2,
         bytes_on_disk=_bytes_below(run.path),
-        marks=tuple((e.t_s, e.text) for e in journal if e.kind == "mark"),
+        marks=tuple(
+            (e.t_s, " / ".join(e.text.splitlines())) for e in journal if e.kind in ("mark", "note")
+        ),
         faults=tuple(dict.fromkeys(faults)),
         flags=flags,
         estimates=estimates,
         line_scans={p.stream: _scan(p) for p in profiles},
+        maps=summarise_maps(run),
     )
 
 

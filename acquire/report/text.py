@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from acquire.measure.eels import EDGE_TABLE
+from acquire.report.maps import MapSummary
 from acquire.report.summary import ChannelSummary, RunSummary, ScanSummary
 from acquire.stream import Value
 from acquire.units import show, show_bytes, show_duration
@@ -79,6 +80,7 @@ def facts_of(summary: RunSummary) -> list[tuple[str, str]]:
         ("faults", "; ".join(summary.faults)),
         ("flags", _flags(summary)),
         *((f"line scan {name}", _scan(scan)) for name, scan in summary.line_scans.items()),
+        *((f"map {name}", _map(found)) for name, found in summary.maps.items()),
         ("folder", str(summary.path)),
     ]
     return [(label, text) for label, text in facts if text]
@@ -159,6 +161,18 @@ def _scan(scan: ScanSummary) -> str:
     text = f"{scan.points} points: {', '.join(labels)}"
     counts = ", ".join(f"{_flag_name(flag)} × {count}" for flag, count in scan.flags.items())
     return f"{text}; flagged: {counts}" if counts else text
+
+
+def _map(found: MapSummary) -> str:
+    of = found.rows * found.columns * found.passes
+    text = f"{found.rows} × {found.columns} points"
+    text += f", {found.passes} passes" if found.passes > 1 else ""
+    text += f", {found.taken} of {of} spectra" if found.taken < of else ""
+    if _known(found.worst_offset_nm):
+        text += f"; specimen found within {show(found.worst_offset_nm, 'nm', 2)} of its place"
+    if found.unplaced:
+        text += f"; of {found.unplaced} spectra no image told the place on the specimen"
+    return text
 
 
 def _flag_name(flag: str) -> str:

@@ -5,6 +5,8 @@ from acquire.store.cf import flags_of, unit_for_people, words_of
 from acquire.store.journal import Journal, JournalEntry, read_journal
 from acquire.store.keeping import Finding, Recovery, Verification, recover_run, verify_run
 from acquire.store.layout import CHANNELS, JOURNAL_NAME, LOSS_WINDOW_S, PUBLISH_PERIOD_S, ZARR_NAME
+from acquire.store.map_sums import sum_passes
+from acquire.store.maps import as_map, map_names, map_of_estimates
 from acquire.store.memory import ASSUMED_COMPRESSION, CountingSink, MemorySink
 from acquire.store.run import Run, open_run
 from acquire.store.segments import segments, time_offsets_s
@@ -30,12 +32,16 @@ __all__ = [
     "StoreSettings",
     "Upload",
     "Verification",
+    "as_map",
     "consolidate_run",
     "flags_of",
+    "map_names",
+    "map_of_estimates",
     "open_run",
     "read_journal",
     "recover_run",
     "segments",
+    "sum_passes",
     "time_offsets_s",
     "unit_for_people",
     "upload_run",

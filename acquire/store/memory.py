@@ -146,6 +146,14 @@ class MemorySink(CountingSink):
             if self._keep_frames:
                 self.kept_frames.append(frame)
 
+    def append_block(self, block: FrameBlock) -> None:
+        """Keep what single frames would leave, and the frames if asked to."""
+        super().append_block(block)
+        with self._lock:
+            self.contexts.setdefault(block.stream, []).extend(block.contexts())
+            if self._keep_frames:
+                self.kept_frames.extend(block.frames())
+
     def append_estimate(self, estimate: Estimate) -> None:
         """Keep the estimate."""
         super().append_estimate(estimate)

@@ -32,6 +32,7 @@ from acquire.store.layout import (
     SPECTRA,
     ZARR_NAME,
 )
+from acquire.store.maps import as_map
 from acquire.store.patience import PatientStore, patiently
 from acquire.stream.sink import RunHeader, RunReport
 
@@ -157,6 +158,10 @@ class Run:
         """Spectra of a stream: ``core_loss`` (time, energy_loss), ``low_loss``, coordinates."""
         return self._dataset(f"{SPECTRA}/{stream}", self._names(SPECTRA))
 
+    def map(self, stream: str, *, summed: bool = False) -> xr.Dataset:
+        """A spectrum image by place, (pass, y, x, energy_loss): :func:`~acquire.store.maps.as_map`."""
+        return as_map(self, stream, summed=summed)
+
     @property
     def holder(self) -> xr.Dataset:
         """Readings of the heating holder over time; see :func:`~acquire.store.cf.words_of`."""
@@ -219,9 +224,8 @@ class Run:
         table = self.table(DOSE_TABLE)
         doses = DoseMap()
         columns = (table[name].values.tolist() for name in DOSE_COLUMNS)
-        for x, y, width, height, spot, added in zip(*columns, strict=True):
-            add = doses.add_spot if spot else doses.add_field
-            add(Area(x, y, width, height), added)
+        for x, y, width, height, kind, added in zip(*columns, strict=True):
+            doses.add(int(kind), Area(x, y, width, height), added)
         picture = doses.picture()
         return xr.DataArray(
             picture.dose,

@@ -175,6 +175,7 @@ class FrameStream:
         if len(frames.data) > len(self._blocks):
             self._refuse_extra(what, frames.data)
         short = [n for n, c in frames.context.items() if np.shape(c) != (len(frames),)]
+        short += [n for n, spans in frames.spans.items() if np.shape(spans) != (len(frames), 2)]
         if short or np.shape(frames.t_end_s) != (len(frames),):
             raise StoreError(
                 f"{what} of {self.spec.name!r} holds {len(frames)} frames, and its columns "
@@ -266,9 +267,7 @@ class FrameStream:
             columns[self._scalar(name)] = np.array(values, np.float64)
         for name in dict.fromkeys(name for meta in metas for name in meta.spans):
             spans = np.array([meta.spans.get(name, (np.nan, np.nan)) for meta in metas], np.float64)
-            for at, which in enumerate(("start", "end")):
-                columns[f"{name}_t_{which}"] = spans[:, at]
-                self._know_span(name, which)
+            self._put_spans(columns, name, spans)
         return columns
 
     def _columns_of_block(self, frames: FrameBlock) -> dict[str, AnyArray]:
@@ -282,7 +281,14 @@ class FrameStream:
         }
         for name, values in frames.context.items():
             columns[_CONTEXT_COLUMNS.get(name) or self._scalar(name)] = values
+        for name, spans in frames.spans.items():
+            self._put_spans(columns, name, spans)
         return columns
+
+    def _put_spans(self, columns: dict[str, AnyArray], name: str, spans: AnyArray) -> None:
+        for at, which in enumerate(("start", "end")):
+            columns[f"{name}_t_{which}"] = spans[:, at]
+            self._know_span(name, which)
 
     def _know_span(self, name: str, which: str) -> None:
         column = f"{name}_t_{which}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from acquire.bursts import SpectrumBlock
 from acquire.instruments import AnyArray, Frame, StreamSpec
 from acquire.stream.choice import DetectorChoice
 
@@ -57,6 +58,17 @@ class Estimator(Protocol):
 
     def update(self, frame: Frame) -> Estimate | None:
         """Measure one frame; None if there is nothing to say yet."""
+
+
+@runtime_checkable
+class MeasuresBlocks(Protocol):
+    """What an estimator of spectra may do beside: measure all spectra of a block together.
+
+    Of a burst any other is given the newest spectrum of a block.
+    """
+
+    def update_block(self, block: SpectrumBlock) -> Estimate | None:
+        """Measure a block of the stream; what it says is said of its last spectrum."""
 
 
 @runtime_checkable

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acquire.errors import StoreError
-from acquire.instruments import AnyArray, Description, Frame, StreamSpec
+from acquire.instruments import AnyArray, Description, Frame, FrameMeta, StreamSpec
 from acquire.stream.records import Estimate, Note, Quantity, Row
 
 
@@ -96,6 +96,8 @@ class FrameBlock:
     left out is NaN."""
     source_index: int = 0
     """The instrument's number of the first frame."""
+    spans: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """(frames, 2): own begin and end of channels that were not exposed for the whole frame."""
 
     def __post_init__(self) -> None:
         for array in self.data.values():
@@ -103,6 +105,37 @@ class FrameBlock:
 
     def __len__(self) -> int:
         return len(self.t_start_s)
+
+    def contexts(self) -> Iterator[FrameContext]:
+        """What the engine knew of each of its frames."""
+        unknown = np.full(len(self), np.nan)
+        names = ("temperature_before_celsius", "temperature_after_celsius", "dose_e_per_nm2")
+        before, after, dose, x, y = (
+            self.context.get(name, unknown) for name in (*names, "position_x_nm", "position_y_nm")
+        )
+        for row in range(len(self)):
+            yield FrameContext(
+                float(before[row]),
+                float(after[row]),
+                float(dose[row]),
+                self.source_index + row,
+                (float(x[row]), float(y[row])),
+            )
+
+    def frames(self) -> Iterator[Frame]:
+        """Each of its frames."""
+        known = {known.name for known in fields(FrameContext)} | {"position_x_nm", "position_y_nm"}
+        for row in range(len(self)):
+            scalars = {n: float(c[row]) for n, c in self.context.items() if n not in known}
+            spans = {n: (float(s[row, 0]), float(s[row, 1])) for n, s in self.spans.items()}
+            yield Frame(
+                self.stream,
+                self.first_index + row,
+                {name: array[row] for name, array in self.data.items()},
+                float(self.t_start_s[row]),
+                float(self.t_end_s[row]),
+                FrameMeta(scalars, spans),
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from acquire.bursts import Bursts
 from acquire.clock import Clock, Signal, finite_rate
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import (
@@ -20,6 +21,7 @@ from acquire.instruments import (
     SpectrumExposure,
     StreamSpec,
 )
+from drivers.conformance.bursts import check_bursts
 from drivers.conformance.common import AT_ONCE_WALL_S, check_description, grace_s, highest, refuses
 
 JITTER_WALL_S = 0.02
@@ -151,6 +153,8 @@ def check_spectrometer(
         spectrometer.frames,
         spectrometer.disarm,
     )
+    if isinstance(spectrometer, Bursts):
+        check_bursts(spectrometer, clock, spectra[-1].index)
     for _ in range(2):
         spectrometer.make_safe("conformance")
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from acquire.acquisition import Acquisition, Cut
+from acquire.bursts import SpectrumBlock, gathered
 from acquire.clock import Clock, Signal
 from acquire.errors import InstrumentError, LimitError
 from acquire.instruments import (
@@ -251,20 +252,22 @@ class Simplon:
         self._spectra = spectra
         return _ending(inner, spectra)
 
+    def blocks(self, stop: Signal) -> Iterator[SpectrumBlock]:
+        """The same in blocks: the images of one series follow each other at the detector's pace."""
+        return gathered(self.frames(stop))
+
     def disarm(self) -> None:
         """End the acquisition; idempotent."""
         self._acquisition.disarm()
 
     def make_safe(self, reason: str) -> None:
         """End the acquisition; a detector does no harm. Idempotent."""
-        self._acquisition.disarm()
+        self.disarm()
 
     def close(self) -> None:
         """Let go of the detector; idempotent."""
         self._acquisition.disarm()
         self._device.close()
-
-    # ---------------------------------------------------------------------------- within
 
     def _tune(self, setting: SpectrometerSetting) -> Tuned:
         """Go to every channel's energies, and see where the filter went."""

@@ -27,6 +27,17 @@ def mix(z: np.uint64) -> np.uint64:
 
 
 @compiled
+def central(q: float) -> float:
+    """The deviate of a probability of 0.5 + ``q`` between 0.02425 and 0.97575."""
+    r = q * q
+    top = (-3.969683028665376e01 * r + 2.209460984245205e02) * r - 2.759285104469687e02
+    top = ((top * r + 1.383577518672690e02) * r - 3.066479806614716e01) * r
+    low = (-5.447609879822406e01 * r + 1.615858368580409e02) * r - 1.556989798598866e02
+    low = ((low * r + 6.680131188771972e01) * r - 1.328068155288572e01) * r + 1
+    return (top + 2.506628277459239) * q / low
+
+
+@compiled
 def deviate(u: float) -> float:
     """Standard normal deviate of a probability in (0, 1), to a relative 1.2e-9 (Acklam 2003)."""
     if u < 0.02425 or u > 0.97575:
@@ -37,13 +48,7 @@ def deviate(u: float) -> float:
         low = (7.784695709041462e-03 * q + 3.224671290700398e-01) * q + 2.445134137142996
         low = (low * q + 3.754408661907416) * q + 1
         return top / low if u < 0.5 else -top / low
-    q = u - 0.5
-    r = q * q
-    top = (-3.969683028665376e01 * r + 2.209460984245205e02) * r - 2.759285104469687e02
-    top = ((top * r + 1.383577518672690e02) * r - 3.066479806614716e01) * r
-    low = (-5.447609879822406e01 * r + 1.615858368580409e02) * r - 1.556989798598866e02
-    low = ((low * r + 6.680131188771972e01) * r - 1.328068155288572e01) * r + 1
-    return (top + 2.506628277459239) * q / low
+    return central(u - 0.5)
 
 
 @compiled
@@ -56,6 +61,8 @@ def electrons(mean: float, u: float) -> float:
     0.1 %.
     """
     if mean < EXACT_BELOW:
+        if u <= 1 - mean:  # and so below exp(-mean)
+            return 0.0
         term = math.exp(-mean)
         below, number = term, 0
         while u > below and number < 200:

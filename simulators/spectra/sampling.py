@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.compiled import compiled
-from simulators.imaging.counting import deviate, electrons, mix
+from simulators.imaging.counting import central, deviate, electrons, mix
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _READOUT = np.uint64(0xD1B54A32D192ED03)
@@ -52,6 +52,28 @@ def channels(
 
 
 @compiled
+def _chances(state: np.uint64, out: NDArray[np.float64]) -> None:
+    """Probabilities in (0, 1) of a row, each by its own number."""
+    for j in range(len(out)):
+        word = mix(state + np.uint64(j + 1) * _GOLDEN) >> _S11
+        out[j] = (float(word) + 0.5) * _UNIT
+
+
+@compiled
+def _deviates(chance: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Standard normal deviates of probabilities.
+
+    All are taken for central ones first, in a loop without a branch, of which the processor does several
+    rounds at once; then those of the tails, one in twenty, are set right.
+    """
+    for j in range(len(out)):
+        out[j] = central(chance[j] - 0.5)
+    for j in range(len(out)):
+        if abs(chance[j] - 0.5) > 0.47575:
+            out[j] = deviate(chance[j])
+
+
+@compiled
 def count(
     mean: NDArray[np.float64],
     key: np.uint64,
@@ -82,25 +104,24 @@ def count(
     """
     rows, width = mean.shape
     drawn = np.empty(width + 2)
+    noise, chance = np.zeros(width), np.empty(width)
+    beside = spread if light else 0.0
     for row in range(rows):
         state = mix(key + np.uint64(first + row) * _GOLDEN)
-        other = mix(state ^ _READOUT)
+        _chances(state, chance)
         for j in range(width):
             m = max(mean[row, j], 0.0)
             if not light and spread > 0:
                 left = max(mean[row, j - 1], 0.0) if j > 0 else m
                 right = max(mean[row, j + 1], 0.0) if j < width - 1 else m
                 m = (1 - 2 * spread) * m + spread * (left + right)
-            word = mix(state + np.uint64(j + 1) * _GOLDEN) >> _S11
-            drawn[j + 1] = electrons(m, (float(word) + 0.5) * _UNIT) if m > 0 else 0.0
+            drawn[j + 1] = electrons(m, chance[j]) if m > 0 else 0.0
         drawn[0], drawn[width + 1] = drawn[1], drawn[width]
+        if readout > 0:
+            _chances(mix(state ^ _READOUT), chance)
+            _deviates(chance, noise)
         for j in range(width):
-            value = drawn[j + 1]
-            if light and spread > 0:
-                value = (1 - 2 * spread) * value + spread * (drawn[j] + drawn[j + 2])
-            value = value * gain[j] + dark[j]
-            if readout > 0:
-                word = mix(other + np.uint64(j + 1) * _GOLDEN) >> _S11
-                value += readout * deviate((float(word) + 0.5) * _UNIT)
+            value = (1 - 2 * beside) * drawn[j + 1] + beside * (drawn[j] + drawn[j + 2])
+            value = value * gain[j] + dark[j] + readout * noise[j]
             value = math.floor(per_electron * value + 0.5)
             out[row, j] = int(min(max(value, -full_scale), full_scale))

@@ -140,6 +140,8 @@ def test_the_command_prints_and_writes_its_table(
     assert np.abs(bias).max() < 10 * TI3_BIAS
     stored = next(row["value"] for what, row in rows.items() if "read back" in what)
     assert stored.startswith("4000 stored, 0 wrong")
+    by_recipe = next(row["value"] for what, row in rows.items() if "by a recipe" in what)
+    assert by_recipe.startswith("4000 stored, in order, 0 empty")
     assert sum("HyperSpy" in what for what in rows) == 2
 
 

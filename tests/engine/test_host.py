@@ -25,6 +25,7 @@ record:
 steps:
   - ramp: {to: 60 °C, rate: 10 °C/s}
   - spectrum: {at: [80 nm, 80 nm], spectra: {range: [400 eV, 600 eV], dispersion: 0.1 eV, dwell_time: 0.5 s}}
+  - spectrum_image: {from: [80 nm, 80 nm], to: [82 nm, 81 nm], shape: [1, 2], name: map, spectra: {range: [400 eV, 600 eV], dispersion: 0.1 eV, dwell_time: 0.5 s}}
   - wait_for_operator: look
 """
 
@@ -68,7 +69,12 @@ def test_a_run_is_started_watched_and_answered_over_the_wire(
     assert first.detectors["haadf"].mean() > 1
     newer = client.image("overview", first.serial, 1.0)
     assert newer is None or newer.serial > first.serial
-    assert [step.text.split()[0] for step in client.plan().steps] == ["ramp", "1", "wait"]
+    assert [step.text.split()[0] for step in client.plan().steps] == [
+        "ramp",
+        "1",
+        "spectrum",
+        "wait",
+    ]
 
     _until(lambda: client.status().prompt == "look")
     status = client.status()
@@ -79,6 +85,15 @@ def test_a_run_is_started_watched_and_answered_over_the_wire(
     assert spectrum is not None
     assert spectrum.energy_ev["core_loss"][0] == pytest.approx(400.0)
     assert spectrum.counts["core_loss"].shape == (2000,)
+
+    grown = client.map("map")
+    assert grown is not None
+    assert (grown.taken.tolist(), grown.first_nm, grown.streams) == (
+        [[1, 1]],
+        (80.5, 80.5),
+        ("map",),
+    )
+    assert client.map("map", grown.serial) is None
 
     series = client.series()
     assert np.all(np.diff(series.t_s) >= 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from acquire.engine.live import KEPT_IMAGES, LiveView
-from acquire.instruments import Frame
+from acquire.instruments import Frame, FrameMeta
 from acquire.stream import Estimate, Value
 
 
@@ -64,3 +67,30 @@ def test_a_wait_that_is_not_a_number_is_no_wait() -> None:
     live = LiveView()
     assert live.image("overview", -1, float("nan")) is None
     assert live.spectrum(-1, float("nan")) is None
+
+
+def test_an_image_tells_where_the_specimen_lies_in_it_which_is_drift_less_scan_shift() -> None:
+    live = LiveView()
+    assert live.image("overview", -1, 0.0) is None
+    for index, shift in enumerate((0.0, 0.0, 6.0)):
+        meta = FrameMeta({"scan_shift_x": shift, "scan_shift_y": 0.0})
+        live.put_image(replace(_frame(index), meta=meta), 0.5)
+        drift = {"drift_x": Value(3.0 * index, 0.1), "drift_y": Value(-1.0 * index, 0.1)}
+        if index != 1:
+            live.put_estimate(Estimate("d", "overview", index, index + 0.5, drift))
+    shown = live.image("overview", -1, 0.0)
+    assert shown is not None
+    assert (shown.index, shown.place_index) == (2, 2)
+    assert (shown.place_x_nm, shown.place_y_nm) == (0.0, -2.0)
+    live.put_image(_frame(3), 0.5)
+    lost = {name: Value(math.nan, math.nan) for name in ("drift_x", "drift_y")}
+    live.put_estimate(Estimate("d", "overview", 3, 3.5, lost))
+    later = live.image("overview", shown.serial, 0.0)
+    assert later is not None
+    assert (later.index, later.place_index) == (3, 2)
+    assert later.place_y_nm == -2.0
+    live.begin()
+    live.put_image(_frame(0), 0.5)
+    again = live.image("overview", later.serial, 0.0)
+    assert again is not None
+    assert again.place_index == -1

@@ -20,7 +20,7 @@ from acquire.instruments import Axis
 from acquire.measure.eels import EelsEstimator
 from acquire.recipe import Recipe
 from acquire.station import Station
-from acquire.store import RunWriter, open_run
+from acquire.store import RunWriter, flags_of, open_run
 
 RECIPE = """
 hotstage: 1
@@ -138,3 +138,51 @@ def test_spectra_on_another_axis_than_foreseen_are_recorded_but_not_measured(
     assert not bench.sink.estimates
     assert sum("not measured" in text for text in bench.texts("warning")) == 1
     assert math.isfinite(report.t_end_s)
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        "hold: {for: 1 min, until: ti3_fraction > 0.1}",
+        "ramp: {to: 700 °C, rate: 10 °C/s, until: ni_l_counts > 100}",
+    ],
+)
+def test_nobody_waits_for_what_only_spectra_tell_that_are_not_taken_meanwhile(waiting: str) -> None:
+    recipe = Recipe.parse(RECIPE.replace("steps:\n", f"steps:\n  - {waiting}\n"))
+    refused = preflight(recipe, Station.load("simulated"))
+    assert any("it would wait in vain" in problem for problem in refused.problems)
+
+
+def test_nickel_and_valence_decide_what_follows(tmp_path: Path) -> None:
+    """Each on its own range, between short holds, as a recipe steers by them."""
+    text = """
+hotstage: 1
+name: decided
+estimate:
+  nickel: {use: eels, from: nickel.core_loss, prefix: n_}
+  titanium: {use: eels, from: titanium.core_loss, prefix: t_}
+steps:
+  - repeat:
+      times: 2
+      steps:
+        - hold: {for: 1 s}
+        - spectrum: {at: [40 nm, 80 nm], name: nickel, spectra: {range: [700 eV, 956 eV], dispersion: 0.5 eV, dwell_time: 2 s, low_loss_dwell_time: 0.3 ms}}
+        - spectrum: {at: [40 nm, 80 nm], name: titanium, spectra: {range: [400 eV, 600 eV], dispersion: 0.2 eV, dwell_time: 0.5 s, low_loss_dwell_time: 0.3 ms}}
+        - when: {condition: n_ni_l_counts > -1e9, frames: any, then: [{mark: nickel told}]}
+        - when: {condition: t_ti3_fraction < 0.9, frames: any, then: [{mark: valence told}]}
+"""
+    clock = VirtualClock()
+    station = Station.load("simulated").open(clock)
+    with clock.enrolled("test"):
+        report = Engine(station).run(Recipe.parse(text), RunWriter(tmp_path / "run"))
+    station.close()
+    assert report.outcome == "completed", report.cause
+    run = open_run(tmp_path / "run")
+    marks = [entry.text for entry in run.journal() if entry.kind == "mark"]
+    assert marks == ["nickel told", "valence told"] * 2
+    counts = run.estimates("nickel")["n_ni_l_counts"]
+    assert counts.sizes["time"] == 2
+    # lanthanum lies beside it, of which the recipe says nothing
+    assert not any(
+        "ni_l_overlapped" in flags for flags in flags_of(run.estimates("nickel")["flags"])
+    )

@@ -294,4 +294,4 @@ def test_nexus_plots_itself_and_has_units(made: Any, exported: Callable[..., Pat
                 assert {len(node[node.attrs["signal"]])} == lengths, name
 
         file.visititems(check)
-        assert classes["NXdata"] == 6
+        assert classes["NXdata"] == 8

@@ -378,7 +378,9 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
     qtbot.waitUntil(lambda: "3 frames ago" in window.image.measured.text(), timeout=EVENTUALLY_MS)
     drawn = window.image.whole.getData()[0]
     assert drawn is None or not len(drawn)
-    qtbot.waitUntil(lambda: window.live.temperature.measured.xData is not None, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(
+        lambda: window.live.temperature.measured.xData is not None, timeout=EVENTUALLY_MS
+    )
     before = len(window.live.temperature._curve.x)
     qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > before, timeout=EVENTUALLY_MS)
     t_s = window.live.temperature._curve.x

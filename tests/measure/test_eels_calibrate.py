@@ -14,6 +14,7 @@ from acquire.measure.eels import (
     dispersion_from_features,
     offset_from_zero_loss,
 )
+from acquire.measure.eels.corrections import measure_correction
 
 Array = NDArray[np.float64]
 
@@ -84,3 +85,25 @@ def test_spectra_without_zero_loss_give_no_offset() -> None:
         offset_from_zero_loss(rng.poisson(0.1, (5, 400)), Axis(0.0, 0.1, "eV"))
     with pytest.raises(MeasureError, match="not finite"):
         dispersion_from_features(np.full((2, 2048), np.nan), GIVEN, TI, OXYGEN)
+
+
+def test_offset_and_dispersion_of_a_pair_are_measured_together() -> None:
+    rng, channels, step, scale = np.random.default_rng(2), 1000, 0.2, 1.03
+    true = 401.3 + scale * step * np.arange(channels)
+    peaks = 4e3 * sum(np.exp(-0.5 * np.square((true - at) / 0.8)) for at in (456.0, 532.0))
+    core = rng.poisson(np.tile(peaks + 300.0 * (true / 400) ** -3, (4, 1)))
+    low_true = -19.1 + scale * step * np.arange(channels)
+    low = rng.poisson(
+        np.tile(1 + 1e4 * np.exp(-4 * np.log(2) * np.square(low_true / 0.6)), (4, 2, 1))
+    )
+    nominal, low_nominal = Axis(400.0, step, "eV"), Axis(-20.0, step, "eV")
+    features = (Feature(456.0), Feature(532.0))
+    found = measure_correction(core, nominal, low, low_nominal, features=features, within_ev=0.02)
+    assert found.scale == pytest.approx(scale, abs=4 * found.scale_sigma)
+    assert found.core_ev == pytest.approx(1.3, abs=4 * found.core_sigma_ev)
+    made = found.of(low_nominal, found.low_ev)
+    assert made.offset == pytest.approx(-19.1, abs=0.02)
+    alone = measure_correction(core, nominal, low, low_nominal)
+    assert alone.core_ev == alone.low_ev
+    with pytest.raises(MeasureError, match="no offset can be told"):
+        measure_correction(core, nominal)

@@ -16,9 +16,9 @@ _USUAL_EXPONENT, _USUAL_SPREAD = 2.85, 0.6
 """Exponents of backgrounds lie between 1.9 and 3.8."""
 _OWN_SPREAD = 0.3
 """How much spectra of one series differ in exponent."""
-_SIGNIFICANT = 5.0
+SIGNIFICANT = 5.0
 """σ of noise that the electrons in the window must exceed, or the exponent is not fitted."""
-_LOOSE_EXPONENT = 2.5
+LOOSE_EXPONENT = 2.5
 """σ of an exponent beyond which it tells nothing that is not known beforehand."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 """Of the integrals: exact to 1e-9 for any exponent over a factor of two in energy."""
@@ -122,12 +122,12 @@ def fit_power_law(
             f"spectra of shape {electrons.shape} need as many offsets and a positive step, not "
             f"offsets of shape {offsets.shape} and a step of {step_ev} eV."
         )
-    out = _fit(electrons, offsets, step_ev, low_ev, high_ev, readout_variance)
+    out = fit_law(electrons, offsets, step_ev, low_ev, high_ev, readout_variance)
     a, r, c_aa, c_ar, c_rr, chi2, bias_a, bias_r, total, channels = out.T.copy()
     n = len(out)
     scale, scale_sigma = np.ones(n), np.zeros(n)
     noise = np.sqrt(np.maximum(total, 0.0) + channels * readout_variance)
-    few = ~(total > _SIGNIFICANT * noise) | ~(c_rr < _LOOSE_EXPONENT**2)
+    few = ~(total > SIGNIFICANT * noise) | ~(c_rr < LOOSE_EXPONENT**2)
     few &= (channels >= 4) & np.isfinite(total)
     few &= (total > 0.0) | (readout_variance > 0.0)
     reference = float(np.sqrt(low_ev * high_ev))
@@ -195,9 +195,10 @@ def background_limit(
     return float(value[0]), float(sigma[0])
 
 
-def _fit(
+def fit_law(
     electrons: Array, offsets: Array, step: float, low: float, high: float, readout: float
 ) -> Array:
+    """Columns of ``background_kernel.fit_rows`` (n, 10): no exponent is held, and nothing is checked."""
     from acquire.measure.eels.background_kernel import fit_rows  # numba takes half a second
 
     out = np.empty((len(electrons), 10))
@@ -221,10 +222,10 @@ def _held_exponent(
     # beyond the window there may be anything
     pooled = np.where(np.isfinite(rows), rows, 0.0).sum(axis=0, keepdims=True)
     offset = offsets[good].mean(keepdims=True)
-    out = _fit(pooled, offset, step, low, high, readout * int(good.sum()))[0]
+    out = fit_law(pooled, offset, step, low, high, readout * int(good.sum()))[0]
     own = out[4] + _OWN_SPREAD**2
     noise = np.sqrt(max(out[8], 0.0) + out[9] * readout * int(good.sum()))
-    if not (np.isfinite(own) and out[8] > _SIGNIFICANT * noise):
+    if not (np.isfinite(own) and out[8] > SIGNIFICANT * noise):
         return _USUAL_EXPONENT, _USUAL_SPREAD
     weights = 1.0 / own, 1.0 / _USUAL_SPREAD**2
     mean = (weights[0] * out[1] + weights[1] * _USUAL_EXPONENT) / sum(weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def axis_ev(axis: Axis, name: str) -> tuple[float, float]:
         MeasureError: the axis is no energy, or its step is not positive.
     """
     try:
-        factor = convert(1.0, axis.unit, "eV")
+        factor = _electron_volts(axis.unit)
     except UnitError as error:
         raise MeasureError(
             f"the axis of {name} is in {axis.unit!r}, not an energy. Calibrate the spectrometer."
@@ -79,3 +80,9 @@ def axis_ev(axis: Axis, name: str) -> tuple[float, float]:
             "a finite start and a positive step are needed. Calibrate the spectrometer."
         )
     return offset, step
+
+
+@lru_cache(maxsize=32)
+def _electron_volts(unit: str) -> float:
+    # asked for with every spectrum of a live estimator
+    return convert(1.0, unit, "eV")

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from acquire.bursts import SpectrumBlock
 from acquire.config import explain
 from acquire.errors import ConfigError, MeasureError
-from acquire.instruments import AnyArray, Axis, ChannelSpec, Frame, StreamSpec
+from acquire.instruments import AnyArray, Axis, ChannelSpec, Frame, FrameMeta, StreamSpec
+from acquire.measure.eels.blocks import SummedCamera, summed
+from acquire.measure.eels.camera import Camera
 from acquire.measure.eels.live_options import EelsOptions
 from acquire.measure.eels.live_quantities import (
     LIVE_QUANTITIES,
@@ -24,6 +27,7 @@ from acquire.measure.eels.live_quantities import (
     edge_quantity,
 )
 from acquire.measure.eels.live_shift import LiveShift
+from acquire.measure.eels.pair_groups import PlacedShapes
 from acquire.measure.eels.pairs import PairShapes, measure_pairs, measure_shapes
 from acquire.measure.eels.warm import ready
 from acquire.stream.records import Estimate, Quantity, Value
@@ -78,6 +82,7 @@ class EelsEstimator:
         self._shift = LiveShift()
         self._shapes: PairShapes | None = None
         self._shape_rows: list[AnyArray] = []
+        self._shape_camera: Camera | None = None
         self._last: AnyArray | None = None
 
     def inform(self, details: Mapping[str, Any]) -> None:
@@ -92,6 +97,7 @@ class EelsEstimator:
             self._settings = settings.on(self._core_axis, self._core.shape[-1])
         except MeasureError as error:
             raise ConfigError(f"estimate.{self.name}: {error}") from error
+        self._placed = PlacedShapes(self._settings.groups)
         low, step = self._core_axis.offset, self._core_axis.step
         high = low + step * (self._core.shape[-1] - 1)
         for name in options.edges or ():
@@ -126,13 +132,41 @@ class EelsEstimator:
         low = frame.data.get(LOW) if self._low is not None else None
         if not (_as_declared(core, self._core) and (low is None or _as_declared(low, self._low))):
             return self._told(frame, {}, [UNREADABLE])
+        camera = SummedCamera(self._camera, self._full_scale)
+        return self._measured(frame, core, low, camera)
+
+    def update_block(self, block: SpectrumBlock) -> Estimate | None:
+        """Measure the sum of a block's spectra; None if it lacks the channel."""
+        core = block.data.get(self.channel)
+        if core is None:
+            return None
+        self.prepare()
+        low = block.data.get(LOW) if self._low is not None else None
+        last = block.frame(-1)
+        if not (
+            _as_declared(core[0], self._core) and (low is None or _as_declared(low[0], self._low))
+        ):
+            return self._told(last, {}, [UNREADABLE])
+        # all of it was exposed throughout, by and large: reads are not told apart
+        meta = FrameMeta(last.meta.scalars)
+        whole = Frame(block.stream, last.index, {}, float(block.t_start_s[0]), last.t_end_s, meta)
+        return self._measured(
+            whole,
+            summed(block, self.channel, self._full_scale),
+            None if low is None else summed(block, LOW, self._full_scale),
+            SummedCamera.of(self._camera, self._full_scale, len(block)),
+        )
+
+    def _measured(
+        self, frame: Frame, core: AnyArray, low: AnyArray | None, by: SummedCamera
+    ) -> Estimate:
         flags: list[str] = []
         if self._last is not None and np.array_equal(core, self._last) and core.any():
             flags.append("dead_row")
         self._last = core
         if low is not None:
             low = low[None]
-            self._learn_shapes(low)
+            self._learn_shapes(low, by.camera)
 
         def follow(position: Array, sigma: Array) -> tuple[Array, Array]:
             reads, exposed = _spans(frame, self.channel, position.shape[1])
@@ -141,16 +175,18 @@ class EelsEstimator:
                 flags.append(MOVED)
             return np.array([shift]), np.array([spread])
 
+        core_axis, low_axis = self._axes(frame.meta.scalars)
         pairs = measure_pairs(
             core[None],
-            self._core_axis,
+            core_axis,
             low if self._shapes is not None else None,
-            self._low_axis,
-            camera=self._camera,
+            low_axis,
+            camera=by.camera,
             settings=self._settings,
             shapes=self._shapes,
             follow=follow,
-            full_scale_counts=self._full_scale,
+            full_scale_counts=by.full_scale_counts,
+            placed=self._placed,
         )
         values = {
             name: Value(float(value[0]), float(sigma[0]))
@@ -160,6 +196,19 @@ class EelsEstimator:
         if low is not None and self._shapes is None:  # there is one, but nothing to be seen on it
             found = ("no_zero_loss", *(flag for flag in found if flag != "no_low_loss"))
         return self._told(frame, values, [*found, *flags])
+
+    def _axes(self, scalars: Mapping[str, float]) -> tuple[Axis, Axis | None]:
+        """Of a frame, as its run calibrated them; else the nominal ones."""
+        scale = scalars.get("dispersion_scale", math.nan)
+        core_ev = scalars.get("core_loss_correction", math.nan)
+        low_ev = scalars.get("low_loss_correction", math.nan)
+        core, low = self._core_axis, self._low_axis
+        if not (math.isfinite(scale) and math.isfinite(core_ev)):
+            return core, low
+        core = Axis(core.offset + core_ev, core.step * scale, core.unit)
+        if low is not None and math.isfinite(low_ev):
+            low = Axis(low.offset + low_ev, low.step * scale, low.unit)
+        return core, low
 
     def _told(self, frame: Frame, values: Mapping[str, Value], flags: list[str]) -> Estimate:
         return Estimate(
@@ -171,16 +220,19 @@ class EelsEstimator:
             tuple(dict.fromkeys(flags)),
         )
 
-    def _learn_shapes(self, low: AnyArray) -> None:
+    def _learn_shapes(self, low: AnyArray, camera: Camera) -> None:
         """Measure the zero-loss shape on what came so far, until that is enough."""
         known = self._shapes
+        if camera != self._shape_camera:  # of another number of spectra: not to be taken together
+            self._shape_camera = camera
+            self._shape_rows.clear()
         if known is not None and not self._shape_rows:
             return
         self._shape_rows.append(low)
         rows, axis = np.concatenate(self._shape_rows), self._low_axis
         assert axis is not None
         try:
-            found = measure_shapes(rows, axis, camera=self._camera, fwhm_ev=self.options.fwhm)
+            found = measure_shapes(rows, axis, camera=camera, fwhm_ev=self.options.fwhm)
         except MeasureError:
             self._shape_rows.pop()  # a dark or empty one tells nothing
             return

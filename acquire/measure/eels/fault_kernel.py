@@ -15,13 +15,15 @@ Array = NDArray[np.float64]
 @compiled
 def standing_out(
     rows: Array, ratios: Array, variance: float, least_sigma: float, out: NDArray[np.uint8]
-) -> None:
+) -> int:
     """Mark channels of rows (n, channels) that lie ``least_sigma`` above what their neighbours allow.
 
     ``ratios`` (distances,) is the least mean of the two neighbours at distances 1, 2, … over the
-    channel between. ``out`` (n, channels) gets the sum of 2^k over the distances k + 1 that say so.
+    channel between. ``out`` (n, channels) gets the sum of 2^k over the distances k + 1 that say so;
+    returned is how many times one did.
     """
     n, channels = rows.shape
+    found = 0
     for i in range(n):
         for k in range(len(ratios)):
             share = 1.0 / (1.0 + 2.0 * ratios[k])
@@ -33,6 +35,8 @@ def standing_out(
                 rest = here - share * total
                 if rest > 1.0 and rest > spread * math.sqrt(total):
                     out[i, c] |= 1 << k
+                    found += 1
+    return found
 
 
 @compiled

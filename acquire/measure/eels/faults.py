@@ -56,6 +56,7 @@ def find_faults(
     full_scale_counts: float | None = None,
     resolution_channels: float | None = None,
     zero_loss: ZeroLoss | None = None,
+    electrons: Array | None = None,
 ) -> Faults:
     """Look through spectra (n, channels) or (channels,) of one kind.
 
@@ -81,13 +82,14 @@ def find_faults(
         resolution_channels: full width at half maximum of the sharpest feature; 1.2 if None, which
             any detector's point spread gives.
         zero_loss: what :func:`find_zero_loss` found in the same spectra.
+        electrons: the same spectra (n, channels) by the camera, if somebody has them already.
 
     Raises:
         MeasureError: not spectra.
     """
     camera = camera or Camera()
     rows = spectra(counts, "counts")
-    electrons = np.ascontiguousarray(camera.electrons(rows))
+    electrons = np.ascontiguousarray(camera.electrons(rows) if electrons is None else electrons)
     facts, columns = _looked_through(electrons)
     total, lowest, highest, block, size, repeated = facts.T
     finite = np.isfinite(size)
@@ -167,7 +169,8 @@ def _spikes(electrons: Array, resolution: float | None, variance: float) -> NDAr
 
     ratios = _ratios(resolution)
     out = np.zeros(electrons.shape, np.uint8)
-    standing_out(electrons, ratios, variance, _LEAST_SIGMA, out)
+    if not standing_out(electrons, ratios, variance, _LEAST_SIGMA, out):
+        return np.zeros((0, 2), np.intp)
     at = np.stack(np.unravel_index(np.flatnonzero(out), out.shape), axis=1)
     if not len(at):
         return at
@@ -225,11 +228,16 @@ def _dead_channels(columns: Array, number: int) -> NDArray[np.intp]:
     if number == 0:
         return np.zeros(0, np.intp)
     sums, lowest, highest = columns
+    if number < 8:  # too few to say of a constant that it is stuck
+        quiet = np.flatnonzero(sums <= 0)
+        quiet = quiet[(quiet > 0) & (quiet < len(sums) - 1)]
+        alone = np.minimum(sums[quiet - 1], sums[quiet + 1]) > _FEW
+        return np.asarray(quiet[alone & (lowest[quiet] == highest[quiet])])
     beside = np.zeros(len(sums))
     beside[1:-1] = np.minimum(sums[:-2], sums[2:])
     constant = lowest == highest
     silent = constant & (sums <= 0) & (beside > _FEW)
-    stuck = constant & (number >= 8) & (beside > _FEW * number)
+    stuck = constant & (beside > _FEW * number)
     return np.flatnonzero(silent | stuck)
 
 
@@ -242,6 +250,8 @@ def _clipped(rows: NDArray[Any], full_scale: float | None) -> Bools:
     three = (at_top[:, :-2] & at_top[:, 1:-1] & at_top[:, 2:]).any(axis=1)
     high = np.asarray(top > 1000)
     clipped |= three & high
+    if len(rows) < 3:
+        return clipped
     # the same highest value in most of several spectra is the camera's, not the peak's
     values, number = np.unique(top[high], return_counts=True)
     if len(values) and number.max() >= max(3, 0.5 * len(rows)):

@@ -63,8 +63,9 @@ class EelsOptions(BaseModel):
 
     edges: tuple[str, ...] | None = None
     """Of the table; None: Ti-L, O-K and Ni-L where they lie on the axis."""
-    elements: tuple[str, ...] = ()
-    """Symbols of what else the specimen holds: edges that these disturb are flagged."""
+    elements: tuple[str, ...] | None = None
+    """Symbols of what else the specimen holds: edges that these disturb are fitted together with theirs,
+    or flagged. None: lanthanum is taken to be there where Ni-L can be fitted together with it."""
     references: ReferenceFiles | None = None
     fwhm: Annotated[ElectronVolts, Field(gt=0)] | None = None
     """Of the zero-loss peak; None: it is measured on the first pairs and held."""
@@ -108,7 +109,7 @@ class EelsOptions(BaseModel):
         """What is measured; raises MeasureError if a reference cannot be read."""
         return PairSettings(
             self.edges,
-            frozenset(self.elements),
+            None if self.elements is None else frozenset(self.elements),
             self.references.load() if self.references is not None else None,
             self.fwhm,
             self.full_scale_counts,

@@ -27,9 +27,9 @@ POST_EV: Window = (3.8, 6.8)
 BACKGROUND_EV: Window = (500.0, 527.0)
 """On the tail of Ti-L2,3."""
 
-_WEAK = 5.0
-_NOTHING = 2.0
-_WORST_CHI2 = 2.0
+WEAK = 5.0
+NOTHING = 2.0
+WORST_CHI2 = 2.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
@@ -114,8 +114,8 @@ def window_ratio(
         net.append(total - value + nan)
         variance.append(own)
         sigma.append(np.sqrt(own + _through(law, slope)) + nan)
-    weak = [~(value > _WEAK * s) for value, s in zip(net, sigma, strict=True)]
-    safe = np.where(net[1] > _NOTHING * sigma[1], net[1], np.nan)
+    weak = [~(value > WEAK * s) for value, s in zip(net, sigma, strict=True)]
+    safe = np.where(net[1] > NOTHING * sigma[1], net[1], np.nan)
     ratio = net[0] / safe
     shared = _through(law, under[0][1] - ratio[:, None] * under[1][1])
     spread = np.sqrt(variance[0] + ratio**2 * variance[1] + shared) / safe
@@ -129,7 +129,7 @@ def window_ratio(
         law.chi2 + nan,
         {
             "few_counts": told & (weak[0] | weak[1]),
-            "poor_fit": told & (law.chi2 > _WORST_CHI2),
+            "poor_fit": told & (law.chi2 > WORST_CHI2),
             "out_of_range": finite & ~told,
             "nonfinite": ~finite,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acquire.instruments import Axis
-from acquire.measure.eels.background import fit_power_law
+from acquire.measure.eels.background import LOOSE_EXPONENT, SIGNIFICANT, fit_law, fit_power_law
 from acquire.measure.eels.camera import Camera, axis_ev
+from acquire.measure.eels.edge_shapes import EdgeShape, Losses
 from acquire.measure.eels.elements import Edge
 from acquire.measure.eels.faults import find_faults
-from acquire.measure.eels.oxygen import BACKGROUND_EV, ONSET_EV, POST_EV, oxygen_ratio
+from acquire.measure.eels.oxygen import (
+    BACKGROUND_EV,
+    NOTHING,
+    ONSET_EV,
+    POST_EV,
+    PRE_EV,
+    WEAK,
+    WORST_CHI2,
+    oxygen_ratio,
+)
+from acquire.measure.eels.pair_groups import Group, PlacedShapes, fit_group
+from acquire.measure.eels.pair_rows import CoreRows
 from acquire.measure.eels.reference_shapes import ti3_reference, ti4_reference
 from acquire.measure.eels.references import Reference
 from acquire.measure.eels.valence import PER_ATOM_EV, TI_WINDOWS_EV, ti3_fraction
@@ -25,8 +38,8 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _WORST_CHI2, _POOR_SIGMA = 2.0, 5.0
-_MARGIN = 3
-"""Channels to either side of a window that are passed on with it."""
+_OXYGEN_FLAGS = ("few_counts", "poor_fit", "out_of_range")
+_NODES = np.stack(np.polynomial.legendre.leggauss(12))
 _FAULTY = ("saturated", "spikes", "dead_row", "no_counts", "negative_counts", "nonfinite")
 _VALENCE_FLAGS = (
     "few_counts",
@@ -59,6 +72,8 @@ class CoreSettings:
     oxygen: bool = True
     references: tuple[Reference, Reference] | None = None
     """Of Ti4+ and Ti3+; the built-in ones if None."""
+    groups: tuple[Group, ...] = ()
+    """Of overlapped edges, which are fitted together where a low loss tells the plural scattering."""
 
 
 def measure_core(
@@ -71,24 +86,31 @@ def measure_core(
     fwhm_ev: float,
     camera: Camera,
     full_scale_counts: float | None = None,
+    losses: Losses | None = None,
+    placed: Mapping[str, EdgeShape] | PlacedShapes | None = None,
 ) -> CorePart:
     """Edges, Ti3+ and O-K ratio of counts (n, channels), each less its own shift (n,).
 
     Edges are power law and window, as :func:`~acquire.measure.eels.profile.line_profile` has them
-    alone. σ of the share of Ti3+ holds the shift's, by its slope with the axis.
+    alone, or fitted together with what lies on them where ``losses`` of these pairs are given; places
+    of lines are ``placed``, or else found on these rows. σ of the share of Ti3+ holds the shift's, by
+    its slope with the axis.
     """
     offset, step = axis_ev(axis, "core_loss")
-    faults = find_faults(counts, camera=camera, full_scale_counts=full_scale_counts).flags
+    electrons = np.ascontiguousarray(camera.electrons(counts))
+    faults = find_faults(
+        counts, camera=camera, full_scale_counts=full_scale_counts, electrons=electrons
+    ).flags
     finite = ~faults["nonfinite"]
-    electrons = camera.electrons(counts)
     if not finite.all():
         electrons = np.where(finite[:, None], electrons, 0.0)
-    rows = _Rows(electrons, offset - shift_ev, step, camera.readout_variance)
-    sums = running_sum(electrons)
+    rows = CoreRows(electrons, offset - shift_ev, step, camera.readout_variance)
     values: dict[str, tuple[Array, Array]] = {}
     flags = {name: faults[name] for name in _FAULTY}
     for name, edge in settings.edges.items():
-        values[f"{name}_counts"] = _edge(rows, sums, name, edge, name in settings.overlapped, flags)
+        values[f"{name}_counts"] = _edge(rows, name, edge, name in settings.overlapped, flags)
+    if losses is not None:
+        _together(rows, settings, losses, placed, values, flags)
     if settings.valence:
         values["ti3_fraction"] = _valence(rows, settings, fwhm_ev, shift_sigma_ev, flags)
     if settings.oxygen:
@@ -97,56 +119,90 @@ def measure_core(
     return CorePart({name: (v + dark, s + dark) for name, (v, s) in values.items()}, flags)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Electrons, each spectrum on its own axis less its shift."""
-
-    electrons: Array
-    offset: Array
-    step: float
-    readout: float
-
-    def within(self, low_ev: float, high_ev: float) -> _Rows:
-        """The channels that hold a range of energies in every spectrum; what is not there is left out."""
-        channels = self.electrons.shape[1]
-        first = int((low_ev - self.offset.max()) // self.step) - _MARGIN
-        last = int((high_ev - self.offset.min()) // self.step) + _MARGIN + 2
-        first = min(max(first, 0), channels - 8)
-        last = max(min(last, channels), first + 8)
-        return _Rows(
-            np.ascontiguousarray(self.electrons[:, first:last]),
-            self.offset + self.step * first,
-            self.step,
-            self.readout,
-        )
-
-
 def _edge(
-    rows: _Rows, sums: Array, name: str, edge: Edge, overlapped: bool, flags: dict[str, Mask]
+    rows: CoreRows, name: str, edge: Edge, overlapped: bool, flags: dict[str, Mask]
 ) -> tuple[Array, Array]:
     """Electrons above the background in the edge's window, and σ."""
     n = len(rows.electrons)
+    freedom = max((edge.fit_ev[1] - edge.fit_ev[0]) / rows.step - 2, 1.0)
+    limit = max(_WORST_CHI2, 1.0 + _POOR_SIGMA * math.sqrt(2.0 / freedom))
+    flags[f"{name}_overlapped"] = np.full(n, overlapped)
+    out, few = np.empty((n, 4)), np.zeros(n, bool)
+    law = _law(rows, edge.fit_ev)
+    if law is None:  # some row is too weak for an exponent of its own
+        few = _weak_edge(rows, edge, limit, out)
+    else:
+        from acquire.measure.eels.pair_kernel import edge_rows
+
+        edge_rows(
+            rows.electrons, rows.offset, rows.step, law, edge.fit_ev, edge.window_ev, _NODES,
+            rows.readout, limit, out,
+        )  # fmt: skip
+    outside = out[:, 2] > 0.0
+    flags[f"{name}_out_of_range"] = outside
+    flags[f"{name}_poor_fit"] = out[:, 3] > 0.0
+    flags[f"{name}_few_counts"] = ~outside & (few | ~np.isfinite(out[:, 0]))
+    return out[:, 0], out[:, 1]
+
+
+def _together(
+    rows: CoreRows,
+    settings: CoreSettings,
+    losses: Losses,
+    placed: Mapping[str, EdgeShape] | PlacedShapes | None,
+    values: dict[str, tuple[Array, Array]],
+    flags: dict[str, Mask],
+) -> None:
+    """Put edges that are fitted together in the place of those that were taken alone."""
+    if not settings.groups:
+        return
+    if placed is None:
+        placed = PlacedShapes(settings.groups)
+    if isinstance(placed, PlacedShapes):
+        placed.saw(rows, losses)
+        shapes: Mapping[str, EdgeShape] = placed.shapes
+    else:
+        shapes = placed
+    for group in settings.groups:
+        members = [n for n in group.edges if n in settings.overlapped]
+        found, poor = fit_group(rows, group, settings.edges, members, losses, shapes)
+        for name, told in found.items():
+            values[f"{name}_counts"] = told
+            known = np.isfinite(told[0])
+            flags[f"{name}_poor_fit"] = known & poor
+            flags[f"{name}_out_of_range"] = flags[f"{name}_out_of_range"] | ~known
+            flags[f"{name}_few_counts"] = flags[f"{name}_few_counts"] & ~known
+            flags[f"{name}_overlapped"] = ~known
+
+
+def _law(rows: CoreRows, fit_ev: tuple[float, float]) -> Array | None:
+    """The background of every row by itself; None where one needs an exponent that is held."""
+    from acquire.measure.eels.pair_kernel import trustworthy  # numba takes half a second
+
+    low, high = fit_ev
+    law = fit_law(rows.electrons, rows.offset, rows.step, low, high, rows.readout)
+    return law if trustworthy(law, rows.readout, SIGNIFICANT, LOOSE_EXPONENT) else None
+
+
+def _weak_edge(rows: CoreRows, edge: Edge, worst_chi2: float, out: Array) -> Mask:
+    """The same as ``edge_rows``, with exponents held where they must be; says where they are."""
     law = fit_power_law(rows.electrons, rows.offset, rows.step, *edge.fit_ev, rows.readout)
-    gross = window_sum(sums, rows.offset, rows.step, *edge.window_ev)
+    gross = window_sum(running_sum(rows.electrons), rows.offset, rows.step, *edge.window_ev)
     under, under_sigma = law.integral(*edge.window_ev)
     beyond = rows.offset - rows.step / 2 > edge.fit_ev[0] + rows.step
     outside = beyond | ~np.isfinite(gross)
     nan = np.where(outside, np.nan, 0.0)
-    net = gross - under + nan
     channels = (edge.window_ev[1] - edge.window_ev[0]) / rows.step
     variance = np.maximum(gross, 0.0) + channels * rows.readout + under_sigma**2
-    freedom = max((edge.fit_ev[1] - edge.fit_ev[0]) / rows.step - 2, 1.0)
-    limit = max(_WORST_CHI2, 1.0 + _POOR_SIGMA * float(np.sqrt(2.0 / freedom)))
-    told = np.isfinite(net)
-    flags[f"{name}_out_of_range"] = np.asarray(outside)
-    flags[f"{name}_poor_fit"] = told & (law.chi2 > limit)
-    flags[f"{name}_few_counts"] = ~outside & (law.few_counts | ~told)
-    flags[f"{name}_overlapped"] = np.full(n, overlapped)
-    return net, np.sqrt(variance) + nan
+    out[:, 0] = gross - under + nan
+    out[:, 1] = np.sqrt(variance) + nan
+    out[:, 2] = outside
+    out[:, 3] = np.isfinite(out[:, 0]) & (law.chi2 > worst_chi2)
+    return law.few_counts
 
 
 def _valence(
-    whole: _Rows,
+    whole: CoreRows,
     settings: CoreSettings,
     fwhm_ev: float,
     shift_sigma_ev: Array,
@@ -186,9 +242,22 @@ def shift_slopes(pair: tuple[Reference, Reference], step_ev: float) -> tuple[flo
     return slopes[0], slopes[1]
 
 
-def _oxygen(whole: _Rows, flags: dict[str, Mask]) -> tuple[Array, Array]:
+def _oxygen(whole: CoreRows, flags: dict[str, Mask]) -> tuple[Array, Array]:
     rows = whole.within(BACKGROUND_EV[0], ONSET_EV + POST_EV[1])
-    found = oxygen_ratio(rows.electrons, rows.offset, rows.step, readout_variance=rows.readout)
-    for flag in ("few_counts", "poor_fit", "out_of_range"):
-        flags[f"o_k_ratio_{flag}"] = found.flags[flag]
-    return found.ratio, found.sigma
+    law = _law(rows, BACKGROUND_EV)
+    if law is None:
+        found = oxygen_ratio(rows.electrons, rows.offset, rows.step, readout_variance=rows.readout)
+        for flag in _OXYGEN_FLAGS:
+            flags[f"o_k_ratio_{flag}"] = found.flags[flag]
+        return found.ratio, found.sigma
+    from acquire.measure.eels.pair_kernel import ratio_rows
+
+    out = np.empty((len(rows.electrons), 5))
+    first, second = ((ONSET_EV + low, ONSET_EV + high) for low, high in (PRE_EV, POST_EV))
+    ratio_rows(
+        rows.electrons, rows.offset, rows.step, law, BACKGROUND_EV, first, second, _NODES,
+        rows.readout, (WEAK, NOTHING, WORST_CHI2), out,
+    )  # fmt: skip
+    for k, flag in enumerate(_OXYGEN_FLAGS, 2):
+        flags[f"o_k_ratio_{flag}"] = out[:, k] > 0.0
+    return out[:, 0], out[:, 1]

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from acquire.errors import MeasureError
 from acquire.instruments import Axis
 from acquire.measure.eels.camera import Camera, axis_ev, spectra
+from acquire.measure.eels.edge_shapes import Losses
 from acquire.measure.eels.faults import find_faults
+from acquire.measure.eels.losses import mean_losses
 from acquire.measure.eels.peak import Peak
 from acquire.measure.eels.thickness import log_ratio
 from acquire.measure.eels.zlp import find_zero_loss, measure_zero_loss_shape
@@ -119,11 +121,16 @@ def measure_low(
     used = min(rows.shape[1], max(8, math.ceil((LOSSES_TO_EV - offset) / step)))
     rows = np.ascontiguousarray(rows[:, :used])
     found = find_zero_loss(rows, low_axis, camera, shape=shapes.zero_loss)
+    electrons = camera.electrons(rows)
     faults = find_faults(
-        rows, camera=camera, full_scale_counts=full_scale_counts, zero_loss=found
+        rows,
+        camera=camera,
+        full_scale_counts=full_scale_counts,
+        zero_loss=found,
+        electrons=electrons,
     ).flags
     thick = log_ratio(
-        camera.electrons(rows),
+        electrons,
         offset - found.position_ev,
         step,
         fwhm_ev=shapes.zero_loss.fwhm_ev,
@@ -160,6 +167,22 @@ def measure_low(
             "truncated_range": each(thick.flags["truncated_range"]),
             "too_thick": each(thick.flags["too_thick"]),
         },
+    )
+
+
+def losses_of(
+    low_loss: NDArray[Any], low_axis: Axis, low: LowPart, shapes: PairShapes, camera: Camera
+) -> Losses | None:
+    """Mean losses of pairs over their zero-loss peaks, with which their edges are scattered once more."""
+    rows, _, _ = _reads(low_loss)
+    offset, step = axis_ev(low_axis, "low_loss")
+    return mean_losses(
+        camera.electrons(rows),
+        offset - low.position_ev.ravel(),
+        step,
+        fwhm_ev=shapes.zero_loss.fwhm_ev,
+        peak=shapes.peak,
+        readout_variance=camera.readout_variance,
     )
 
 

@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from acquire.errors import MeasureError
 from acquire.instruments import Axis
 from acquire.measure.eels.camera import Camera, axis_ev, spectra
+from acquire.measure.eels.edge_shapes import EdgeShape
 from acquire.measure.eels.elements import EDGE_TABLE, Edge, chosen, edges_on, overlaps
 from acquire.measure.eels.oxygen import BACKGROUND_EV, ONSET_EV, POST_EV
 from acquire.measure.eels.pair_core import CoreSettings, measure_core
-from acquire.measure.eels.pair_low import LowPart, PairShapes, measure_low, measure_shapes
+from acquire.measure.eels.pair_groups import PlacedShapes, groups_of, partners
+from acquire.measure.eels.pair_low import (
+    LowPart,
+    PairShapes,
+    losses_of,
+    measure_low,
+    measure_shapes,
+)
 from acquire.measure.eels.references import Reference
 from acquire.measure.eels.valence import TI_WINDOWS_EV
 
@@ -40,8 +48,9 @@ class PairSettings:
     edges: Mapping[str, Edge] | Iterable[str] | None = None
     """Names of the table, or edges with windows of your own by name; None: those of
     :data:`USUAL_EDGES` that lie on the axis."""
-    elements: frozenset[str] = frozenset()
-    """Symbols of what else the specimen holds: their edges may be in the way."""
+    elements: frozenset[str] | None = frozenset()
+    """Symbols of what else the specimen holds: their edges may be in the way. None: not known, so that
+    of edges that can be fitted together (Ni-L with La-M) the other is taken to be there."""
     references: tuple[Reference, Reference] | None = None
     """Of Ti4+ and Ti3+, without background; the built-in ones if None."""
     fwhm_ev: float | None = None
@@ -58,17 +67,20 @@ class PairSettings:
         low, high = offset - _ROOM_EV, offset + step * (channels - 1) + _ROOM_EV
         table = {name: EDGE_TABLE[name] for name in USUAL_EDGES}
         edges = edges_on(low, high, table) if self.edges is None else chosen(self.edges)
-        held = {edge.element for edge in edges.values() if edge.element} | self.elements
+        others = partners(edges, low, high) if self.elements is None else self.elements
+        held = {edge.element for edge in edges.values() if edge.element} | others
+        disturbed = frozenset(
+            name
+            for name, edge in edges.items()
+            if any(overlap.kind != "tail" for overlap in overlaps(name, edge, held))
+        )
         return CoreSettings(
             edges,
-            frozenset(
-                name
-                for name, edge in edges.items()
-                if any(overlap.kind != "tail" for overlap in overlaps(name, edge, held))
-            ),
+            disturbed,
             low <= TI_WINDOWS_EV[0][0] and TI_WINDOWS_EV[-1][1] <= high,
             low <= BACKGROUND_EV[0] and ONSET_EV + POST_EV[1] <= high,
             self.references,
+            groups_of({name: edges[name] for name in disturbed}, low, high),
         )
 
 
@@ -105,6 +117,7 @@ def measure_pairs(
     shapes: PairShapes | None = None,
     follow: Follow | None = None,
     full_scale_counts: float | None = None,
+    placed: Mapping[str, EdgeShape] | PlacedShapes | None = None,
 ) -> Pairs:
     """Measure core losses (n, channels) with the low losses (n[, reads], channels) beside them.
 
@@ -114,7 +127,7 @@ def measure_pairs(
     core loss: ``saturated``, ``spikes``, ``dead_row``, ``no_counts``, ``negative_counts``,
     ``nonfinite`` (:func:`~acquire.measure.eels.faults.find_faults`). Of one quantity, after its name:
     ``EDGE_poor_fit``, ``EDGE_out_of_range``, ``EDGE_few_counts``, ``EDGE_overlapped`` (another edge of
-    the specimen is in its windows: they are not fitted together here, as ``line_profile`` does);
+    the specimen is in its windows, and they could not be fitted together);
     ``ti3_…`` as :class:`~acquire.measure.eels.valence.Valence` has them; ``o_k_ratio_…``.
 
     Args:
@@ -128,6 +141,7 @@ def measure_pairs(
         shapes: of the zero-loss peak; measured on these pairs if None.
         follow: makes shifts of zero-loss positions, as a filter does; the mean of the reads if None.
         full_scale_counts: counts from here on are saturated; the settings' own otherwise.
+        placed: where the lines of edges lie that are fitted together; found on these pairs if None.
 
     Raises:
         MeasureError: shapes that do not belong together, no energy axis, no zero-loss peak to
@@ -146,6 +160,7 @@ def measure_pairs(
         chosen_here = settings
     values: dict[str, tuple[Array, Array]] = {}
     shift, shift_sigma = np.zeros(n), np.full(n, np.nan)
+    losses = None
     if low_loss is None:
         flags: dict[str, Mask] = {"no_low_loss": np.ones(n, bool)}
     else:
@@ -171,6 +186,8 @@ def measure_pairs(
             "relative_thickness": (low.relative_thickness, low.relative_thickness_sigma),
         }
         flags = dict(low.flags)
+        if chosen_here.groups:
+            losses = losses_of(low_loss, low_axis, low, shapes, camera)
     core = measure_core(
         rows,
         core_axis,
@@ -180,6 +197,8 @@ def measure_pairs(
         fwhm_ev=fwhm,
         camera=camera,
         full_scale_counts=full_scale,
+        losses=losses,
+        placed=placed,
     )
     return Pairs(values | dict(core.values), flags | dict(core.flags))
 

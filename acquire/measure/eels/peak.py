@@ -178,10 +178,13 @@ def peak_heights(
     peak: Peak,
     window_ev: tuple[float, float],
     readout_variance: float = 0.0,
+    *,
+    sums: Array | None = None,
 ) -> tuple[Array, Array]:
     """Electrons in the whole peak of every row, and their σ: those in a window over the peak's share of it.
 
-    ``offset_ev`` has the peak at 0; the window ends at whole channels. NaN where it leaves the axis.
+    ``offset_ev`` has the peak at 0; the window ends at whole channels. NaN where it leaves the axis. ``sums``: running ones of the rows, if
+    somebody has them.
     """
     channels = electrons.shape[1]
     low = np.ceil((window_ev[0] - offset_ev) / step_ev)
@@ -189,11 +192,11 @@ def peak_heights(
     inside = np.isfinite(offset_ev) & (low >= 0) & (high <= channels) & (high > low)
     first = np.where(inside, low, 0).astype(np.intp)
     last = np.where(inside, high, 1).astype(np.intp)
-    sums = running_sum(electrons)
+    sums = running_sum(electrons) if sums is None else sums
     row = np.arange(len(electrons))
     count = sums[row, last] - sums[row, first]
-    ends = [offset_ev + step_ev * (place - 0.5) for place in (first, last)]
-    share = np.maximum(peak.below(ends[1]) - peak.below(ends[0]), 1e-9)
+    below = peak.below(offset_ev + step_ev * (np.array([first, last]) - 0.5))
+    share = np.maximum(below[1] - below[0], 1e-9)
     variance = np.maximum(count, 1.0) + (last - first) * readout_variance
     nan = np.where(inside, 0.0, np.nan)
     return count / share + nan, np.sqrt(variance) / share + nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -93,7 +94,8 @@ def log_ratio(
         raise MeasureError(f"{len(offset)} offsets do not belong to {len(rows)} spectra.")
     finite = np.asarray(np.isfinite(rows).all(axis=1))
     found = finite & np.isfinite(offset)
-    rows = np.where(finite[:, None], rows, 0.0)
+    if not finite.all():
+        rows = np.where(finite[:, None], rows, 0.0)
     if peak is None and not found.any():
         peak = ZeroLossShape(fwhm_ev)
     elif peak is None:
@@ -108,13 +110,17 @@ def log_ratio(
             readout_variance=readout_variance,
         ).shape
     counted = (_COUNTED[0] * peak.fwhm_ev, _COUNTED[1] * peak.fwhm_ev)
-    height, height_sigma = peak_heights(rows, offset, step_ev, peak, counted, readout_variance)
+    sums = running_sum(rows)
+    height, height_sigma = peak_heights(
+        rows, offset, step_ev, peak, counted, readout_variance, sums=sums
+    )
     enough = height > 5 * height_sigma
     known = found & enough
     place = np.where(known, offset, 0.0)
     zero = np.where(known, height, 1.0)
     width = max(_LEAST_BIN_EV, _BIN_FWHM * peak.fwhm_ev, step_ev)
-    losses, channels = _losses(rows, place, step_ev, peak, zero, width)
+    losses, shares = _losses(sums, place, step_ev, peak, zero, width)
+    channels = width / step_ev
     losses[~known] = 0.0
     bins = losses.shape[1]
     if bins < 8:
@@ -126,7 +132,7 @@ def log_ratio(
     within = single.sum(axis=1)
     # how Σ S changes with each bin: the running sum of 1 / (1 + p), from the far end
     weight = np.cumsum(inverse[:, :bins], axis=1)[:, ::-1]
-    gross = np.maximum(losses, 0.0) + zero[:, None] * _shares(peak, bins, width)
+    gross = np.maximum(losses, 0.0) + zero[:, None] * shares
     variance = gross + channels * readout_variance
     by_losses = (weight**2 * variance).sum(axis=1) / zero**2
     by_peak = (weight * (losses / zero[:, None])).sum(axis=1) * height_sigma / zero
@@ -154,19 +160,27 @@ def log_ratio(
 
 
 def _losses(
-    rows: Array, offset: Array, step_ev: float, peak: Peak, zero: Array, width: float
-) -> tuple[Array, float]:
-    """Electrons without the peak's tail in bins around width, 2 width … as far as all rows reach."""
-    end = float((offset + step_ev * (rows.shape[1] - 0.5)).min())
+    sums: Array, offset: Array, step_ev: float, peak: Peak, zero: Array, width: float
+) -> tuple[Array, Array]:
+    """Electrons without the peak's tail in bins around width, 2 width … as far as all rows reach, and
+    the peak's share in each; ``sums`` are running ones.
+    """
+    end = float((offset + step_ev * (sums.shape[1] - 1.5)).min())
     bins = max(0, int(np.floor(end / width - 0.5)))
     edges = np.asarray(width * (0.5 + np.arange(bins + 1)), np.float64)
-    losses = bin_sums(running_sum(rows), offset, step_ev, edges)
-    return losses - zero[:, None] * _shares(peak, bins, width), width / step_ev
+    # a live estimator asks for the same ones with every spectrum
+    if isinstance(peak, ZeroLossShape):
+        shares = _kept_shares(peak, bins, width)
+    else:
+        shares = np.diff(peak.below(edges))
+    return bin_sums(sums, offset, step_ev, edges) - zero[:, None] * shares, shares
 
 
-def _shares(peak: Peak, bins: int, width: float) -> Array:
-    edges = np.asarray(width * (0.5 + np.arange(bins + 1)), np.float64)
-    return np.diff(peak.below(edges))
+@lru_cache(maxsize=16)
+def _kept_shares(peak: ZeroLossShape, bins: int, width: float) -> Array:
+    shares = np.diff(peak.below(width * (0.5 + np.arange(bins + 1))))
+    shares.setflags(write=False)
+    return shares
 
 
 def _beyond(
@@ -184,8 +198,7 @@ def _beyond(
     start, middle, end = (width * (bins - k * half + 0.5) for k in (2, 1, 0))
     r = _TAIL_EXPONENT
     if first > 0 and last > 3 * noise:
-        exponents = np.linspace(_FLATTEST, 8.0, 121)
-        held = _power(start, middle, exponents) / _power(middle, end, exponents)
+        exponents, held = _by_exponent(start, middle, end)
         r = float(np.interp(first / last, held, exponents))
     factor = end ** (1 - r) / (middle ** (1 - r) - end ** (1 - r))
     within = np.maximum(single.sum(axis=1), 0.0)
@@ -195,6 +208,13 @@ def _beyond(
     share = max(last, 0.0) * factor / total
     # an exponent that is off by one changes the part beyond by about half of it
     return share * within, np.hypot(0.5 * share, noise * factor / total) * within
+
+
+@lru_cache(maxsize=16)
+def _by_exponent(start: float, middle: float, end: float) -> tuple[Array, Array]:
+    """Exponents, and the ratio that a power law of each has between two windows."""
+    exponents = np.linspace(_FLATTEST, 8.0, 121)
+    return exponents, _power(start, middle, exponents) / _power(middle, end, exponents)
 
 
 def _power(low: float, high: float, exponents: Array) -> Array:

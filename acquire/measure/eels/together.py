@@ -103,6 +103,31 @@ def fit_together(
     return _gathered(found, rows, len(electrons), used)
 
 
+def place_shapes(
+    total: Array,
+    offset_ev: float,
+    step_ev: float,
+    shapes: Mapping[str, EdgeShape],
+    range_ev: tuple[float, float],
+    readout_variance: float = 0.0,
+    *,
+    losses: Losses | None = None,
+) -> dict[str, EdgeShape]:
+    """Shapes moved and widened so that they fit one spectrum (channels,), the sum of some, best.
+
+    As they are where the range leaves the axis. To be held in :func:`fit_together`, ``adjust`` off.
+    """
+    low, high = range_ev
+    first = math.ceil((low - offset_ev) / step_ev - 1e-9)
+    count = int((high - low) / step_ev)
+    if first < 0 or first + count > total.size:
+        return dict(shapes)
+    used = {name: Scattered(shape, losses) for name, shape in shapes.items()}
+    part = total[first : first + count]
+    found = _adjusted(part, offset_ev + step_ev * first, step_ev, used, readout_variance)
+    return {name: scattered.shape for name, scattered in found.items()}
+
+
 _Part = tuple[Array, Array, Array, Array, Array]
 
 

@@ -1,0 +1,122 @@
+"""Takes maps: spectra at the points of a grid, with images of the same field, and the field kept on the specimen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from acquire.engine.beamtime import BeamTime, Show
+from acquire.engine.dose import as_taken
+from acquire.engine.imaging import Images
+from acquire.engine.live_maps import MapGrid
+from acquire.engine.map_drift import OFFSET_SCALARS, MapDrift
+from acquire.engine.spectra import Spectra
+from acquire.instruments import ScalarSpec
+from acquire.recipe import MapPoint, SpectrumImage
+from acquire.store.maps import MAP_NOTE
+
+PLACE_SCALARS = {
+    "map_pass": ScalarSpec("1", "pass of the map, from 0"),
+    "map_row": ScalarSpec("1", "row of the map, from 0 at the top"),
+    "map_column": ScalarSpec("1", "column of the map, from 0 at the left"),
+}
+"""Of every spectrum of a map."""
+
+
+class Maps:
+    """Takes the maps of one run."""
+
+    def __init__(self, time: BeamTime, images: Images) -> None:
+        self._time = time
+        self._images = images
+
+    def take(self, step: SpectrumImage, show: Show) -> None:
+        """Take what is left of a map; raises what ends the run."""
+        time = self._time
+        grid = self._grid(step)
+        time.run.note(MAP_NOTE, f"{step.name}: {step.shape[0]} × {step.shape[1]}", grid.details())
+        time.run.live.begin_map(grid)
+        drift = self._drift(step)
+        if drift is not None:
+            self._tell_shifts(step)
+        scalars = PLACE_SCALARS if drift is None else {**PLACE_SCALARS, **OFFSET_SCALARS}
+        streams = () if step.images is None else (step.images_name,)
+        taken = 0
+        with Spectra.having_the_beam(
+            time, step, step.name, step.spectra, step.spacing_nm, scalars, *streams
+        ) as spectra:
+            spectra.probe.tile_nm = step.spacing_xy_nm
+            for place in step.places():
+                if drift is not None and (step.begins(place) or not taken):
+                    self._picture(step, spectra, drift)
+                spectra.at(place.position_nm, _scalars(place, drift))
+                taken += 1
+                show((step.done + taken) / step.points)
+                time.loop.checkpoint()
+            if drift is not None and taken:
+                self._picture(step, spectra, drift, last=True)
+
+    def _grid(self, step: SpectrumImage) -> MapGrid:
+        (left, top), (width, height) = step.from_, step.spacing_xy_nm
+        return MapGrid(
+            step.name,
+            (step.passes, *step.shape),
+            (left + width / 2, top + height / 2),
+            (width, height),
+        )
+
+    def _drift(self, step: SpectrumImage) -> MapDrift | None:
+        if step.images is None:
+            return None
+        return MapDrift(
+            self._time,
+            step.name,
+            step.images.detectors[0],
+            correct=step.drift_correct != "never",
+            max_shift_nm=step.max_shift,
+        )
+
+    def _tell_shifts(self, step: SpectrumImage) -> None:
+        """From now on streams that begin have the scan shift beside their frames."""
+        run = self._time.run
+        if step.drift_correct == "never" or run.steered:
+            return
+        run.steered = True
+        if run.recipe.record:
+            # a script's steps are not known before the run, when recorded streams are declared
+            run.warn(
+                f"the scan is shifted for {step.name!r}; images that are recorded beside the steps of "
+                "a script do not say by how much. The journal does."
+            )
+
+    def _picture(
+        self, step: SpectrumImage, spectra: Spectra, drift: MapDrift, *, last: bool = False
+    ) -> None:
+        """Take the images that are due, and keep the field where it belongs."""
+        time = self._time
+        exposure = step.image_exposure(spectra.corner_nm)
+        with self._lit(spectra):
+            frame = self._images.take(exposure, 1, step.images_name, lambda progress: None)
+        spectra.probe.at = None  # it was all over the field
+        if frame is not None:
+            pixel_nm = as_taken(exposure, time.image_spec(step.images_name)).pixel_size_nm
+            drift.look(frame, pixel_nm, last=last)
+
+    @contextmanager
+    def _lit(self, spectra: Spectra) -> Iterator[None]:
+        """Have the beam on for images, and as the spectra need it afterwards."""
+        time = self._time
+        time.in_the_dark = False
+        if not time.loop.beam_on:
+            time.loop.beam(on=True)
+        yield
+        # an error leaves the beam to the end of the run
+        time.in_the_dark = spectra.flash
+        if spectra.flash:
+            time.loop.beam(on=False, briefly=True)
+
+
+def _scalars(place: MapPoint, drift: MapDrift | None) -> dict[str, float]:
+    values = (place.pass_, place.row, place.column)
+    found = dict(zip(PLACE_SCALARS, map(float, values), strict=True))
+    return found if drift is None else {**found, **drift.scalars}
