@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 UV = "uv==0.13.8"
 OLDEST_PYTHON = "3.11"
 
-# lock -> the extras it holds; the first is a constraint on the second, so that both agree
+# lock -> the extras it holds; each is a constraint on the next one, so that all agree
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("gui",),
     "requirements-dev.lock": ("gui", "test", "dev"),
+    "requirements-hyperspy.lock": ("hyperspy",),
 }
 # hatchling imports it to install a checkout in place, without declaring it
 EDITABLE_BACKEND = "editables"
