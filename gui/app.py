@@ -13,6 +13,7 @@ from types import TracebackType
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from acquire.errors import LinkError
 from acquire.remote import emergency_off
 from gui import theme
 from gui.orders import Connect, HostConnection
@@ -33,18 +34,27 @@ def main(
     screenshot: Path | None = None,
     start: bool = False,
     screenshot_after_s: float = SCREENSHOT_AFTER_S,
+    stored: Path | None = None,
 ) -> int:
     """Show the window on the engine host at ``address`` until it is closed; returns an exit status.
+
+    With ``""`` for the address there is no engine: the window is for stored runs.
 
     ``recipe`` is loaded, and with ``start`` run at once into ``folder`` (by default a new folder
     below ``runs``). With ``screenshot`` the window is drawn to that PNG file
     ``screenshot_after_s`` wall seconds after it came up, or when the run ends, and closes.
+    ``stored`` is the folder of a run to look at.
     """
 
     # imported by the worker that needs it first: the window is painted without waiting for that
     def connect() -> HostConnection:
         from acquire.engine.client import HostClient
 
+        if not address:
+            raise LinkError(
+                "this window was opened on stored runs, without an engine; `hotstage gui` opens one "
+                "with its instruments."
+            )
         return HostClient(address)
 
     def emergency(server_address: str, reason: str) -> None:
@@ -58,6 +68,7 @@ def main(
         screenshot=screenshot,
         start=start,
         screenshot_after_s=screenshot_after_s,
+        stored=stored,
     )
 
 
@@ -70,6 +81,7 @@ def show(
     screenshot: Path | None = None,
     start: bool = False,
     screenshot_after_s: float = SCREENSHOT_AFTER_S,
+    stored: Path | None = None,
 ) -> int:
     """As :func:`main`, for any way of reaching a host."""
     application = application_with_theme()
@@ -77,8 +89,12 @@ def show(
     with _Errors(window):
         if recipe is not None:
             window.open_recipe(recipe, start=start)
+        if stored is not None:
+            window.open_run(stored)
         window.show()
         if screenshot is None:
+            if not start and stored is None:
+                window.help.begin_tour_if_new()
             return application.exec()
         shot = _Screenshot(window, screenshot, screenshot_after_s)
         return application.exec() or (0 if shot.done else 1)

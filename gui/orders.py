@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from acquire.engine.status import HostApi
 from acquire.errors import HotstageError, RecipeError
@@ -56,12 +56,13 @@ class RecipeText:
 
 
 OrderEvent = CommandResult | RecipeText
+Asked = TypeVar("Asked")
 
 
 @dataclass(slots=True)
 class _Job:
     name: str
-    run: Callable[[], OrderEvent]
+    run: Callable[[], object]
     born_s: float = field(default_factory=time.monotonic)
 
 
@@ -73,7 +74,7 @@ class Orders:
     """
 
     def __init__(
-        self, connect: Connect, report: Callable[[OrderEvent], None], stop: threading.Event
+        self, connect: Connect, report: Callable[[Any], None], stop: threading.Event
     ) -> None:
         self._connect = connect
         self._report = report
@@ -116,6 +117,18 @@ class Orders:
 
         self._put("urgent" if urgent else "orders", _Job(name, run))
 
+    def ask(self, name: str, question: Callable[[HostApi], Asked]) -> None:
+        """Have a question answered on a connection of its own; the answer itself is reported."""
+
+        def run() -> Asked:
+            host = self._connect()
+            try:
+                return question(host)
+            finally:
+                host.close()
+
+        self._put("orders", _Job(name, run))
+
     def _put(self, lane: str, job: _Job) -> None:
         try:
             with self._lock:
@@ -137,7 +150,7 @@ class Orders:
                 self._in_flight.remove(job.name)
             self._report(event)
 
-    def _do(self, job: _Job) -> OrderEvent:
+    def _do(self, job: _Job) -> object:
         waited_s = time.monotonic() - job.born_s
         if waited_s > COMMAND_TOO_OLD_S:
             error = f"not sent: it waited {waited_s:.1f} s behind another command. Press it again if it still holds."

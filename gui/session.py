@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acquire.clock import WallClock
+from acquire.engine.checked import CheckReport
+from acquire.engine.live_maps import LiveMap
 from acquire.engine.status import (
     EngineStatus,
     HostApi,
@@ -25,6 +27,7 @@ from acquire.engine.status import (
     PlanView,
 )
 from acquire.stream import Mailbox
+from gui.background import Background, Done
 from gui.emergency import EmergencyLine, EmergencyReport
 from gui.hand import ContinuationPlan, HandLine
 from gui.orders import Connect, OrderEvent, Orders
@@ -36,6 +39,7 @@ STALE_AFTER_S = 1.0
 STATUS_PERIOD_S = 0.1
 SERIES_PERIOD_S = 0.2
 PLAN_PERIOD_S = 1.0
+MAP_PERIOD_S = 0.2
 LONG_POLL_S = 0.2
 CLOSE_WITHIN_S = 0.5
 
@@ -89,17 +93,22 @@ class Session:
         self._image_wanted = threading.Event()
         self._image_wanted.set()
         self._spectra: Mailbox[LiveSpectrum] = Mailbox(WallClock())
+        self._map_stream = ""
+        self._maps: Mailbox[LiveMap] = Mailbox(WallClock())
         # one place: the next piece is asked for when the last was taken, so nothing piles up or is lost
         self._series: queue.Queue[SeriesUpdate] = queue.Queue(maxsize=1)
         self._events: deque[Event] = deque(maxlen=256)
         self._orders = Orders(connect, self._events.append, self._stop)
         self.hand = HandLine(connect, self._orders, self._stop)
         """What needs no run: the instruments, and control by hand."""
+        self.background = Background(self._stop, {"check": 2})
+        """Work for pages that must not hold up the UI thread."""
         self._emergency = EmergencyLine(connect, emergency, self._events.append)
         targets: dict[str, Callable[[], None]] = {
             "window-status": self._watch_status,
             "window-image": self._watch_images,
             "window-spectrum": self._watch_spectra,
+            "window-map": self._watch_maps,
             "window-series": self._watch_series,
             "window-plan": self._watch_plan,
         }
@@ -133,6 +142,10 @@ class Session:
         """The newest spectrum that was not taken yet."""
         return self._spectra.take(0.0)
 
+    def take_map(self) -> LiveMap | None:
+        """The newest state of a map that was not taken yet."""
+        return self._maps.take(0.0)
+
     def take_series(self) -> SeriesUpdate | None:
         """The next piece of the curves, none left out."""
         try:
@@ -163,6 +176,10 @@ class Session:
         if stream != self._stream:
             self._stream = stream
             self._generation += 1
+
+    def watch_map(self, stream: str) -> None:
+        """Take this map only; ``""`` is the one that changed last."""
+        self._map_stream = stream
 
     def start(self, recipe_yaml: str, folder: str) -> None:
         """Start a run of a recipe into a new folder."""
@@ -200,6 +217,21 @@ class Session:
         """Make the heater safe over both ways at once: instrument server and engine."""
         self._emergency.press(self._status.server_address, reason)
 
+    def check(self, recipe_yaml: str, done: Done) -> None:
+        """Have the host's station look ahead; ``done`` is given a CheckReport, or why there is none.
+
+        Of several that wait only the newest is asked for.
+        """
+
+        def ask() -> CheckReport:
+            host = self._connect()
+            try:
+                return host.check(recipe_yaml)
+            finally:
+                host.close()
+
+        self.background.submit("check", ask, done, newest=True)
+
     def read_recipe(self, path: Path) -> None:
         """Read a recipe file off the UI thread; a :class:`RecipeText` follows among the events."""
         self._orders.read_recipe(path)
@@ -211,8 +243,9 @@ class Session:
         """
         self._stop.set()
         self._plan_due.set()
+        self.background.wake()
         deadline = time.monotonic() + CLOSE_WITHIN_S
-        own = [*self._threads, *self._orders.threads, self.hand.thread]
+        own = [*self._threads, *self._orders.threads, *self.background.threads, self.hand.thread]
         for thread in [*own, *self._emergency.threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
         left = [thread.name for thread in own if thread.is_alive()]
@@ -271,6 +304,22 @@ class Session:
                 after = spectrum.serial
                 self._spectra.put(spectrum)
             self._stop.wait(0.05)
+
+        self._keep(poll, self._forget_serials)
+
+    def _watch_maps(self) -> None:
+        after, seen = -1, (-1, "")
+
+        def poll(host: HostApi) -> None:
+            nonlocal after, seen
+            asked = (self._generation, self._map_stream)
+            if seen != asked:
+                after, seen = -1, asked
+            found = host.map(asked[1], after, LONG_POLL_S)
+            if found is not None:
+                after = found.serial
+                self._maps.put(found)
+            self._stop.wait(MAP_PERIOD_S)
 
         self._keep(poll, self._forget_serials)
 

@@ -24,6 +24,9 @@ QFrame#panel QWidget {{ background: {c.panel}; }}
 QLabel#panelTitle {{ font-weight: 600; }}
 QFrame#panel QLabel#staleChip {{ color: {c.panel}; background: {c.orange}; border-radius: 3px; padding: 2px 8px; font-weight: 700; font-size: 11pt; }}
 
+QFrame#panel QLabel#imageLabel {{ background: rgba(8, 10, 12, 215); color: #FFFFFF; border-radius: 4px; padding: 4px 7px; }}
+QLabel#refusal {{ color: {c.error_text}; font-weight: 600; }}
+
 QPushButton {{ background: {c.raised}; border: 1px solid {c.line}; border-radius: 5px; padding: 4px 9px; }}
 QFrame#panel QPushButton {{ background: {c.raised}; }}
 QPushButton:hover {{ border-color: {c.sky}; }}
@@ -40,6 +43,7 @@ QLineEdit, QPlainTextEdit, QComboBox {{ background: {c.sunken}; border: 1px soli
     padding: 3px 5px; selection-background-color: {c.selection}; }}
 QFrame#panel QLineEdit, QFrame#panel QPlainTextEdit, QFrame#panel QComboBox {{ background: {c.sunken}; }}
 QLineEdit:focus, QComboBox:focus {{ border-color: {c.sky}; }}
+QLineEdit[refused="true"] {{ border-color: {c.orange}; }}
 QLineEdit:disabled, QComboBox:disabled {{ color: {c.faint}; border-color: {c.line}; }}
 QComboBox QAbstractItemView {{ background: {c.raised}; border: 1px solid {c.line}; selection-background-color: {c.selection}; }}
 
@@ -63,5 +67,10 @@ QScrollBar:horizontal {{ background: transparent; height: 10px; margin: 0; }}
 QScrollBar::handle {{ background: {c.faint}; border-radius: 4px; min-height: 24px; min-width: 24px; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
 QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
+QLabel#key {{ font-weight: 700; }}
+QFrame#tourCard {{ background: {c.raised}; border: 2px solid {c.sky}; border-radius: 8px; }}
+QFrame#tourCard QLabel {{ background: transparent; }}
+QLabel#tourTitle {{ font-weight: 700; font-size: 12pt; }}
+QPushButton[leading="true"] {{ background: {c.selection}; border-color: {c.sky}; font-weight: 600; }}
 QFileDialog QWidget {{ background: {c.background}; }}
 """

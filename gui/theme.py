@@ -6,6 +6,7 @@ apart, darkened for the day so that text and lines keep a contrast of 4.5 on the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -155,15 +156,12 @@ STATES: dict[EngineState, Badge] = {
     EngineState.FAILED: Badge("✕", "FAILED", NIGHT.red),
 }
 NO_CONTACT = Badge("?", "NO CONTACT", "#4A4033", "#FFD27A")
-REPLAY = Badge("⏵", "REPLAY", "#4B3A6B")
+REPLAY = Badge("⟲", "REPLAY", "#4B3A6B")
 
 
-class _Looks(QtCore.QObject):
-    changed = QtCore.Signal()
-
-
-_looks = _Looks()
 _now = NIGHT
+_followers: dict[int, Callable[[], None]] = {}
+_numbers = itertools.count()
 
 
 def now() -> Colours:
@@ -173,8 +171,9 @@ def now() -> Colours:
 
 def follow(owner: QtCore.QObject, paint: Callable[[], None]) -> None:
     """Paint now, and again whenever the theme changes, for as long as ``owner`` lives."""
-    connection = _looks.changed.connect(paint)
-    owner.destroyed.connect(lambda: _looks.changed.disconnect(connection))
+    number = next(_numbers)
+    _followers[number] = paint
+    owner.destroyed.connect(lambda: _followers.pop(number, None))
     paint()
 
 
@@ -185,7 +184,8 @@ def use(name: str) -> None:
     application = QtWidgets.QApplication.instance()
     if isinstance(application, QtWidgets.QApplication):
         apply(application)
-    _looks.changed.emit()
+    for paint in tuple(_followers.values()):
+        paint()
 
 
 def apply(app: QtWidgets.QApplication) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,19 +10,23 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.status import EngineState
 from gui import theme
+from gui.answers import EmergencyAnswers
 from gui.emergency import EmergencyReport
+from gui.hand import ContinuationPlan
+from gui.help import Help
 from gui.orders import CommandResult, RecipeText
-from gui.pages import LivePage, Page
+from gui.pages import InstrumentsPage, LivePage, Page, RecipePage, RunsPage
 from gui.panels.facts import FactsLine
 from gui.panels.notices import Notices
 from gui.panels.topbar import TopBar
 from gui.session import Session, StatusSnapshot
 from gui.settings import Settings, settings_path
+from gui.widgets import keys
+from gui.widgets.keys import HeldKey, OverAll
 from gui.words import tr
 
-IMAGE_TICK_MS = 25
+IMAGE_TICK_MS = 30
 REST_TICK_MS = 100
-_ANSWER_SHOWN_S = 8.0
 Qt = QtCore.Qt
 
 
@@ -49,25 +52,32 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self._start_when_ready = False
         self._last_state: EngineState | None = None
         self._was_stale = True
-        self._answered_at_s = 0.0
-        self._answers: dict[str, EmergencyReport] = {}
-        self._press = 0
         self.setWindowTitle("hotstage")
         self.topbar = TopBar()
         self.notices = Notices()
         self.facts = FactsLine()
         self.live = LivePage(session, self.settings)
         self.recipe, self.log, self.image = self.live.recipe, self.live.log, self.live.image
-        self.pages: tuple[Page, ...] = (self.live,)
+        self.editor = RecipePage(session, self.settings)
+        self.runs = RunsPage(session, self.settings)
+        self.instruments = InstrumentsPage(session, self.settings)
+        self.pages: tuple[Page, ...] = (self.live, self.editor, self.instruments, self.runs)
+        self._answers = EmergencyAnswers(
+            self.topbar, self.notices.info, self.notices.error, self.log.say
+        )
         self.stack = QtWidgets.QStackedWidget()
         self.tabs = QtWidgets.QTabBar()
+        self.help = Help(self)
         self._compose()
         self._connect_controls()
         self._image_timer = self._every(IMAGE_TICK_MS, self._take_image)
         self._rest_timer = self._every(REST_TICK_MS, self._take_rest)
-        application = QtWidgets.QApplication.instance()
-        if application is not None:
-            application.installEventFilter(self)
+        abort = self.topbar.abort
+        self._over_all = OverAll(
+            self,
+            HeldKey(Qt.Key.Key_F12, tr("Heater off, at once"), self.heater_off),
+            HeldKey(Qt.Key.Key_F9, tr("Hold for 0.6 s: abort"), abort.begin, abort.cancel),
+        )
         self._take_rest()
 
     # ------------------------------------------------------------------ for whoever opens it
@@ -79,6 +89,16 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self._start_when_read = path if start else None
         self.session.read_recipe(path)
 
+    def open_run(self, path: Path) -> None:
+        """Look at a stored run."""
+        self.show_page(self.runs)
+        self.runs.open_run(path)
+
+    @property
+    def looking_back(self) -> bool:
+        """Whether a stored run is in front: nothing may be taken for the present, or steer it unseen."""
+        return self.stack.currentWidget() is self.runs and self.runs.replaying
+
     def complain(self, words: str) -> None:
         """Show and log an error without stopping anybody."""
         self.notices.error(words)
@@ -86,40 +106,18 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     # ------------------------------------------------------------------ Qt's hooks
 
-    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
-        """F12 and F9 wherever the focus is: a shortcut would be dead under a modal dialog."""
-        if watched is self and event.type() == QtCore.QEvent.Type.WindowDeactivate:
-            # the release of the key goes to whatever took the focus: nobody holds it any more
-            self.topbar.abort.cancel()
-            return False
-        if not isinstance(event, QtGui.QKeyEvent):
-            return False
-        pressed = event.type() == QtCore.QEvent.Type.KeyPress
-        released = event.type() == QtCore.QEvent.Type.KeyRelease
-        if event.key() == Qt.Key.Key_F12 and pressed:
-            if not event.isAutoRepeat():
-                self.heater_off()
-            return True
-        if event.key() == Qt.Key.Key_F9 and (pressed or released):
-            if not event.isAutoRepeat():
-                if pressed:
-                    self.topbar.abort.begin()
-                else:
-                    self.topbar.abort.cancel()
-            return True
-        return False
-
     def closeEvent(self, event: QtGui.QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """Leave the run alone: stop looking, and go."""
+        if not all(page.may_close(self.close) for page in self.pages):
+            event.ignore()
+            return
         self._image_timer.stop()
         self._rest_timer.stop()
         for page in self.pages:
             page.keep()
         self.settings.put("window/geometry", self.saveGeometry())
         self.settings.save()
-        application = QtWidgets.QApplication.instance()
-        if application is not None:
-            application.removeEventFilter(self)
+        self._over_all.end()
         self.session.close()
         super().closeEvent(event)
 
@@ -142,6 +140,20 @@ class OperatorWindow(QtWidgets.QMainWindow):
         if before != index:
             self.pages[before].left()
             self.pages[index].entered()
+            self._take_status()
+
+    def _choose(self) -> None:
+        front = self.stack.currentWidget()
+        (self.editor.keeper if front is self.editor else self.recipe).choose()
+
+    def _run_edited(self, path: Path) -> None:
+        self.show_page(self.live)
+        self.open_recipe(path, start=True)
+
+    def _mark_unsaved(self, unsaved: bool) -> None:
+        mark = "● " if unsaved else ""
+        self.tabs.setTabText(self.pages.index(self.editor), f"{mark}{self.editor.title}")
+        self.setWindowTitle(f"{mark}{self.windowTitle().removeprefix('● ')}")
 
     # ------------------------------------------------------------------ commands
 
@@ -159,6 +171,8 @@ class OperatorWindow(QtWidgets.QMainWindow):
             self._take_status()
 
     def _pause_or_resume(self) -> None:
+        if self.looking_back and self.session.snapshot().status.state.active:
+            self.complain(tr("Space acts on the live run: go to it first (Ctrl+1). L plays here."))
         if not self.topbar.pause.isEnabled():
             return
         # what the button says is what it does, even if the state changed since it was drawn
@@ -170,8 +184,13 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def _hold(self) -> None:
         if self.topbar.hold.isEnabled():
-            self.session.hold()
+            run_is_on = self.session.snapshot().status.state.active
+            (self.session if run_is_on else self.session.hand).hold()
             self._take_status()
+
+    def _write_note(self) -> None:
+        if self.stack.currentWidget() is self.live:
+            self.log.field.setFocus()
 
     def _abort(self) -> None:
         self.session.abort("aborted by the operator")
@@ -182,8 +201,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
     def _take_image(self) -> None:
         for event in self.session.take_events():  # an answer to heater off waits for no slower tick
             self._show_event(event)
-        if self.stack.currentWidget() is self.live:
-            self.live.take_image()
+        self.pages[self.stack.currentIndex()].take_image()
 
     def _take_rest(self) -> None:
         self._take_status()
@@ -192,17 +210,20 @@ class OperatorWindow(QtWidgets.QMainWindow):
     def _take_status(self) -> None:
         snapshot, sent = self.session.snapshot(), self.session.in_flight()
         plan = self.session.plan()
-        self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent)
-        self.notices.show_status(snapshot, sent)
+        back = self.looking_back
+        self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent, back)
+        self.notices.show_status(snapshot, sent, back)
         for page in self.pages:
             page.show_status(snapshot, plan)
         self.facts.show_status(
-            snapshot, self.image.stream_shown, self.image.shown, self.image.not_shown
+            snapshot, self.image.stream_shown, self.image.shown, self.image.not_shown, back
         )
         self._say_changes(snapshot)
-        if self._answers and time.monotonic() - self._answered_at_s > _ANSWER_SHOWN_S:
-            self._answers = {}
-            self.topbar.show_heater_off("")
+        self._answers.tick()
+        if back and (self._start_when_ready or self._start_when_read is not None):
+            # or it would heat at the moment when somebody leaves the stored run
+            self._start_when_ready, self._start_when_read = False, None
+            self.complain(tr("The recipe was not started: a stored run is being looked at."))
         if self._start_when_ready and self.topbar.run.isEnabled():
             self._start_when_ready = False
             self._run()
@@ -216,19 +237,22 @@ class OperatorWindow(QtWidgets.QMainWindow):
         if not snapshot.stale and state is not self._last_state:
             if state is EngineState.FAILED and self._last_state is not None:
                 words = f"The run failed: {snapshot.status.cause}"
-                if self._answers:  # the answer to heater off is what must be read now
+                if self._answers.shown:  # the answer to heater off is what must be read now
                     self.log.say("error", words)
                 else:
                     self.complain(words)
             self._last_state = state
             name = snapshot.status.run_name
             self.setWindowTitle(f"{name} – {state.value} – hotstage" if name else "hotstage")
+            self._mark_unsaved(self.editor.document.unsaved)
 
     def _show_event(self, event: object) -> None:
         if isinstance(event, RecipeText):
             self._show_recipe(event)
         elif isinstance(event, EmergencyReport):
             self._show_emergency(event)
+        elif isinstance(event, ContinuationPlan):
+            self.notices.ask_continuation(event)
         elif isinstance(event, CommandResult):
             if event.error:
                 self.complain(f"{event.name}: {event.error}")
@@ -245,33 +269,14 @@ class OperatorWindow(QtWidgets.QMainWindow):
             self.complain(recipe.error)
             return
         self.recipe.show_recipe(recipe)
+        self.editor.follow(recipe.path)
         if self._start_when_ready and self.session.snapshot().status.state.active:
             self._start_when_ready = False
             self.complain(f"{recipe.path.name} was not started: a run is going on.")
+        self._take_status()  # Run is offered at once
 
     def _show_emergency(self, report: EmergencyReport) -> None:
-        if report.press < self._press:
-            return
-        if report.press > self._press:
-            self._press, self._answers = report.press, {}
-        self._answers[report.path] = report
-        self._answered_at_s = time.monotonic()
-        done = [answer for answer in self._answers.values() if answer.done]
-        words = "; ".join(_answer(answer) for answer in self._answers.values())
-        if done:
-            first = min(answer.took_s for answer in done)
-            self.topbar.show_heater_off(f"✓ ack. {first * 1000:.0f} ms")
-            say = self.notices.info if len(done) == len(self._answers) else self.notices.error
-            say(f"HEATER OFF: {words}")
-        elif all(answer.final for answer in self._answers.values()) and len(self._answers) == 2:
-            self.topbar.show_heater_off("✕ NOT SENT", good=False)
-            self.notices.error(
-                f"HEATER OFF did not arrive: {words}. Switch the heater off at its control unit."
-            )
-        else:
-            self.topbar.show_heater_off("trying …", good=False)
-            self.notices.error(f"HEATER OFF: {words}")
-        self.log.say("window" if report.done else "error", f"heater off: {_answer(report)}")
+        self._answers.take(report)
 
     # ------------------------------------------------------------------ composition
 
@@ -294,6 +299,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         line.addWidget(self.tabs, 0, Qt.AlignmentFlag.AlignTop)
         line.addWidget(self.notices, 1)
         line.addWidget(self.theme_button, 0, Qt.AlignmentFlag.AlignTop)
+        line.addWidget(self.help.button, 0, Qt.AlignmentFlag.AlignTop)
         centre = QtWidgets.QWidget()
         column = QtWidgets.QVBoxLayout(centre)
         column.setContentsMargins(8, 8, 8, 6)
@@ -322,21 +328,35 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.topbar.heater_off.pressed.connect(self.heater_off)
         self.notices.confirm.connect(self.session.confirm)
         self.notices.clear_fault.connect(self.session.clear_fault)
+        self.notices.look_at_run.connect(self.session.hand.ask_continuation)
+        self.notices.continue_run.connect(self.session.hand.continue_run)
+        self.log.noted.connect(self.session.hand.note)
         self.recipe.opened.connect(self.open_recipe)
+        self.editor.run_wanted.connect(self._run_edited)
+        self.editor.unsaved_changed.connect(self._mark_unsaved)
+        self.live.looked.connect(self.open_run)
+        self.runs.replay_changed.connect(self._take_status)
         self.tabs.currentChanged.connect(self._turn_to)
         self.theme_button.clicked.connect(self.change_theme)
-        for key, act in (
-            ("F5", self._run),
-            ("Space", self._pause_or_resume),
-            ("H", self._hold),
-            ("M", self.log.field.setFocus),
-            ("Ctrl+O", self.recipe.choose),
-            ("Ctrl+T", self.change_theme),
-            *((page.key, partial(self.show_page, page)) for page in self.pages),
-        ):
-            shortcut = QtGui.QShortcut(QtGui.QKeySequence(key), self)
-            shortcut.setAutoRepeat(False)
-            shortcut.activated.connect(act)
+        keys.install(
+            self,
+            ("F5", tr("Run the loaded recipe"), self._run),
+            ("Space", tr("Pause; go on"), self._pause_or_resume),
+            ("H", tr("Hold the temperature"), self._hold),
+            ("M", tr("A note for the run's journal"), self._write_note),
+            ("Ctrl+M", tr("A longer note"), self.log.write_note),
+            ("Ctrl+O", tr("Open a recipe"), self._choose),
+            ("Ctrl+T", tr("Day or night colours"), self.change_theme),
+            *(
+                (
+                    page.key,
+                    tr("Page {title}").format(title=page.title),
+                    partial(self.show_page, page),
+                )
+                for page in self.pages
+            ),
+            *self.help.keys,
+        )
 
     def _every(self, period_ms: int, act: Callable[[], None]) -> QtCore.QTimer:
         timer = QtCore.QTimer(self)
@@ -344,9 +364,3 @@ class OperatorWindow(QtWidgets.QMainWindow):
         timer.timeout.connect(act)
         timer.start(period_ms)
         return timer
-
-
-def _answer(report: EmergencyReport) -> str:
-    if report.done:
-        return f"{report.path} acknowledged in {report.took_s * 1000:.0f} ms"
-    return f"{report.path}: {report.error}"

@@ -223,7 +223,7 @@ def window(
         str | None,
         typer.Option(
             "--parts",
-            help="Some of shown, effect, recorded, start, heater-off and soak, with commas.",
+            help="Some of shown, effect, recorded, start, heater-off, points, scrub and soak, with commas.",
             show_default=False,
         ),
     ] = None,

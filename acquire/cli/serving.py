@@ -95,6 +95,10 @@ def open_window(
         Recipe.load(recipe)
     if start and recipe is None:
         raise ConfigError("--start needs a recipe to start: hotstage gui RECIPE --start.")
+    if start and stored is not None:
+        raise ConfigError(
+            "--start runs a recipe, --open looks at a stored run: choose one of them."
+        )
     if output is not None:
         check_folder(output)
     _need_a_screen()

@@ -65,6 +65,7 @@ class Burst:
             self._each_s = max(spectra.settings.exposed_s, spec.frame_period_s)
             try:
                 recorder = time.recorder("spectra", spectra.name, spectra.told(spec))
+                spectra.brighten(rest)
                 lost = self._record(recorder, rest, armed)
             except BaseException:
                 disarm_lost(spectra.spectrometer)

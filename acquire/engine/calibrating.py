@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from acquire.measure.eels.calibrate import Feature
 from acquire.measure.eels.camera import Camera
 from acquire.measure.eels.corrections import AxisCorrection, measure_correction
 from acquire.recipe import CalibrateEnergy, Recipe
+from acquire.store import JournalEntry, Run
 
 CORE, LOW, ENERGY = "core_loss", "low_loss", "energy_loss"
 SCALARS: Mapping[str, ScalarSpec] = {
@@ -24,16 +25,25 @@ SCALARS: Mapping[str, ScalarSpec] = {
     "dispersion_scale": ScalarSpec("1", "calibration: true over nominal energy per channel"),
 }
 """Numbers of every spectrum of a run that calibrates; NaN where nothing is known for its dispersion."""
+NOTE = "calibration"
+"""Kind of the journal's notes that tell what was measured, or why it was refused."""
 _SAME = 1e-6
 _NOTHING = dict.fromkeys(SCALARS, math.nan)
 
 
 class Calibrations:
-    """What was measured of the energy axis in one run, by nominal dispersion: the newest counts."""
+    """What was measured of the energy axis in one run, by nominal dispersion: the newest counts.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: of the run.
+        earlier: what the segments before it have measured.
+    """
+
+    def __init__(
+        self, recipe: Recipe, earlier: Sequence[tuple[float, AxisCorrection]] = ()
+    ) -> None:
         self._expected = any(isinstance(s, CalibrateEnergy) for s in recipe.distinct_steps())
-        self._found: list[tuple[float, AxisCorrection]] = []
+        self._found = list(earlier)
 
     @property
     def scalars(self) -> Mapping[str, ScalarSpec]:
@@ -61,6 +71,21 @@ class Calibrations:
                     "dispersion_scale": correction.scale,
                 }
         return _NOTHING
+
+
+def inherited(runs: Sequence[Run]) -> tuple[tuple[float, AxisCorrection], ...]:
+    """What the journals of segments tell of calibrations, in order, each with its dispersion."""
+    entries = [entry for run in runs for entry in run.journal() if entry.kind == NOTE]
+    return tuple(found for entry in entries if (found := _of_note(entry)) is not None)
+
+
+def _of_note(entry: JournalEntry) -> tuple[float, AxisCorrection] | None:
+    names = ("dispersion_ev", *(field.name for field in fields(AxisCorrection)))
+    if not all(name in entry.details for name in names):
+        return None  # one that was refused
+    told = [entry.details[name] for name in names]
+    dispersion_ev, *numbers = (math.nan if value is None else float(str(value)) for value in told)
+    return dispersion_ev, AxisCorrection(*numbers)
 
 
 def measured(

@@ -54,7 +54,7 @@ class RunContext:
         self.blanked_s = math.inf
         """When the end of the run blanked the beam, on the clock: what was exposed later is black."""
         self.shifts = ShiftLog()
-        self.calibrations = Calibrations(self.recipe)
+        self.calibrations = Calibrations(self.recipe, self.earlier.calibrations)
         self.steered = False
         """Whether the scan shift follows the drift."""
         self.dose = DoseMeter()

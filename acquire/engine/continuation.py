@@ -171,7 +171,9 @@ def plan_continuation(
         rest=rest,
         remaining=remaining,
         was=last_heat(runs),
-        earlier=earlier_of(runs, len(done), rest=rest, new_recipe=recipe is not None),
+        earlier=earlier_of(
+            runs, len(done), rest=first if rest else None, new_recipe=recipe is not None
+        ),
         script=script,
     )
     present = present_heat(station.holder.read())

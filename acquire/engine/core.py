@@ -17,7 +17,7 @@ from acquire.engine.events import Dispatcher, EngineEvents
 from acquire.engine.live import LiveView
 from acquire.engine.preparing import EstimatorMaker
 from acquire.engine.progress import Progress, status_of
-from acquire.engine.status import EngineState, EngineStatus, PlanView
+from acquire.engine.status import NOTE_LENGTH, EngineState, EngineStatus, PlanView
 from acquire.errors import HotstageError
 from acquire.instruments import HolderReading, SafeState
 from acquire.recipe import Plan, Recipe
@@ -25,8 +25,6 @@ from acquire.station import OpenStation
 from acquire.stream import RunReport, Sink
 
 logger = logging.getLogger(__name__)
-
-NOTE_LENGTH = 20_000
 
 
 class Engine:

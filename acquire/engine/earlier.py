@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from acquire.instruments import AnyArray
+from acquire.measure.eels.corrections import AxisCorrection
 from acquire.stream import Continues, DetectorChoice, RunHeader
 
 DRIFT = 1e-4
@@ -28,6 +30,15 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
+class MapBegan:
+    """Where a map that goes on began: every image of it is compared with its first one."""
+
+    stream: str
+    image: AnyArray
+    pixel_nm: float
+
+
+@dataclass(frozen=True, slots=True)
 class Earlier:
     """What all segments before have used up; nothing for a run that continues none."""
 
@@ -37,6 +48,10 @@ class Earlier:
     before: Before | None = None
     choices: Mapping[str, DetectorChoice] = field(default_factory=dict)
     """Detectors that estimators have chosen, by the estimator's name."""
+    calibrations: tuple[tuple[float, AxisCorrection], ...] = ()
+    """Of the energy axis, with the nominal dispersion of each, in the order in which they were made."""
+    map_began: MapBegan | None = None
+    """Of the map that is gone on with, if it has images."""
 
     def continues(self, epoch_unix_s: float, rate: float, known_s: float) -> Continues | None:
         """What the new segment's header says of the one before; None if there is none.

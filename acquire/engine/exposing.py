@@ -7,9 +7,10 @@ from itertools import repeat
 
 from acquire.engine.beamtime import BeamTime, Show
 from acquire.engine.bursting import Burst
-from acquire.engine.calibrating import measured, told
+from acquire.engine.calibrating import NOTE, measured, told
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
+from acquire.engine.foretaking import foretake, grouped
 from acquire.engine.imaging import Images
 from acquire.engine.live_maps import MapGrid
 from acquire.engine.mapping import Maps
@@ -57,7 +58,7 @@ class Exposures:
     def line_scan(self, step: LineScan, show: Show) -> None:
         """Take the spectra of a line."""
         grid = MapGrid(step.name, (1, 1, step.points), step.from_, (step.spacing_nm, 0.0))
-        self._time.run.live.begin_map(grid, anew=True)
+        self._time.run.live.begin_map(grid)
         self._spectra(step, step.positions_nm(), step.points, show)
 
     def spectrum(self, step: Spectrum, show: Show) -> None:
@@ -102,6 +103,7 @@ class Exposures:
             for number, each in enumerate(settings):
                 if each != spectra.settings:
                     spectra.tune(each)
+                    spectra.light()
                 spectra.at(step.at)
                 show((number + 1) / len(settings))
                 time.loop.checkpoint()
@@ -114,10 +116,15 @@ class Exposures:
         show: Show,
     ) -> None:
         time, settings = self._time, step.spectra
+        taken = 0
         with Spectra.having_the_beam(time, step, step.name, settings, step.spacing_nm) as spectra:
-            for number, position_nm in enumerate(positions_nm):
-                spectra.at(position_nm)
-                show((number + 1) / count)
+            for group in grouped(positions_nm, count, apart=time.run.enforce):
+                if len(group) == 1:
+                    spectra.at(group[0])
+                else:
+                    foretake(spectra, group)
+                taken += len(group)
+                show(taken / count)
                 time.loop.checkpoint()
 
     def _calibrate(
@@ -132,7 +139,7 @@ class Exposures:
             correction = measured(step, [frame for frame, _ in kept], spec, details)
         except MeasureError as error:
             text = f"the energy axis was not calibrated: {error}"
-            run.note("calibration", text, {"stream": step.name})
+            run.note(NOTE, text, {"stream": step.name})
             if step.else_ == "abort":
                 raise RunAborted(f"{text} (the recipe says to abort then)") from error
             run.warn(text)
@@ -143,4 +150,4 @@ class Exposures:
         dispersion_ev = spec.channels["core_loss"].axes["energy_loss"].step
         run.calibrations.hold(dispersion_ev, correction)
         text, numbers = told(correction, dispersion_ev)
-        run.note("calibration", text, {"stream": step.name, **numbers})
+        run.note(NOTE, text, {"stream": step.name, **numbers})

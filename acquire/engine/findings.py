@@ -18,7 +18,9 @@ _DOTTED = re.compile(
 
 def report_of(recipe: Recipe, found: Preflight, station: str) -> CheckReport:
     """A preflight with the place of every step and of every objection."""
-    carried_out = tuple(_carried_out(recipe.steps, iter(found.results), ("steps",)))
+    # of what was refused before it began, nothing was carried out
+    rehearsed = found.results if math.isfinite(found.duration_s) else ()
+    carried_out = tuple(_carried_out(recipe.steps, iter(rehearsed), ("steps",)))
     return CheckReport(
         found.plan,
         tuple(place for place, _ in carried_out),

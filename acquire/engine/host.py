@@ -58,6 +58,7 @@ METHODS = (
 )
 OBSERVERS = ("status", "plan", "image", "spectrum", "map", "series", *HAND_OBSERVERS)
 """What who may only look is served."""
+PAGES_S = 10.0
 MOST_STEPS = 200
 """Of a continuation that are told."""
 END_S = 30.0
@@ -182,6 +183,8 @@ class HostService(HandService):
         self._start(make)
 
     def _continuation(self, folder: str) -> Continuation:
+        for thread in self._threads:  # it may be that its pages are still being written
+            thread.join(PAGES_S)
         station = self._engine.station
         return plan_continuation(take_up(Path(folder).absolute(), station.station), station)
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
-from acquire.engine.earlier import Before, Earlier
+from acquire.engine.calibrating import inherited
+from acquire.engine.earlier import Before, Earlier, MapBegan
 from acquire.engine.history import end_s
+from acquire.errors import StoreError
+from acquire.recipe import SpectrumImage, Step
 from acquire.store import Run
+from acquire.store.maps import MAP_NOTE
 from acquire.stream import DetectorChoice
 
+logger = logging.getLogger(__name__)
 
-def earlier_of(runs: Sequence[Run], steps_done: int, *, rest: bool, new_recipe: bool) -> Earlier:
+
+def earlier_of(
+    runs: Sequence[Run], steps_done: int, *, rest: Step | None, new_recipe: bool
+) -> Earlier:
     """What a new segment inherits.
 
     Args:
         runs: all segments so far, ended.
         steps_done: steps of the new segment's recipe that are not repeated.
-        rest: whether its first step is what was left of one.
+        rest: its first step, if that is what was left of one.
         new_recipe: whether it has a recipe of its own.
     """
     last = runs[-1]
@@ -33,11 +42,38 @@ def earlier_of(runs: Sequence[Run], steps_done: int, *, rest: bool, new_recipe: 
             header=last.header,
             t_end_s=end_s(last),
             steps_done=steps_done,
-            rest=rest,
+            rest=rest is not None,
             new_recipe=new_recipe,
         ),
         choices=_choices(runs),
+        # with other steps the spectrometer may be used otherwise
+        calibrations=() if new_recipe else inherited(runs),
+        map_began=_map_began(runs, rest) if isinstance(rest, SpectrumImage) else None,
     )
+
+
+def _map_began(runs: Sequence[Run], step: SpectrumImage) -> MapBegan | None:
+    """The first image of a map that was cut off; None without one."""
+    if step.images is None or not step.done:
+        return None
+    detector, stream = step.images.detectors[0], step.images_name
+    try:
+        for run in reversed(runs):
+            notes = [e for e in run.journal() if e.kind == MAP_NOTE]
+            begun = [e for e in notes if e.details.get("stream") == step.name]
+            if not begun or begun[-1].details.get("done", 0):
+                continue  # it was only gone on with here
+            images = run.images(stream)[detector]
+            rows = images.time.values >= begun[-1].t_s
+            if not rows.any():
+                return None
+            first = images[int(rows.argmax())]
+            return MapBegan(
+                step.name, first.values, float(first.x[-1] - first.x[0]) / (first.sizes["x"] - 1)
+            )
+    except (StoreError, KeyError) as error:
+        logger.warning("the first image of %r cannot be read: %s", step.name, error)
+    return None
 
 
 def _choices(runs: Sequence[Run]) -> dict[str, DetectorChoice]:

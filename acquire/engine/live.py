@@ -14,6 +14,7 @@ from acquire.engine.live_places import Places
 from acquire.engine.status import LiveImage, LiveNote, LiveSeries, LiveSpectrum
 from acquire.engine.thinning import ThinnedRecord, joined
 from acquire.instruments import Frame, HolderReading, StreamSpec
+from acquire.measure.eels.true_axis import true_axis
 from acquire.stream import Estimate
 
 _T = TypeVar("_T")
@@ -75,12 +76,11 @@ class LiveView:
 
     def put_spectrum(self, frame: Frame, spec: StreamSpec) -> None:
         """Show a recorded spectrum; of several reads of a channel the newest."""
-        energy = {
-            name: channel.axes["energy_loss"].offset
-            + channel.axes["energy_loss"].step * np.arange(channel.shape[-1])
-            for name, channel in spec.channels.items()
-            if channel.dims[-1] == "energy_loss"
-        }
+        energy = {}
+        for name, channel in spec.channels.items():
+            if channel.dims[-1] == "energy_loss":
+                axis = true_axis(channel.axes["energy_loss"], name, frame.meta.scalars)
+                energy[name] = axis.offset + axis.step * np.arange(channel.shape[-1])
         counts = {
             name: np.asarray(frame.data[name]).reshape(-1, len(axis))[-1]
             for name, axis in energy.items()
@@ -94,13 +94,11 @@ class LiveView:
                 self._changed_map(self._maps[frame.stream]).took(frame)
             self._changed.notify_all()
 
-    def begin_map(self, grid: MapGrid, *, anew: bool = False) -> None:
-        """Expect the spectra of a map; one that goes on, on the same grid, is kept unless ``anew``."""
+    def begin_map(self, grid: MapGrid) -> None:
+        """Expect the spectra of a map; one of this name that was taken before is not added to."""
         with self._changed:
-            known = self._maps.get(grid.stream)
-            if known is None or known.grid != grid or anew:
-                known = self._maps[grid.stream] = GrowingMap(grid)
-            self._changed_map(known)
+            self._maps[grid.stream] = GrowingMap(grid)
+            self._changed_map(self._maps[grid.stream])
 
     def _changed_map(self, grown: GrowingMap) -> GrowingMap:
         self._serial += 1

@@ -30,6 +30,7 @@ class HandBeam:
         self._until_s = math.nan
         self._at_nm = (0.0, 0.0)
         self._counted_s = math.nan
+        self._current_pa = math.nan
         self._view: HandView | None = None
         self.dose = DoseMeter()
         self.images = 0
@@ -78,6 +79,7 @@ class HandBeam:
     def rest(self, for_s: float, x_nm: float, y_nm: float) -> None:
         """Let the probe rest on a point with the beam on."""
         self.end()
+        self._current_pa = probe_current_pa(self._scan.describe())
         self._scan.park(x_nm, y_nm)
         self._scan.blank(False)
         self._at_nm = (x_nm, y_nm)
@@ -101,9 +103,11 @@ class HandBeam:
         if self._view is not None:
             self._view.stop()
         if math.isfinite(self._until_s):
-            self._scan.blank(True)
-            self._count()
-            self._until_s = math.nan
+            try:
+                self._scan.blank(True)
+            finally:
+                self._count()
+                self._until_s = math.nan
 
     def cut(self) -> None:
         """The beam was blanked otherwise: end what would un-blank it; returns at once."""
@@ -134,8 +138,8 @@ class HandBeam:
         now_s = time.monotonic()
         rested_s = (now_s - self._counted_s) * self._engine.station.clock.rate
         self._counted_s = now_s
-        current_pa = probe_current_pa(self._scan.describe())
-        self.dose.add_spot(self._at_nm, spot_dose(current_pa, rested_s, SPOT_NM), SPOT_NM)
+        dose = spot_dose(self._current_pa, rested_s, SPOT_NM)
+        self.dose.add_spot(self._at_nm, dose, SPOT_NM)
 
 
 def _bounded(for_s: float, what: str) -> None:

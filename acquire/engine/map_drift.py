@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from acquire.engine.beamtime import BeamTime
+from acquire.engine.earlier import MapBegan
 from acquire.errors import HotstageError, LimitError, LinkError, MeasureError
 from acquire.instruments import Frame, ScalarSpec
 from acquire.measure.drift import Prepared, Registration, prepare, register
@@ -26,14 +26,6 @@ SIGMAS = 2.0
 """Offsets up to so many pixels of the images, or up to so many of their own σ, are left."""
 
 
-@dataclass(frozen=True, slots=True)
-class _First:
-    """What all later images are compared with."""
-
-    image: Prepared
-    pixel_nm: float
-
-
 class MapDrift:
     """Where the field of one map lies on the specimen, as its images tell; the first one is the measure.
 
@@ -47,11 +39,19 @@ class MapDrift:
         name: of the map.
         detector: that the drift is seen with.
         correct: whether the scan is shifted, or the drift only told.
-        max_shift_nm: bound of the correction.
+        max_shift_nm: bound of the correction, in this segment of a run that goes on.
+        began: the map's first image, if an earlier segment took it.
     """
 
     def __init__(
-        self, time: BeamTime, name: str, detector: str, *, correct: bool, max_shift_nm: float
+        self,
+        time: BeamTime,
+        name: str,
+        detector: str,
+        *,
+        correct: bool,
+        max_shift_nm: float,
+        began: MapBegan | None = None,
     ) -> None:
         self._time = time
         self._run = time.run
@@ -59,7 +59,8 @@ class MapDrift:
         self._detector = detector
         self._correct = correct
         self._max_nm = max_shift_nm
-        self._first: _First | None = None
+        self._first = _earlier(began)
+        """What all later images are compared with."""
         self._began_nm = time.run.shifts.present
         self._offset_nm = (0.0, 0.0)
         self._known = False
@@ -86,12 +87,13 @@ class MapDrift:
         try:
             image = prepare(frame.data[self._detector], pixel_nm)
             if self._first is None:
-                self._first = _First(image, pixel_nm)
+                # one in which nothing is to be seen cannot be the measure of the others
                 self._known = image.usable
-                if not self._known:
+                self._first = image if image.usable else None
+                if not image.usable:
                     self._lost(image.flags)
                 return
-            found = register(self._first.image, image, pixel_nm)
+            found = register(self._first, image, pixel_nm)
         except MeasureError as error:
             self._lost((str(error),))
             return
@@ -173,3 +175,14 @@ class MapDrift:
             f"the drift of {self._name!r} is not corrected any more: {why}. Its images go on telling "
             "where the field lies."
         )
+
+
+def _earlier(began: MapBegan | None) -> Prepared | None:
+    """The first image of a map that goes on; None if it can be no measure."""
+    if began is None:
+        return None
+    try:
+        image = prepare(began.image, began.pixel_nm)
+    except MeasureError:
+        return None
+    return image if image.usable else None

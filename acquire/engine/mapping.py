@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from acquire.engine.beamtime import BeamTime, Show
 from acquire.engine.dose import as_taken
+from acquire.engine.foretaking import foretake, grouped
 from acquire.engine.imaging import Images
 from acquire.engine.live_maps import MapGrid
 from acquire.engine.map_drift import OFFSET_SCALARS, MapDrift
@@ -34,7 +35,11 @@ class Maps:
         """Take what is left of a map; raises what ends the run."""
         time = self._time
         grid = self._grid(step)
-        time.run.note(MAP_NOTE, f"{step.name}: {step.shape[0]} × {step.shape[1]}", grid.details())
+        time.run.note(
+            MAP_NOTE,
+            f"{step.name}: {step.shape[0]} × {step.shape[1]}",
+            {**grid.details(), "done": step.done},
+        )
         time.run.live.begin_map(grid)
         drift = self._drift(step)
         if drift is not None:
@@ -46,11 +51,21 @@ class Maps:
             time, step, step.name, step.spectra, step.spacing_nm, scalars, *streams
         ) as spectra:
             spectra.probe.tile_nm = step.spacing_xy_nm
-            for place in step.places():
+            groups = grouped(
+                step.places(),
+                step.points - step.done,
+                apart=time.run.enforce,
+                begins=lambda place: drift is not None and step.begins(place),
+            )
+            for group in groups:
+                place = group[0]
                 if drift is not None and (step.begins(place) or not taken):
                     self._picture(step, spectra, drift)
-                spectra.at(place.position_nm, _scalars(place, drift))
-                taken += 1
+                if len(group) == 1:
+                    spectra.at(place.position_nm, _scalars(place, drift))
+                else:
+                    foretake(spectra, [place.position_nm for place in group])
+                taken += len(group)
                 show((step.done + taken) / step.points)
                 time.loop.checkpoint()
             if drift is not None and taken:
@@ -68,12 +83,14 @@ class Maps:
     def _drift(self, step: SpectrumImage) -> MapDrift | None:
         if step.images is None:
             return None
+        began = self._time.run.earlier.map_began
         return MapDrift(
             self._time,
             step.name,
             step.images.detectors[0],
             correct=step.drift_correct != "never",
             max_shift_nm=step.max_shift,
+            began=began if step.done and began and began.stream == step.name else None,
         )
 
     def _tell_shifts(self, step: SpectrumImage) -> None:
@@ -99,12 +116,14 @@ class Maps:
             frame = self._images.take(exposure, 1, step.images_name, lambda progress: None)
         spectra.probe.at = None  # it was all over the field
         if frame is not None:
+            # placing it takes a while, and to shift the field would expose what is beside it
             pixel_nm = as_taken(exposure, time.image_spec(step.images_name)).pixel_size_nm
             drift.look(frame, pixel_nm, last=last)
+        spectra.light()
 
     @contextmanager
     def _lit(self, spectra: Spectra) -> Iterator[None]:
-        """Have the beam on for images, and as the spectra need it afterwards."""
+        """Have the beam on for images, and off afterwards."""
         time = self._time
         time.in_the_dark = False
         if not time.loop.beam_on:
@@ -112,8 +131,7 @@ class Maps:
         yield
         # an error leaves the beam to the end of the run
         time.in_the_dark = spectra.flash
-        if spectra.flash:
-            time.loop.beam(on=False, briefly=True)
+        spectra.put_out()
 
 
 def _scalars(place: MapPoint, drift: MapDrift | None) -> dict[str, float]:

@@ -60,6 +60,8 @@ class Spectra:
         self.probe = RestingProbe(time.run, spacing_nm, self.corner_nm)
         self.kept: list[tuple[Frame, StreamSpec]] | None = None
         """What was recorded, for a step that measures on it."""
+        self.newest: tuple[Frame, StreamSpec] | None = None
+        """The last spectrum as the instrument gave it, and what was recorded with it."""
         self.nominal_ev: float | None = None
         """Where the axis of the stream begins, if its spectra tell where their own does."""
         self._scalars = scalars
@@ -113,10 +115,14 @@ class Spectra:
         return spot_dose(self.run.probe_current_pa, self.settings.exposed_s, self.spacing_nm)
 
     def tune(self, settings: SpectrumSettings | None = None) -> None:
-        """Tune the spectrometer, to other settings from now on if they are given."""
+        """Tune the spectrometer, to other settings from now on if they are given.
+
+        The beam is off meanwhile and afterwards, for that may take long: see :meth:`light`.
+        """
         if settings is not None:
             self.settings = settings
             self._armed = None
+        self.put_out()
         self.time.spectrometer_link.insist(self._tune, self._wait_in_the_dark)
 
     def light(self) -> None:
@@ -124,6 +130,11 @@ class Spectra:
         self.time.in_the_dark = self.flash
         if not self.flash and not self.time.loop.beam_on:
             self.time.loop.beam(on=True)
+
+    def put_out(self) -> None:
+        """Have the beam off for a moment in which nothing is exposed."""
+        if self.time.loop.beam_on:
+            self.time.loop.beam(on=False, briefly=True)
 
     def at(
         self, position_nm: tuple[float, float], scalars: Mapping[str, float] = NO_SCALARS
@@ -140,14 +151,15 @@ class Spectra:
         """A point in the scan's own frame."""
         return self.corner_nm[0] + position_nm[0], self.corner_nm[1] + position_nm[1]
 
-    def _area(self, position_nm: tuple[float, float]) -> Area:
+    def area(self, position_nm: tuple[float, float]) -> Area:
+        """Over which the electrons of a point count as spread."""
         if self.probe.tile_nm is None:
             return Area.spot(self.place(position_nm), self.spacing_nm)
         return Area(*self.place(position_nm), *self.probe.tile_nm)
 
     def go_to(self, position_nm: tuple[float, float], dose_e_per_nm2: float) -> None:
         """Park the probe on a point that bears so much more dose, before the way to it and after."""
-        area = self._area(position_nm)
+        area = self.area(position_nm)
         self.time.demand_dose(dose_e_per_nm2, area)
         self._park(position_nm)
         self.time.demand_dose(dose_e_per_nm2, area)
@@ -162,7 +174,7 @@ class Spectra:
             position_nm: of the probe.
             dose_e_per_nm2: what the next attempt will give.
         """
-        time, area = self.time, self._area(position_nm)
+        time, area = self.time, self.area(position_nm)
         while not attempt():
             if time.spectrometer_link.lost:
                 with self.probe.resting(position_nm, on=time.loop.beam_on):
@@ -191,11 +203,18 @@ class Spectra:
             spec = _beginning_at(self.nominal_ev, spec)
         return replace(spec, scalars={**spec.scalars, **self._scalars})
 
+    def brighten(self, rest: Rest) -> None:
+        """Have the beam on for an exposure, where it is not: it may be off since a link was lost."""
+        loop = self.time.loop
+        if not loop.beam_on and not self.run.stop.is_set():
+            # a scan that is lost now is not taken for the spectrometer
+            loop.beam(on=True)
+            rest.begin(loop.beam_since_s)
+
     def darken(self, rest: Rest) -> None:
         """Blank until the next exposure, where this is done for each of them."""
         if self.time.in_the_dark:
-            if self.time.loop.beam_on:
-                self.time.loop.beam(on=False, briefly=True)
+            self.put_out()
             rest.end()
 
     # --------------------------------------------------------------------------- one spectrum
@@ -243,11 +262,8 @@ class Spectra:
                 time.note_lost(link, self.name, error)
                 return False
             try:
-                recorder = time.recorder("spectra", self.name, self.told(spec))
-                if not loop.beam_on and not run.stop.is_set():
-                    # a scan that is lost now is not taken for the spectrometer
-                    loop.beam(on=True)
-                    rest.begin(loop.beam_since_s)
+                recorder = time.recorder("spectra", self.name, told := self.told(spec))
+                self.brighten(rest)
                 frame, lost = self._next(self.spectrometer.frames(run.stop))
                 over_s = max(0.0, rest.duration_s - exposed_s)
                 if frame is not None or lost is None:
@@ -260,7 +276,9 @@ class Spectra:
                     dose = spot_dose(run.probe_current_pa, on_s, self.spacing_nm)
                     if self.nominal_ev is not None:
                         scalars = {**scalars, **_first_ev(spec)}
-                    own = recorder.record(_with(frame, scalars), dose, position_nm)
+                    frame = _with(frame, scalars)
+                    own = recorder.record(frame, dose, position_nm)
+                    self.newest = frame, told
                     if self.kept is not None:
                         self.kept.append((own, recorder.spec))
                     rest.without(exposed_s)  # that counts as the step's

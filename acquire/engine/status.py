@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NAN = float("nan")
 HOST_OBJECT_ID = "hotstage.engine"
 """Under which an engine host is reached on its port."""
+NOTE_LENGTH = 20_000
+"""Characters that a note of the operator may have."""
 
 
 class EngineState(StrEnum):

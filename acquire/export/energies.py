@@ -55,6 +55,10 @@ def energies_of(frames: xr.Dataset, channel: str, nominal: LinearAxis) -> Energi
     correction = frames.get(CORRECTIONS.get(channel, ""))
     if correction is not None:
         known = np.asarray(correction.values, np.float64)
+        if channel != "core_loss" and "core_loss_correction" in frames:
+            # taken to be off alike: else who aligns by the zero-loss peak takes it off twice
+            core = np.asarray(frames["core_loss_correction"].values, np.float64)
+            known = np.where(np.isfinite(known), known, core)
         calibrated = np.isfinite(known)
         offset = offset + np.where(calibrated, known, 0.0)
         if SCALE in frames:

@@ -13,6 +13,7 @@ from acquire.errors import MeasureError
 from acquire.instruments import Axis
 from acquire.measure.eels import Camera, LineProfile, edges_on, line_profile
 from acquire.measure.eels.camera import axis_ev
+from acquire.measure.eels.true_axis import KNOWN_BY, true_axis
 from acquire.store import Run
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def _profile(run: Run, stream: str, spectra: xr.Dataset) -> RunProfile | None:
     if distance is None:
         return None
     low = spectra.low_loss if "low_loss" in spectra else None
-    axis = _axis(spectra.core_loss)
+    axis = _axis(spectra, "core_loss")
     counts = spectra.core_loss.values
     offset, step = axis_ev(axis, "core_loss")
     end = offset + step * (counts.shape[1] - 1)
@@ -86,7 +87,7 @@ def _profile(run: Run, stream: str, spectra: xr.Dataset) -> RunProfile | None:
             counts,
             axis,
             None if low is None else low.values,
-            None if low is None else _axis(low),
+            None if low is None else _axis(spectra, "low_loss"),
             camera=_camera(run),
             edges=edges,
             full_scale_counts=None if full_scale is None else float(full_scale),
@@ -123,11 +124,33 @@ def _shows(profile: LineProfile, name: str) -> bool:
     return bool(total > _SEEN * noise)
 
 
-def _axis(data: xr.DataArray) -> Axis:
+def _axis(spectra: xr.Dataset, channel: str) -> Axis:
+    """The energy axis of a line, as its run calibrated it.
+
+    Raises:
+        MeasureError: no axis, or spectra that lie on several.
+    """
+    data = spectra[channel]
     energies = data[data.dims[-1]]
     if energies.size < 2 or "units" not in energies.attrs:
-        raise MeasureError(f"{data.name} has no energy axis. Calibrate the spectrometer.")
-    return Axis(float(energies[0]), float(energies[1] - energies[0]), str(energies.attrs["units"]))
+        raise MeasureError(f"{channel} has no energy axis. Calibrate the spectrometer.")
+    step = float(energies[-1] - energies[0]) / (energies.size - 1)
+    nominal = Axis(float(energies[0]), step, str(energies.attrs["units"]))
+    numbers = {
+        str(name): value.values for name, value in spectra.coords.items() if value.dims == ("time",)
+    }
+    axes = {
+        true_axis(nominal, channel, dict(zip(KNOWN_BY, row, strict=True)))
+        for row in np.stack(
+            [numbers.get(name, np.full(len(data), np.nan)) for name in KNOWN_BY], axis=1
+        ).tolist()
+    }
+    if len(axes) != 1:
+        raise MeasureError(
+            f"the spectra lie on {len(axes)} energy axes, as they were tuned or calibrated meanwhile. "
+            "Measure those of one axis together."
+        )
+    return axes.pop()
 
 
 def _camera(run: Run) -> Camera:

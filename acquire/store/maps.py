@@ -24,6 +24,8 @@ PLACES = ("map_pass", "map_row", "map_column")
 _DIMS = ("pass", "y", "x")
 _TEMPORAL = "time"
 _SIGMA = "_sigma"
+FAR_ROWS = 64
+"""Rows further apart are read each by itself, so that a column of a map does not take all of it."""
 
 Index = NDArray[np.int64]
 
@@ -64,15 +66,8 @@ def as_map(runs: Run | Sequence[Run], stream: str, *, summed: bool = False) -> x
             f"there is no map {stream!r}; there are: {', '.join(known) or 'none'}. Maps are taken by "
             "the step 'spectrum_image'."
         )
-    grid = grid_of(having[0], stream)
-    found: xr.Dataset | None = None
-    for run in having:
-        part = _placed(run.spectra(stream), grid)
-        found = part if found is None else _filled(found, part)
-    assert found is not None
-    if len(having) > 1 and bool(found.taken.all()):
-        recorded = having[0].spectra(stream)
-        found = found.assign({name: found[name].astype(recorded[name].dtype) for name in found})
+    spectra = [run.spectra(stream) for run in having]
+    found = _placed(spectra, grid_of(having[0], stream))
     return sum_passes(found) if summed else found
 
 
@@ -137,9 +132,13 @@ def _order(spectra: xr.Dataset, grid: Grid) -> Index:
     return order
 
 
-def _placed(spectra: xr.Dataset, grid: Grid) -> xr.Dataset:
-    order = _order(spectra, grid)
-    taken = order >= 0
+def _placed(parts: Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
+    """Spectra of one stream in one segment or several by their place; of a point the first segment's."""
+    orders: list[Index] = []
+    taken = np.zeros(grid.shape, bool)
+    for part in parts:
+        orders.append(np.where(taken, -1, _order(part, grid)))
+        taken |= orders[-1] >= 0
     axes = [
         first + step * np.arange(count)
         for first, step, count in zip(
@@ -154,21 +153,47 @@ def _placed(spectra: xr.Dataset, grid: Grid) -> xr.Dataset:
         "taken": (_DIMS, taken, {"long_name": "whether the point has a spectrum"}),
     }
     found: dict[str, Any] = {}
-    for name in [*spectra.coords, *spectra.data_vars]:
+    spectra = parts[0]
+    for name in map(str, [*spectra.coords, *spectra.data_vars]):
         data = spectra[name]
         if data.dims[:1] != (_TEMPORAL,):
-            coordinates[str(name)] = data.variable
-        elif data.ndim == 1:
+            _demand_same(name, parts)
+            coordinates[name] = data.variable
+            continue
+        having = [(p[name], order) for p, order in zip(parts, orders, strict=True) if name in p]
+        if data.ndim == 1:
             if name not in PLACES:
-                coordinates[str(name)] = (_DIMS, _numbers(data.values, order), data.attrs)
+                coordinates[name] = (_DIMS, _merged(having), data.attrs)
         else:
-            found[str(name)] = (
-                (*_DIMS, *data.dims[1:]),
-                indexing.LazilyIndexedArray(_Placed(data.variable, order)),
-                data.attrs,
-            )
+            sources = [(array.variable, order) for array, order in having]
+            lazily = indexing.LazilyIndexedArray(_Placed(sources))
+            found[name] = ((*_DIMS, *data.dims[1:]), lazily, data.attrs)
     placed = xr.Dataset(found, coordinates)
     return _on_the_specimen(placed) if "field_offset_x" in coordinates else placed
+
+
+def _demand_same(name: str, parts: Sequence[xr.Dataset]) -> None:
+    """Raises StoreError for an axis of one segment that is not that of another."""
+    first = parts[0][name].values
+    for part in parts[1:]:
+        other = part[name].values if name in part else first
+        if other.shape == first.shape and first.dtype.kind == other.dtype.kind == "f":
+            near = 1e-3 * float(np.abs(np.diff(first)).min(initial=np.inf)) if first.ndim else 0.0
+            if np.abs(other - first).max(initial=0.0) <= near:
+                continue
+        if not np.array_equal(other, first):
+            raise StoreError(
+                f"{name} of this map is from {first.flat[0]} to {first.flat[-1]} in one segment, and from "
+                f"{other.flat[0]} to {other.flat[-1]} in a later one. Read each segment by itself."
+            )
+
+
+def _merged(having: Sequence[tuple[xr.DataArray, Index]]) -> NDArray[Any]:
+    """Numbers of several segments by place."""
+    found = _numbers(having[0][0].values, having[0][1])
+    for data, order in having[1:]:
+        found = np.where(order >= 0, _numbers(data.values, order), found)
+    return found
 
 
 def _numbers(values: NDArray[Any], order: Index) -> NDArray[Any]:
@@ -197,23 +222,15 @@ def _on_the_specimen(placed: xr.Dataset) -> xr.Dataset:
     return placed
 
 
-def _filled(first: xr.Dataset, more: xr.Dataset) -> xr.Dataset:
-    """A map with what a later segment took of it."""
-    names = [name for name in first.coords if first[name].dims == _DIMS and name != "taken"]
-    coordinates = {name: first[name].where(first.taken, more[name]) for name in names}
-    filled = first.where(first.taken, more).assign_coords(coordinates)
-    return filled.assign_coords(taken=first.taken | more.taken)
-
-
 class _Placed(BackendArray):
-    """Rows of an array over time by their place on the map, read when they are used."""
+    """Rows of arrays over time, one of each segment, by their place on the map; read when they are used."""
 
-    def __init__(self, variable: xr.Variable, order: Index) -> None:
-        self._variable = variable
-        self._order = order
-        self._whole = bool((order >= 0).all())
+    def __init__(self, sources: Sequence[tuple[xr.Variable, Index]]) -> None:
+        self._sources = sources
+        variable, order = sources[0]
+        missing = ~np.logical_or.reduce([order >= 0 for _, order in sources])
         self.shape = (*order.shape, *variable.shape[1:])
-        self.dtype = variable.dtype if self._whole else np.dtype(np.float64)
+        self.dtype = np.dtype(np.float64) if missing.any() else variable.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
         return indexing.explicit_indexing_adapter(  # type: ignore[no-any-return]
@@ -221,21 +238,25 @@ class _Placed(BackendArray):
         )
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        order = self._order[key[:3]]
-        rows = np.unique(order[order >= 0])
-        inner = self._variable.shape[1:]
         inside = tuple(key[3:])
-        if not rows.size:
-            return np.full((*np.shape(order), *np.empty(inner)[inside].shape), np.nan, self.dtype)
-        # in one go from the first to the last: rows that follow each other share chunks
-        first = int(rows[0])
-        read = self._variable[(slice(first, int(rows[-1]) + 1), *inside)].values
-        placed = read[np.maximum(order, first) - first]
-        if self._whole:
-            return np.asarray(placed)
-        placed = placed.astype(self.dtype)
-        placed[order < 0] = np.nan
-        return np.asarray(placed)
+        inner = np.empty(self.shape[3:], bool)[inside].shape
+        orders = [np.asarray(order[key[:3]]) for _, order in self._sources]
+        empty = np.nan if self.dtype.kind == "f" else 0
+        placed = np.full((*orders[0].shape, *inner), empty, self.dtype)
+        for (variable, _), order in zip(self._sources, orders, strict=True):
+            for rows in _stretches(np.unique(order[order >= 0])):
+                first, last = int(rows[0]), int(rows[-1])
+                read = variable[(slice(first, last + 1), *inside)].values
+                here = (order >= first) & (order <= last)
+                placed[here] = read[order[here] - first]
+        return placed
+
+
+def _stretches(rows: Index) -> list[Index]:
+    """Rows in ascending order that are read in one go each: those that are near share chunks."""
+    if not rows.size:
+        return []
+    return np.split(rows, np.flatnonzero(np.diff(rows) > FAR_ROWS) + 1)
 
 
 def map_of_estimates(run: Run, estimator: str, stream: str = "") -> xr.Dataset:
@@ -260,7 +281,7 @@ def map_of_estimates(run: Run, estimator: str, stream: str = "") -> xr.Dataset:
     at = {int(frame): row for row, frame in enumerate(told.frame_index.values)}
     rows = np.array([at.get(int(frame), -1) for frame in number], np.int64)
     places = np.where(order >= 0, rows[np.maximum(order, 0)] if len(rows) else -1, -1)
-    frame = _placed(spectra, grid)
+    frame = _placed([spectra], grid)
     names = [str(name) for name in told.data_vars if f"{name}{_SIGMA}" in told]
     values = {
         name: (_DIMS, _numbers(told[name].values.astype(np.float64), places), told[name].attrs)

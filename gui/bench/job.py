@@ -29,6 +29,8 @@ PARTS: dict[str, Row] = {
     "recorded": rows.recorded,
     "start": rows.first_paint,
     "heater-off": rows.heater_off,
+    "points": rows.points,
+    "scrub": rows.scrub,
 }
 PLATFORMS = ("offscreen", "xvfb")
 _QUICK = 0.1

@@ -25,6 +25,8 @@ CORES, LAG_P99_S, LAG_MAX_S = 0.30, 0.050, 0.200
 EFFECT, GROWTH_BYTES = 1.2, 50e6
 FROZEN_S = 10.0
 PAINT_S, ACK_S = 2.0, 0.1
+SCRUB_S, UPDATE_S = 0.050, 0.010
+POINTS = 1_000_000
 
 RECIPE = """hotstage: 1
 name: window bench
@@ -182,6 +184,41 @@ def heater_off(bench: Bench, where: str, environment: Environment) -> None:
             server_s=server.tolist(),
             engine_s=engine.tolist(),
         )
+
+
+def scrub(bench: Bench, where: str, environment: Environment) -> None:
+    """From a wish for a random time of a stored run until its frame and curves are painted."""
+    frames, jumps = max(100, round(1500 * bench.share)), max(20, round(300 * bench.share))
+    words = ("--frames", str(frames), "--jumps", str(jumps), "--seed", str(bench.seed))
+    with Child("gui.bench.stored", *words, environment=dict(environment)) as child:
+        took_s = np.array(child.read(600.0)["took_s"])
+    median, p95 = np.percentile(took_s, (50, 95))
+    bench.add(
+        f"stored runs, {where}",
+        f"scrub to {jumps} random frames of {frames} of 1024², until painted",
+        f"p95 {1000 * p95:.0f} ms, median {1000 * median:.0f} ms, most {1000 * took_s.max():.0f} ms",
+        f"p95 <= {1000 * SCRUB_S:g} ms",
+        bool(p95 <= SCRUB_S),
+        took_s=took_s.tolist(),
+    )
+
+
+def points(bench: Bench, where: str, environment: Environment) -> None:
+    """An update of the time plots that hold a million points a curve."""
+    many = round(POINTS * max(0.1, bench.share))
+    with Child("gui.bench.stored", "--points", str(many), environment=dict(environment)) as child:
+        seen = child.read(300.0)
+    draw_ms, paint_ms = np.array(seen["draw_ms"]), np.array(seen["paint_ms"])
+    total_ms = draw_ms + paint_ms
+    p95 = float(np.percentile(total_ms, 95))
+    bench.add(
+        f"stored runs, {where}",
+        f"update of both time plots with {many} points a curve, p95",
+        f"{p95:.1f} ms (median: {np.median(draw_ms):.1f} to draw, {np.median(paint_ms):.1f} to paint)",
+        f"<= {1000 * UPDATE_S:g} ms",
+        p95 <= 1000 * UPDATE_S,
+        **seen,
+    )
 
 
 def soak(bench: Bench, where: str, environment: Environment, seconds: float) -> None:

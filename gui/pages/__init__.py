@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from gui.pages.instruments import InstrumentsPage
 from gui.pages.live import LivePage
 from gui.pages.page import Page
+from gui.pages.recipe import RecipePage
+from gui.pages.runs import RunsPage
 
-__all__ = ["LivePage", "Page"]
+__all__ = ["InstrumentsPage", "LivePage", "Page", "RecipePage", "RunsPage"]

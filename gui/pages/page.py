@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import PlanView
@@ -28,11 +30,18 @@ class Page(QtWidgets.QWidget):
     def show_status(self, snapshot: StatusSnapshot, plan: PlanView) -> None:
         """Draw a status, 10 times a second, also while the page is hidden."""
 
+    def take_image(self) -> None:
+        """Draw the newest image; only the page in front is told, 40 times a second."""
+
     def entered(self) -> None:
         """The page has come to the front."""
 
     def left(self) -> None:
         """The page is hidden now."""
+
+    def may_close(self, close: Callable[[], object]) -> bool:
+        """Whether nothing would be lost; else the operator is asked, and ``close`` may follow."""
+        return True
 
     def keep(self) -> None:
         """Store what the page wants to remember; the window closes."""

@@ -9,7 +9,9 @@ from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import EngineStatus, LiveNote
 from gui import text, theme
+from gui.widgets.note_sheet import NoteSheet
 from gui.widgets.panel import Panel
+from gui.words import tr
 
 _KEPT_LINES = 2000
 
@@ -18,6 +20,8 @@ class LogPanel(Panel):
     """Emits ``marked`` with the operator's words; only the button or Return in the field does so."""
 
     marked = QtCore.Signal(str)
+    noted = QtCore.Signal(str)
+    """A longer note, of many lines."""
 
     def __init__(self) -> None:
         super().__init__("Log")
@@ -31,9 +35,19 @@ class LogPanel(Panel):
         self.field.setMaxLength(500)
         self.button = QtWidgets.QPushButton("⚑ Mark")
         self.button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        self.note_button = QtWidgets.QPushButton(tr("✎"))
+        self.note_button.setToolTip(
+            tr("A longer note, of many lines, for the run's journal (Ctrl+M)")
+        )
+        self.note_button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        self.note_button.setFixedWidth(30)
+        self.note_button.clicked.connect(self.write_note)
+        self.sheet = NoteSheet(self)
+        self.sheet.kept.connect(self.noted)
         row = QtWidgets.QHBoxLayout()
         row.addWidget(self.field, 1)
         row.addWidget(self.button)
+        row.addWidget(self.note_button)
         self.body.addWidget(self.lines, 1)
         self.body.addLayout(row)
         self._active = False
@@ -58,8 +72,18 @@ class LogPanel(Panel):
         self._active, self._fresh = status.state.active, fresh
         self._enable()
 
+    def write_note(self) -> None:
+        """Open the sheet for a longer note; nothing waits for it."""
+        if self.note_button.isEnabled():
+            self.sheet.show()
+            self.sheet.raise_()
+            self.sheet.activateWindow()
+            self.sheet.text.setFocus()
+
     def _enable(self) -> None:
         possible = self._active and self._fresh
+        self.note_button.setEnabled(self._active)
+        self.sheet.allow(possible)
         # not for a moment without contact: the focus would jump, and the next letters be commands
         self.field.setEnabled(self._active)
         self.button.setEnabled(possible and bool(self.field.text().strip()))
@@ -81,13 +105,19 @@ class LogPanel(Panel):
             "error": now.error_text,
             "fault": now.error_text,
             "mark": now.sky,
+            "note": now.sky,
+            "by hand": now.yellow,
         }.get(kind, now.text)
         self.lines.appendHtml(
             f'<span style="color:{now.muted}">{when}</span>&nbsp; '
-            f'<span style="color:{colour}">{html.escape(kind)}&nbsp; {html.escape(words)}</span>'
+            f'<span style="color:{colour}">{html.escape(kind)}&nbsp; {_lines(words)}</span>'
         )
 
     def _write_again(self) -> None:
         self.lines.clear()
         for line in self._kept:
             self._append(*line)
+
+
+def _lines(words: str) -> str:
+    return html.escape(words).replace("\n", "<br>&nbsp;&nbsp;&nbsp;&nbsp;")

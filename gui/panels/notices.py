@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from PySide6 import QtCore, QtWidgets
 
-from acquire.engine.status import EngineStatus
+from acquire.engine.station_view import ContinuationView
+from acquire.engine.status import EngineState, EngineStatus
+from acquire.units import show
 from gui import theme
+from gui.hand import ContinuationPlan
 from gui.session import StatusSnapshot
 from gui.widgets.hold_button import HoldButton
 from gui.widgets.panel import ElidedLabel, set_text
+from gui.words import tr
 
 _INFO_FOR_S = 6.0
+_STEPS_SHOWN = 4
 
 
 class Notices(QtWidgets.QWidget):
@@ -23,9 +29,13 @@ class Notices(QtWidgets.QWidget):
 
     confirm = QtCore.Signal()
     clear_fault = QtCore.Signal()
+    look_at_run = QtCore.Signal(str)
+    """Asks what going on with the run in a folder would do."""
+    continue_run = QtCore.Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
+        self._folder = self._rest_of = ""
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
@@ -43,6 +53,15 @@ class Notices(QtWidgets.QWidget):
         line = QtWidgets.QHBoxLayout()
         line.setContentsMargins(0, 0, 0, 0)
         line.addWidget(self.message, 1)
+        self.go_on = QtWidgets.QPushButton(tr("↻ Continue this run…"))
+        self.go_on.setToolTip(
+            tr("See what is left of the run that was cut off. Nothing moves before you confirm.")
+        )
+        self.go_on.setFixedHeight(24)
+        self.go_on.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        self.go_on.clicked.connect(lambda: self.look_at_run.emit(self._folder))
+        self.go_on.hide()
+        line.addWidget(self.go_on)
         line.addWidget(self.dismiss)
         line.addWidget(self.simulated)
         column.addLayout(line)
@@ -58,7 +77,16 @@ class Notices(QtWidgets.QWidget):
         self.continue_button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
         self.continue_button.clicked.connect(self.confirm)
         row.addWidget(self.continue_button)
-        for bar in (self.fault, self.prompt):
+        self.rest, self.rest_text, row = _bar("promptBar")
+        self.rest_button = HoldButton(tr("↻ Continue  (hold)"))
+        self.rest_button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        self.rest_button.confirmed.connect(self._continue)
+        self.leave_it = QtWidgets.QPushButton(tr("Leave it"))
+        self.leave_it.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
+        self.leave_it.clicked.connect(self.rest.hide)
+        row.addWidget(self.rest_button)
+        row.addWidget(self.leave_it)
+        for bar in (self.fault, self.prompt, self.rest):
             column.addWidget(bar)
         self._said_at_s = 0.0
         self._kind = ""
@@ -86,8 +114,24 @@ class Notices(QtWidgets.QWidget):
         self._paint()
         self.message.setText(self._idle_text)
 
-    def show_status(self, snapshot: StatusSnapshot, sent: tuple[str, ...]) -> None:
-        """Draw what the status says of faults, prompts and the run."""
+    def ask_continuation(self, plan: ContinuationPlan) -> None:
+        """Say what going on with a run would do, and let it be confirmed by holding."""
+        self._rest_of = plan.folder
+        set_text(self.rest_text, continuation_words(plan.view))
+        self.rest_button.setToolTip(tr("Hold for 0.6 s, with the mouse or Return"))
+        self.rest.show()
+
+    def _continue(self) -> None:
+        self.rest.hide()
+        self.continue_run.emit(self._rest_of)
+
+    def show_status(
+        self, snapshot: StatusSnapshot, sent: tuple[str, ...], looking_back: bool = False
+    ) -> None:
+        """Draw what the status says of faults, prompts and the run.
+
+        With ``looking_back``, a stored run is in front, and nothing can be answered here.
+        """
         status, fresh = snapshot.status, not snapshot.stale
         self._idle_text = _run_line(status) if fresh else f"No contact: {snapshot.link_error}"
         if sent and fresh:
@@ -99,14 +143,23 @@ class Notices(QtWidgets.QWidget):
         rate = f"  ×{status.clock_rate:g}" if status.clock_rate != 1 else ""
         set_text(self.simulated, f"SIMULATED{rate}")
         self.simulated.setVisible(status.simulated)
-        self.fault.setVisible(bool(status.fault))
-        set_text(self.fault_text, f"⚠  Heater fault: {status.fault}")
+        server = status.server if fresh else ""
+        self.fault.setVisible(bool(status.fault or server))
+        set_text(self.fault_text, _fault_words(status.fault, server))
+        self.clear_button.setVisible(bool(status.fault))
+        self._folder = status.folder
+        cut_off = status.state in (EngineState.ABORTED, EngineState.FAILED)
+        self.go_on.setVisible(cut_off and bool(status.folder) and fresh)
+        self.go_on.setEnabled("Look at the run" not in sent and not looking_back)
+        if status.state.active:
+            self.rest.hide()
+        self.rest_button.setEnabled(fresh and not looking_back and "Continue run" not in sent)
         self.clear_button.setEnabled(
-            fresh and not status.state.active and "Clear fault" not in sent
+            fresh and not status.state.active and "Clear fault" not in sent and not looking_back
         )
         self.prompt.setVisible(bool(status.prompt) and fresh)
         set_text(self.prompt_text, f"The run waits for you: {status.prompt}")
-        self.continue_button.setEnabled("Continue" not in sent)
+        self.continue_button.setEnabled("Continue" not in sent and not looking_back)
 
     def _paint(self) -> None:
         now = theme.now()
@@ -128,6 +181,40 @@ class Notices(QtWidgets.QWidget):
         self._paint()
         self.message.setText(words)
         self.dismiss.show()
+
+
+def continuation_words(view: ContinuationView) -> str:
+    """What going on with a run would do, as it is confirmed."""
+    shown = ", ".join(view.remaining[:_STEPS_SHOWN])
+    more = len(view.remaining) - _STEPS_SHOWN
+    words = tr(
+        "Go on with {run}? So far: {ended}. {done} steps are done and not repeated. Left: {left}"
+    )
+    text = words.format(
+        run=view.run,
+        ended=view.ended,
+        done=len(view.done),
+        left=shown + (tr(", … {more} more").format(more=more) if more > 0 else ""),
+    )
+    if math.isfinite(view.hottest_celsius):
+        text += tr(".   ♨ It heats up to {hottest}.").format(
+            hottest=show(view.hottest_celsius, "°C")
+        )
+    return text
+
+
+def _fault_words(fault: str, server: str) -> str:
+    words = []
+    if server:
+        words.append(
+            tr(
+                "✕  The instrument server is lost: {why}. What the heater does is not known here; the "
+                "server, or its supervisor, makes it safe. Switch it off by hand if in doubt."
+            ).format(why=server.rstrip("."))
+        )
+    if fault:
+        words.append(tr("⚠  Heater fault: {fault}").format(fault=fault))
+    return "   ".join(words)
 
 
 def _run_line(status: EngineStatus) -> str:

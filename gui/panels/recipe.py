@@ -13,6 +13,7 @@ from acquire.engine.status import EngineState, EngineStatus, PlanView
 from gui import text, theme
 from gui.orders import RecipeText
 from gui.widgets.panel import ElidedLabel, Panel, set_text
+from gui.words import tr
 
 _COLUMNS = ("", "Step", "At", "For")
 Qt = QtCore.Qt
@@ -108,9 +109,12 @@ class RecipePanel(Panel):
     """Emits ``opened`` with a path that the operator chose; the window reads it through the session."""
 
     opened = QtCore.Signal(Path)
+    looked = QtCore.Signal(Path)
+    """The folder of the run that has ended, to be looked at."""
 
     def __init__(self) -> None:
         super().__init__("Recipe")
+        self._ended: Path | None = None
         self.recipe: RecipeText | None = None
         self._plan = PlanView()
         self._plan_is_current = False
@@ -160,8 +164,16 @@ class RecipePanel(Panel):
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.addTab(self.table, "Steps")
         self.tabs.addTab(self.source, "Text")
+        self.look_button = QtWidgets.QPushButton(tr("Look at this run"))
+        self.look_button.setToolTip(tr("Open the run that has ended on the page of stored runs"))
+        self.look_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.look_button.setEnabled(False)
+        self.look_button.clicked.connect(self._look)
         self.body.addWidget(self.name_line)
-        self.body.addWidget(self.next_line)
+        below = QtWidgets.QHBoxLayout()
+        below.addWidget(self.next_line, 1)
+        below.addWidget(self.look_button)
+        self.body.addLayout(below)
         self.body.addWidget(self.tabs, 1)
         self._name_next()
 
@@ -188,6 +200,10 @@ class RecipePanel(Panel):
 
     def show_status(self, status: EngineStatus, plan: PlanView) -> None:
         """Draw the plan of the run that is on, or of the last one until another recipe is opened."""
+        over = status.folder and not status.state.active
+        self._ended = Path(status.folder) if over else None
+        if self.look_button.isEnabled() != (self._ended is not None):
+            self.look_button.setEnabled(self._ended is not None)
         self._plan_is_current = self._plan_is_current or status.state.active
         if plan != self._plan:
             self._plan = plan
@@ -220,6 +236,10 @@ class RecipePanel(Panel):
         else:
             words = f"Run starts {self.recipe.path.name}"
         set_text(self.next_line, words)
+
+    def _look(self) -> None:
+        if self._ended is not None:
+            self.looked.emit(self._ended)
 
     def _reload(self) -> None:
         if self.recipe is not None:

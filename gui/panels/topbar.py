@@ -10,13 +10,26 @@ from acquire.engine.status import EngineState, EngineStatus
 from gui import text, theme
 from gui.session import StatusSnapshot
 from gui.widgets.hold_button import HoldButton
-from gui.widgets.panel import ElidedLabel, set_flag, set_text
+from gui.widgets.panel import ElidedLabel, set_flag, set_text, set_tip
+from gui.words import tr
 
 HEIGHT = 62
 READING_OLD_AFTER_S = 2.0
 """Wall seconds after which a temperature reading counts as old although the engine answers."""
 
 S = EngineState
+_DARK, _LIT, _UNKNOWN = "#2A333D", "#5C4A00", "#22272D"
+_HEATER = {
+    "off": ("○", _DARK),
+    "ramping": ("♨", "#6E3A00"),
+    "holding": ("♨", "#6E3A00"),
+    "making_safe": ("◔", "#1B4F7A"),
+    "tripped": ("⚠", theme.NIGHT.red),
+}
+"""Glyph and ground of what the heater does; the words stand beside them."""
+_HELD_BACK = tr(
+    "A stored run is in front: this acts on the live one. Go to the Run page first (Ctrl+1)"
+)
 
 
 class TopBar(QtWidgets.QWidget):
@@ -35,7 +48,13 @@ class TopBar(QtWidgets.QWidget):
         self.pause = _control("❚❚ Pause", "Space", "Pause after or within the exposure; go on")
         self.hold = _control("═ Hold T", "H", "Freeze the temperature now; recording goes on")
         self.abort = HoldButton("■ Abort\nhold  F9")
-        self.abort.setToolTip("Hold for 0.6 s: ends the run safely, at once")
+        self.abort.setToolTip(
+            tr("Hold for 0.6 s: ends the live run safely, at once, whatever page is in front")
+        )
+        self.hold.setToolTip(
+            tr("Freeze the temperature of the live run now; recording goes on. On every page (H)")
+        )
+        self._tips = {button: button.toolTip() for button in (self.run, self.pause)}
         for button, width in (
             (self.run, 72),
             (self.pause, 92),
@@ -57,25 +76,26 @@ class TopBar(QtWidgets.QWidget):
         self.measured = QtWidgets.QLabel()
         self.setpoint = QtWidgets.QLabel()
         self.holder = QtWidgets.QLabel()
-        for label, size in ((self.measured, 21.0), (self.setpoint, 9.5), (self.holder, 9.5)):
+        for label, size in ((self.measured, 21.0), (self.setpoint, 9.5)):
             font = label.font()
             font.setPointSizeF(size)
             font.setBold(size > 15)
             label.setFont(font)
             label.setAlignment(QtCore.Qt.AlignmentFlag.AlignRight)
         self.measured.setFixedWidth(158)
+        self.setpoint.setFixedWidth(158)
+        self.setpoint.setToolTip(tr("Setpoint, and the plan's temperature, in °C"))
         heat = QtWidgets.QVBoxLayout()
         heat.setSpacing(0)
         heat.addWidget(self.measured)
-        below = QtWidgets.QHBoxLayout()
-        below.setSpacing(8)  # the state and the setpoint must not read as one word
-        below.addWidget(self.holder)
-        below.addStretch(1)
-        below.addWidget(self.setpoint)
-        heat.addLayout(below)
+        heat.addWidget(self.setpoint)
         self.beam = QtWidgets.QLabel()
-        self.beam.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
-        self.beam.setFixedSize(92, HEIGHT)
+        badges = QtWidgets.QVBoxLayout()
+        badges.setSpacing(2)
+        for label in (self.holder, self.beam):
+            label.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
+            label.setFixedSize(112, (HEIGHT - 2) // 2)
+            badges.addWidget(label)
         self.heater_off = QtWidgets.QPushButton()
         self.heater_off.setFixedSize(146, HEIGHT)
         self.heater_off.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
@@ -89,7 +109,7 @@ class TopBar(QtWidgets.QWidget):
         row.addLayout(steps, 1)
         row.addLayout(heat)
         row.addSpacing(6)
-        row.addWidget(self.beam)
+        row.addLayout(badges)
         row.addSpacing(22)  # nothing that is pressed often lies beside heater off
         row.addWidget(self.heater_off)
         self.show_heater_off("")
@@ -105,11 +125,26 @@ class TopBar(QtWidgets.QWidget):
             "QPushButton:pressed { background: #6E0F0A; }"
         )
 
-    def show_status(self, snapshot: StatusSnapshot, recipe: bool, sent: tuple[str, ...]) -> None:
-        """Draw a status; ``recipe`` says whether one is loaded, ``sent`` names unanswered commands."""
+    def show_status(
+        self,
+        snapshot: StatusSnapshot,
+        recipe: bool,
+        sent: tuple[str, ...],
+        looking_back: bool = False,
+    ) -> None:
+        """Draw a status; ``recipe`` says whether one is loaded, ``sent`` names unanswered commands.
+
+        With ``looking_back``, a stored run is in front: Run and Pause, which one presses by what one
+        sees, are held back. Hold T, Abort and heater off act on the live run at all times.
+        """
         status, fresh = snapshot.status, not snapshot.stale
         self._show_state(status, snapshot)
         self._show_controls(status, fresh, recipe, sent)
+        if looking_back:
+            self.run.setEnabled(False)
+            self.pause.setEnabled(False)
+        for button, tip in self._tips.items():
+            set_tip(button, _HELD_BACK if looking_back else tip)
         self._show_step(status)
         self._show_temperature(status, fresh)
         self.progress.setEnabled(fresh)
@@ -129,9 +164,10 @@ class TopBar(QtWidgets.QWidget):
         set_text(self.state, lines)
         _paint(self.state, badge.background, badge.foreground, "font-weight: 700; font-size: 11pt;")
         self.state.setToolTip(snapshot.link_error or status.cause)
-        beam = ("◐", "BLANKED", "#2A333D") if status.blanked else ("☀", "BEAM ON", "#5C4A00")
-        set_text(self.beam, f"{beam[0]}\n{beam[1]}" if not snapshot.stale else "?\nBEAM")
-        _paint(self.beam, beam[2] if not snapshot.stale else "#22272D", "#E8ECF1")
+        known = not snapshot.stale and not status.server
+        beam = ("◐  BLANKED", _DARK) if status.blanked else ("☀  BEAM ON", _LIT)
+        set_text(self.beam, beam[0] if known else "?  BEAM")
+        _paint(self.beam, beam[1] if known else _UNKNOWN, "#E8ECF1")
 
     def _show_controls(
         self, status: EngineStatus, fresh: bool, recipe: bool, sent: tuple[str, ...]
@@ -145,7 +181,9 @@ class TopBar(QtWidgets.QWidget):
             fresh and state in (S.RUNNING, S.PAUSED) and not {"Pause", "Resume"} & set(sent)
         )
         self.hold.setEnabled(
-            fresh and state in (S.RUNNING, S.PAUSING, S.PAUSED) and "Hold T" not in sent
+            fresh
+            and (state in (S.RUNNING, S.PAUSING, S.PAUSED) or _heated_by_hand(status))
+            and "Hold T" not in sent
         )
         self.abort.setEnabled(
             fresh and state in (S.PREPARING, S.RUNNING, S.PAUSING, S.PAUSED) and "Abort" not in sent
@@ -155,7 +193,9 @@ class TopBar(QtWidgets.QWidget):
         if status.step_index >= 0:
             head = f"Step {status.step_index + 1} of {status.step_count}   {status.step_text}"
         else:
-            head = status.step_text or ("No run yet" if status.state is S.IDLE else "")
+            head = status.step_text or (tr("No run yet") if status.state is S.IDLE else "")
+        if not status.state.active and status.by_hand:
+            head = tr("By hand: {what}").format(what=status.by_hand)
         set_text(self.step, head)
         known = math.isfinite(status.step_progress)
         fraction = min(1.0, max(0.0, status.step_progress)) if known else 0.0
@@ -165,7 +205,9 @@ class TopBar(QtWidgets.QWidget):
             line = f"ETA {text.clock(status.eta_s)}   of run time"
             if status.clock_rate != 1 and math.isfinite(status.eta_s):
                 wall_s = status.eta_s / max(status.clock_rate, 1e-9)
-                line = f"ETA {text.clock(status.eta_s)}   ({text.clock(wall_s)} on the wall)"
+                line = tr("ETA {run} (wall {wall})").format(
+                    run=text.clock(status.eta_s), wall=text.clock(wall_s)
+                )
         else:
             line = status.cause
         set_text(self.eta, line)
@@ -176,19 +218,32 @@ class TopBar(QtWidgets.QWidget):
         # also after a run: nobody reads the holder then, and the last reading must not look present
         old = known and old_s > READING_OLD_AFTER_S
         set_text(self.measured, text.celsius(status.measured_celsius))
-        present = fresh and known and not old
+        present = fresh and known and not old and not status.server
         self.measured.setStyleSheet(
             f"color: {theme.now().measured if present else theme.now().faint};"
         )
-        right = f"set {text.celsius(status.setpoint_celsius)}"
+        right = tr("set {celsius}").format(celsius=text.celsius(status.setpoint_celsius))
+        if status.state.active and math.isfinite(status.planned_celsius):
+            right = tr("set {present:.1f} · plan {plan:.1f}").format(
+                present=status.setpoint_celsius, plan=status.planned_celsius
+            )
         if old:
-            right = f"read {text.age(old_s)} ago"
+            right = tr("read {age} ago").format(age=text.age(old_s))
         set_text(self.setpoint, right)
         self.setpoint.setStyleSheet(
             f"color: {theme.now().setpoint if present else theme.now().faint};"
         )
-        set_text(self.holder, status.holder_state.replace("_", " "))
-        set_flag(self.holder, "stale", not fresh or old)
+        state = status.holder_state
+        glyph, ground = _HEATER.get(state, ("?", _UNKNOWN))
+        set_text(self.holder, f"{glyph}  {tr(state.replace('_', ' ') or 'heater')}")
+        _paint(self.holder, ground if present else _UNKNOWN, "#E8ECF1" if present else "#9DA9B5")
+        set_flag(self.holder, "stale", not present)
+
+
+def _heated_by_hand(status: EngineStatus) -> bool:
+    """Whether a temperature can be held although no run is on."""
+    moving = status.holder_state in ("ramping", "holding")
+    return not status.state.active and bool(status.by_hand_of) and moving
 
 
 def _control(caption: str, key: str, tip: str) -> QtWidgets.QPushButton:

@@ -32,6 +32,12 @@ class Curve:
             self._data[row, self.count : needed] = columns.get(name, np.nan)
         self.count = needed
 
+    def halve(self) -> None:
+        """Keep every second point, the last one among them."""
+        kept = self._data[:, : self.count][:, (self.count - 1) % 2 :: 2].copy()
+        self.count = kept.shape[1]
+        self._data[:, : self.count] = kept
+
     @property
     def x(self) -> Floats:
         """The abscissa, a view."""
@@ -40,15 +46,6 @@ class Curve:
     def column(self, name: str) -> Floats:
         """One column, a view."""
         return self._data[1 + self._names.index(name), : self.count]
-
-
-def outlines(x: Floats, y: Floats, diameter: Floats, points: int = 24) -> tuple[Floats, Floats]:
-    """Circles as one curve with NaN between them: arrays of ``len(x) · (points + 2)``."""
-    angle = np.linspace(0.0, 2 * np.pi, points + 1)
-    gap = np.array([np.nan])
-    xs = x[:, None] + diameter[:, None] / 2 * np.concatenate([np.cos(angle), gap])
-    ys = y[:, None] + diameter[:, None] / 2 * np.concatenate([np.sin(angle), gap])
-    return xs.ravel(), ys.ravel()
 
 
 def thin(count: int, at_most: int) -> slice:

@@ -10,6 +10,7 @@ from gui import theme
 
 HOLD_S = 0.6
 _TICK_MS = 20
+_RETURN = (QtCore.Qt.Key.Key_Return, QtCore.Qt.Key.Key_Enter)
 _MOST_PER_TICK_S = 0.06
 """A window that stalled has not seen that the button was let go: its pause does not count as holding."""
 
@@ -17,7 +18,8 @@ _MOST_PER_TICK_S = 0.06
 class HoldButton(QtWidgets.QPushButton):
     """Emits ``confirmed`` after ``HOLD_S`` of being held, ``released_early`` if let go before.
 
-    A key may hold it as well, by :meth:`begin` and :meth:`cancel`.
+    A key may hold it as well, by :meth:`begin` and :meth:`cancel`; Return does while it has the focus,
+    where it is given one.
     """
 
     confirmed = QtCore.Signal()
@@ -53,6 +55,26 @@ class HoldButton(QtWidgets.QPushButton):
         self._reset()
         if early:
             self.released_early.emit()
+
+    def keyPressEvent(self, event: QtGui.QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """Return holds it; Space never does, since it pauses the run."""
+        if event.key() in _RETURN and not event.isAutoRepeat():
+            self.begin()
+        elif event.key() not in _RETURN:
+            event.ignore()
+
+    def keyReleaseEvent(self, event: QtGui.QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """Return lets go."""
+        if event.key() in _RETURN and not event.isAutoRepeat():
+            self.cancel()
+        elif event.key() not in _RETURN:
+            event.ignore()
+
+    def focusOutEvent(self, event: QtGui.QFocusEvent) -> None:  # noqa: N802 - Qt's name
+        """The release of the key goes elsewhere: let go."""
+        if not self.isDown():
+            self.cancel()
+        super().focusOutEvent(event)
 
     def changeEvent(self, event: QtCore.QEvent) -> None:  # noqa: N802 - Qt's name
         """A button that is disabled while held lets go."""

@@ -13,6 +13,12 @@ def set_text(label: QtWidgets.QLabel, value: str) -> None:
         label.setText(value)
 
 
+def set_tip(widget: QtWidgets.QWidget, value: str) -> None:
+    """Change a tip only if it changes: one that is shown would flicker."""
+    if widget.toolTip() != value:
+        widget.setToolTip(value)
+
+
 def set_flag(widget: QtWidgets.QWidget, name: str, value: bool) -> None:
     """Set a property that the style sheet looks at, and restyle if it changed."""
     if bool(widget.property(name)) != value:

@@ -10,16 +10,19 @@ from PySide6 import QtCore, QtWidgets
 from gui import theme
 
 
-def make_plot(x_label: str, y_label: str, **tints: str) -> Any:
+def make_plot(x_label: str, y_label: str, *, x_axis: Any = None, **tints: str) -> Any:
     """A ``PlotWidget`` without SI prefixes, with peak-preserving downsampling.
 
-    ``tints`` names the theme's colour of an axis: ``left="diameter"``.
+    ``x_axis`` is an ``AxisItem`` for the bottom other than the usual one; plots with one draw curves
+    that are thinned already. ``tints`` names the theme's colour of an axis: ``left="diameter"``.
     """
-    widget = pg.PlotWidget()
+    widget = pg.PlotWidget(axisItems={"bottom": x_axis} if x_axis is not None else None)
+    widget.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
     plot = widget.getPlotItem()
-    # on the PlotItem: settings of the single curve are overwritten when it is added
-    plot.setDownsampling(auto=True, mode="peak")
-    plot.setClipToView(True)
+    if x_axis is None:
+        # on the PlotItem: settings of the single curve are overwritten when it is added
+        plot.setDownsampling(auto=True, mode="peak")
+        plot.setClipToView(True)
     plot.setMenuEnabled(False)
     plot.hideButtons()
     plot.showGrid(x=True, y=True, alpha=0.12)
@@ -27,7 +30,9 @@ def make_plot(x_label: str, y_label: str, **tints: str) -> Any:
         axis = plot.getAxis(side)
         axis.enableAutoSIPrefix(False)
         axis.setLabel(label)
-    plot.getAxis("left").setWidth(58)
+        axis.setStyle(tickTextOffset=3)
+        keep_picture(axis)
+    plot.getAxis("left").setWidth(58 if y_label else 44)
 
     def paint() -> None:
         now = theme.now()
@@ -41,6 +46,11 @@ def make_plot(x_label: str, y_label: str, **tints: str) -> Any:
     return widget
 
 
+def keep_picture(axis: Any) -> None:
+    """Paint an axis from a picture of it until it changes: with its grid it costs more than curves do."""
+    axis.setCacheMode(QtWidgets.QGraphicsItem.CacheMode.DeviceCoordinateCache)
+
+
 def draw_in(item: Any, colour: str, *, dashed: bool = False, dotted: bool = False) -> Any:
     """Draw a curve or line in a colour of the theme, by its name in :class:`gui.theme.Colours`.
 
@@ -52,6 +62,14 @@ def draw_in(item: Any, colour: str, *, dashed: bool = False, dotted: bool = Fals
         item, lambda: item.setPen(pg.mkPen(getattr(theme.now(), colour), width=1, style=style))
     )
     return item
+
+
+def label_x(plot: Any, words: str) -> None:
+    """Put other words below a plot."""
+    axis = plot.getPlotItem().getAxis("bottom")
+    if axis.labelText != words:
+        axis.setLabel(words)
+        axis.resizeEvent()  # else they stay where the words before them were centred
 
 
 class Stage(QtWidgets.QStackedWidget):

@@ -12,6 +12,15 @@ _MARGIN = 14
 _SHARE = 0.28
 
 
+def nm_per_pixel(view: Any) -> float:
+    """Of a ``ViewBox`` with equal scales; 0 while it has no size.
+
+    Not pyqtgraph's ``viewPixelSize``, which may be of the range before the present one.
+    """
+    width = float(view.rect().width())
+    return float(view.viewRect().width()) / width if width > 0 else 0.0
+
+
 class ScaleBar(QtWidgets.QGraphicsObject):
     """Sits on a pyqtgraph ``ViewBox`` whose coordinates are nm and keeps its length round."""
 
@@ -40,7 +49,7 @@ class ScaleBar(QtWidgets.QGraphicsObject):
         widget: QtWidgets.QWidget | None = None,
     ) -> None:
         """Draw bar and label, white on a dark veil so that it shows on any image."""
-        nm_per_px = float(self._view.viewPixelSize()[0])
+        nm_per_px = nm_per_pixel(self._view)
         rect = self._view.rect()
         if not (nm_per_px > 0 and rect.width() > 60):
             return

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
+from acquire.engine.checked import CheckReport, Finding
+from acquire.engine.live_maps import LiveMap
 from acquire.engine.status import (
     EngineState,
     EngineStatus,
@@ -28,10 +30,12 @@ from acquire.engine.status import (
     PlanView,
 )
 from acquire.errors import HotstageError, LinkError
+from acquire.recipe import Recipe
 from gui.app import Folders, application_with_theme
 from gui.session import Session
 from gui.settings import settings_path
 from gui.window import OperatorWindow
+from tests.gui.fake_station import FakeStation
 
 RECIPE = """hotstage: 1
 name: window test
@@ -47,13 +51,19 @@ steps:
 
 
 @dataclass
-class FakeHost:
+class FakeHost(FakeStation):
     """A host that runs no experiment but answers like one, and remembers what it was told."""
 
     rate: float = 10.0
     frame_period_s: float = 0.05
     measured_behind: int = 0
     """How many frames the particle table is behind its image."""
+    drift_nm_per_s: tuple[float, float] | None = None
+    """How fast the specimen moves in the image, (x, y) per run second; None if nobody measures it."""
+    gone: set[int] = field(default_factory=set)
+    """Particles that are not found any more, by their id."""
+    growing: LiveMap | None = None
+    """A map so far."""
     size: int = 256
     delay_s: float = 0.0
     dead: bool = False
@@ -63,6 +73,9 @@ class FakeHost:
     commands: list[tuple[object, ...]] = field(default_factory=list)
     begun_s: float = field(default_factory=time.monotonic)
     run: int = 1
+    checked: list[str] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
+    """What a check of any recipe objects to."""
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(7)
@@ -146,6 +159,7 @@ class FakeHost:
             bytes_written=int(1e6 * t_s),
             disk_free_bytes=412_000_000_000,
         )
+        base = replace(base, by_hand=self.manual.words, by_hand_of=self.manual.of)
         return replace(base, **self.changes)  # type: ignore[arg-type]
 
     def plan(self) -> PlanView:
@@ -177,10 +191,13 @@ class FakeHost:
                 return None
             time.sleep(min(left, self.frame_period_s / 4))
         t_s = index * self.frame_period_s * self.rate
-        d = self.diameters(t_s)
+        moved = (np.nan, np.nan)
         domes = self._domes(round(t_s, -1))
+        if self.drift_nm_per_s is not None:
+            right, down = (round(rate * t_s * self.size / 120) for rate in self.drift_nm_per_s)
+            moved = (right * 120 / self.size, down * 120 / self.size)
+            domes = _moved(domes, right, down)
         haadf = self._noise[index % 8] + domes
-        border = (self._x - d / 2 < 0) | (self._x + d / 2 > 120)
         return LiveImage(
             index,
             "overview",
@@ -189,8 +206,28 @@ class FakeHost:
             120 / self.size,
             {"haadf": haadf, "abf": (400 - np.minimum(haadf, 400)).astype(np.uint16)},
             index - self.measured_behind,
-            {"x_nm": self._x, "y_nm": self._y, "diameter_nm": d, "border": border.astype(np.int64)},
+            self.particles(t_s, *np.nan_to_num(moved)),
+            ("overview",),
+            -1 if self.drift_nm_per_s is None else index,
+            *moved,
         )
+
+    def particles(self, t_s: float, x_nm: float = 0.0, y_nm: float = 0.0) -> dict[str, np.ndarray]:
+        """The table of the estimator ``particles``; those that are gone have left it."""
+        x, y, d = self._x + x_nm, self._y + y_nm, self.diameters(t_s)
+        there = np.array([number not in self.gone for number in range(len(x))])
+        there &= (x > 0) & (x < 120) & (y > 0) & (y < 120)
+        table = {
+            "id": np.arange(len(x)),
+            "x_nm": x,
+            "y_nm": y,
+            "diameter_nm": d,
+            "diameter_sigma_nm": np.full(len(x), 0.05),
+            "border": ((x - d / 2 < 0) | (x + d / 2 > 120)).astype(np.int64),
+            "overlap": np.zeros(len(x), np.int64),
+            "fitted": np.ones(len(x), np.int64),
+        }
+        return {name: column[there] for name, column in table.items()}
 
     def spectrum(self, after: int = -1, wait_s: float = 0.0) -> LiveSpectrum | None:
         self._call()
@@ -215,6 +252,13 @@ class FakeHost:
             {"core_loss": rng.poisson(mean), "low_loss": rng.poisson(low)},
             {"core_loss": energy, "low_loss": low_axis},
         )
+
+    def map(self, stream: str = "", after: int = -1, wait_s: float = 0.0) -> LiveMap | None:
+        self._call()
+        if self.growing is None or self.growing.serial <= after:
+            time.sleep(wait_s)
+            return None
+        return self.growing
 
     def series(self, cursor: tuple[int, int, int] = (0, 0, 0)) -> LiveSeries:
         self._call()
@@ -241,6 +285,26 @@ class FakeHost:
                 "count": 60 * (1 - np.exp(-e_t / 60)),
             },
             notes[cursor[2] :],
+        )
+
+    def check(self, recipe_yaml: str) -> CheckReport:
+        self._call()
+        self.checked.append(recipe_yaml)
+        recipe = Recipe.parse(recipe_yaml)
+        steps = tuple(
+            PlannedStep(i, str(s), 100.0 * i, 100.0) for i, s in enumerate(recipe.flat_steps())
+        )
+        return CheckReport(
+            PlanView(recipe.name, steps, (0.0, 135.0, 400.0), (25.0, 700.0, 25.0)),
+            tuple(("steps", i) for i in range(len(steps))),
+            ("done",) * len(steps),
+            duration_s=408.0,
+            dose_e_per_nm2=1e6,
+            dose_limit_e_per_nm2=5e8,
+            expected_bytes=300_000_000,
+            free_bytes=412_000_000_000,
+            findings=self.findings,
+            station="simulated",
         )
 
     def start(self, recipe_yaml: str, folder: str) -> None:
@@ -297,6 +361,16 @@ class FakeServer:
         self.offs.append((address, reason))
 
 
+def _moved(image: np.ndarray, right: int, down: int) -> np.ndarray:
+    """An image moved by whole pixels; what comes into view is empty."""
+    height, width = image.shape
+    found = np.zeros_like(image)
+    found[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = image[
+        max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
+    ]
+    return found
+
+
 Open = Callable[..., OperatorWindow]
 
 
@@ -343,6 +417,7 @@ def open_window(qtbot: QtBot, host: FakeHost, server: FakeServer, tmp_path: Path
 
     yield open_it
     for window in opened:
+        window.editor.document.undo.setClean()  # what a test has typed is not asked about
         window.close()
         window.deleteLater()
     leftover = [t.name for t in threading.enumerate() if t.name.startswith("window-")]

@@ -68,7 +68,7 @@ def test_a_run_is_started_seen_and_switched_off_by_f12(
     qtbot.waitUntil(
         lambda: session.snapshot().status.holder_state == "ramping", timeout=EVENTUALLY_MS
     )
-    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > 10, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: len(window.live.curves.temperature.x) > 10, timeout=EVENTUALLY_MS)
     assert window.recipe.model.current == 0
     assert "SIMULATED" in window.notices.simulated.text()
 

@@ -278,7 +278,9 @@ def test_the_old_recipe_is_not_started_while_the_one_to_start_is_still_read(
 
 def test_a_wheel_over_a_choice_changes_nothing(qtbot: QtBot, host, open_window) -> None:
     window = open_window()
-    choice = window.image.colours
+    run_to(qtbot, window, host, EngineState.RUNNING)
+    choice = window.image.detector
+    qtbot.waitUntil(lambda: choice.count() == 2, timeout=EVENTUALLY_MS)
     at = QtCore.QPointF(5, 5)
     wheel = QtGui.QWheelEvent(
         at,
@@ -291,7 +293,7 @@ def test_a_wheel_over_a_choice_changes_nothing(qtbot: QtBot, host, open_window) 
         False,
     )
     QtWidgets.QApplication.sendEvent(choice, wheel)
-    assert choice.currentText() == "viridis"
+    assert choice.currentText() == "haadf"
     assert not window.findChildren(QtWidgets.QAbstractSpinBox)
 
 
@@ -366,29 +368,25 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
     run_to(qtbot, window, host, EngineState.RUNNING)
     qtbot.waitUntil(lambda: len(indices) >= 4, timeout=EVENTUALLY_MS)
     assert indices == sorted(set(indices))  # no frame twice
-    assert window.image.item.image.shape == (host.size, host.size)
-    x, y = window.image.whole.getData()
-    circles = np.isnan(x).sum() + np.isnan(window.image.cut.getData()[0]).sum()
-    assert circles == 60
-    first = np.stack([x[:24], y[:24]]).mean(axis=1)
-    inside = (host._x, host._y)
-    assert np.min(np.hypot(inside[0] - first[0], inside[1] - first[1])) < 0.1
+    assert window.image.canvas.item.image.shape == (host.size, host.size)
+    outlines = window.image.overlays.outlines
+    drawn = np.array(sorted(circle[:2] for *_, circles in outlines.circles() for circle in circles))
+    np.testing.assert_allclose(drawn, sorted(zip(host._x, host._y, strict=True)))
     assert "60 particles outlined" in window.image.measured.text()
     host.measured_behind = 3  # the view may have moved since: nothing is outlined
     qtbot.waitUntil(lambda: "3 frames ago" in window.image.measured.text(), timeout=EVENTUALLY_MS)
-    drawn = window.image.whole.getData()[0]
-    assert drawn is None or not len(drawn)
+    assert outlines.count == 0
     qtbot.waitUntil(
         lambda: window.live.temperature.measured.xData is not None, timeout=EVENTUALLY_MS
     )
-    before = len(window.live.temperature._curve.x)
-    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > before, timeout=EVENTUALLY_MS)
-    t_s = window.live.temperature._curve.x
+    before = len(window.live.curves.temperature.x)
+    qtbot.waitUntil(lambda: len(window.live.curves.temperature.x) > before, timeout=EVENTUALLY_MS)
+    t_s = window.live.curves.temperature.x
     assert np.all(np.diff(t_s) > 0.49)  # no reading twice, none left out
     assert np.all(np.diff(t_s) < 0.51)
     qtbot.waitUntil(lambda: window.live.spectrum.curve.xData is not None, timeout=EVENTUALLY_MS)
     assert "SIMULATED  ×10" in window.notices.simulated.text()
-    assert 0 < window.image.scale.length_nm < 120
+    assert 0 < window.image.canvas.scale.length_nm < 120
 
 
 def test_detector_and_logarithm_can_be_chosen(qtbot: QtBot, host, open_window) -> None:
@@ -396,9 +394,9 @@ def test_detector_and_logarithm_can_be_chosen(qtbot: QtBot, host, open_window) -
     run_to(qtbot, window, host, EngineState.RUNNING)
     qtbot.waitUntil(lambda: window.image.detector.count() == 2, timeout=EVENTUALLY_MS)
     window.image.detector.setCurrentText("abf")
-    assert window.image.item.image.max() <= 400
-    window.image.outline_button.setChecked(False)
-    assert len(window.image.whole.getData()[0]) == 0
+    assert window.image.canvas.item.image.max() <= 400
+    window.image.menu.outlines.trigger()
+    assert window.image.overlays.outlines.count == 0
     qtbot.waitUntil(lambda: window.live.spectrum.channel.count() == 2, timeout=EVENTUALLY_MS)
     window.live.spectrum.channel.setCurrentIndex(1)
     window.live.spectrum.log.setChecked(True)
@@ -411,12 +409,12 @@ def test_a_new_run_replaces_the_curves_of_the_old_one(
     window = open_window()
     host.begun_s -= 30
     run_to(qtbot, window, host, EngineState.RUNNING)
-    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > 500, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: len(window.live.curves.temperature.x) > 500, timeout=EVENTUALLY_MS)
     run_to(qtbot, window, host, EngineState.COMPLETED)
     window.open_recipe(recipe_file, start=True)
     qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=EVENTUALLY_MS)
-    qtbot.waitUntil(lambda: 0 < len(window.live.temperature._curve.x) < 100, timeout=EVENTUALLY_MS)
-    assert window.live.temperature._curve.x[0] == 0.0
+    qtbot.waitUntil(lambda: 0 < len(window.live.curves.temperature.x) < 100, timeout=EVENTUALLY_MS)
+    assert window.live.curves.temperature.x[0] == 0.0
     qtbot.waitUntil(lambda: window.image.shown > 2, timeout=EVENTUALLY_MS)
 
 
@@ -545,11 +543,11 @@ def test_a_host_that_dies_makes_everything_stale_and_comes_back_by_itself(
     assert "does not answer" in window.notices.message.text()
     assert not window.topbar.pause.isEnabled()
     assert window.topbar.heater_off.isEnabled()
-    points = len(window.live.temperature._curve.x)
+    points = len(window.live.curves.temperature.x)
     host.dead = False
     qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=EVENTUALLY_MS)
     assert not any(panel.property("stale") for panel in window.live.panels)
-    qtbot.waitUntil(lambda: len(window.live.temperature._curve.x) > points, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: len(window.live.curves.temperature.x) > points, timeout=EVENTUALLY_MS)
     shown = window.image.shown
     qtbot.waitUntil(lambda: window.image.shown != shown, timeout=EVENTUALLY_MS)
 

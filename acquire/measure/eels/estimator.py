@@ -29,6 +29,7 @@ from acquire.measure.eels.live_quantities import (
 from acquire.measure.eels.live_shift import LiveShift
 from acquire.measure.eels.pair_groups import PlacedShapes
 from acquire.measure.eels.pairs import PairShapes, measure_pairs, measure_shapes
+from acquire.measure.eels.true_axis import CORE, true_axis
 from acquire.measure.eels.warm import ready
 from acquire.stream.records import Estimate, Quantity, Value
 
@@ -82,6 +83,7 @@ class EelsEstimator:
         self._shift = LiveShift()
         self._shapes: PairShapes | None = None
         self._shape_rows: list[AnyArray] = []
+        self._shapes_seen = 0
         self._shape_camera: Camera | None = None
         self._last: AnyArray | None = None
 
@@ -198,17 +200,12 @@ class EelsEstimator:
         return self._told(frame, values, [*found, *flags])
 
     def _axes(self, scalars: Mapping[str, float]) -> tuple[Axis, Axis | None]:
-        """Of a frame, as its run calibrated them; else the nominal ones."""
-        scale = scalars.get("dispersion_scale", math.nan)
-        core_ev = scalars.get("core_loss_correction", math.nan)
-        low_ev = scalars.get("low_loss_correction", math.nan)
+        """Of a frame, as it was tuned and as its run calibrated it."""
         core, low = self._core_axis, self._low_axis
-        if not (math.isfinite(scale) and math.isfinite(core_ev)):
-            return core, low
-        core = Axis(core.offset + core_ev, core.step * scale, core.unit)
-        if low is not None and math.isfinite(low_ev):
-            low = Axis(low.offset + low_ev, low.step * scale, low.unit)
-        return core, low
+        return (
+            true_axis(core, CORE, scalars),
+            None if low is None else true_axis(low, LOW, scalars),
+        )
 
     def _told(self, frame: Frame, values: Mapping[str, Value], flags: list[str]) -> Estimate:
         return Estimate(
@@ -222,12 +219,11 @@ class EelsEstimator:
 
     def _learn_shapes(self, low: AnyArray, camera: Camera) -> None:
         """Measure the zero-loss shape on what came so far, until that is enough."""
-        known = self._shapes
+        if self._shapes_seen >= _SHAPE_PAIRS:
+            return
         if camera != self._shape_camera:  # of another number of spectra: not to be taken together
             self._shape_camera = camera
             self._shape_rows.clear()
-        if known is not None and not self._shape_rows:
-            return
         self._shape_rows.append(low)
         rows, axis = np.concatenate(self._shape_rows), self._low_axis
         assert axis is not None
@@ -236,8 +232,12 @@ class EelsEstimator:
         except MeasureError:
             self._shape_rows.pop()  # a dark or empty one tells nothing
             return
-        self._shapes = found
-        if found.electrons > _SHAPE_ELECTRONS or len(self._shape_rows) >= _SHAPE_PAIRS:
+        self._shapes_seen += 1
+        if self._shapes is None or found.electrons >= self._shapes.electrons:
+            self._shapes = found
+        if found.electrons > _SHAPE_ELECTRONS:
+            self._shapes_seen = _SHAPE_PAIRS
+        if self._shapes_seen >= _SHAPE_PAIRS:
             self._shape_rows.clear()
 
 

@@ -1,0 +1,163 @@
+"""The sheet of keys: what is installed in the window, by where it works; made from the shortcuts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from PySide6 import QtCore, QtWidgets
+
+from gui import theme
+from gui.widgets.keys import KeyLine, lines_of
+from gui.words import tr
+
+if TYPE_CHECKING:
+    from gui.pages import Page
+
+Qt = QtCore.Qt
+_COLUMNS = 3
+_HEAD = 2
+"""Lines that the title of a section takes."""
+Line = tuple[tuple[str, ...], str]
+"""Keys that do the same, and what they do."""
+Section = tuple[str, list[Line]]
+"""A title and its lines."""
+
+
+class KeysSheet(QtWidgets.QDialog):
+    """Lies beside the window and holds nothing up; Escape closes it. ``toured`` asks for the tour."""
+
+    toured = QtCore.Signal()
+
+    def __init__(self, parent: QtWidgets.QWidget, sections: Sequence[Section]) -> None:
+        super().__init__(parent)
+        self.setObjectName("keysSheet")
+        self.setWindowTitle(tr("Keys"))
+        self.setModal(False)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.sections = list(sections)
+        area = QtWidgets.QScrollArea()
+        area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
+        area.setWidgetResizable(True)
+        area.setWidget(self._table())
+        tour = QtWidgets.QPushButton(tr("Take the tour"))
+        tour.setToolTip(tr("Cards beside the parts of the window that say what they are"))
+        tour.setAutoDefault(False)
+        tour.clicked.connect(self._take_tour)
+        close = QtWidgets.QPushButton(tr("Close  (Esc)"))
+        close.clicked.connect(self.close)
+        close.setDefault(True)
+        row = QtWidgets.QHBoxLayout()
+        note = QtWidgets.QLabel(tr("Letters are letters while one writes in a field."))
+        note.setProperty("muted", True)
+        row.addWidget(note, 1)
+        row.addWidget(tour)
+        row.addWidget(close)
+        column = QtWidgets.QVBoxLayout(self)
+        column.addWidget(area, 1)
+        column.addLayout(row)
+        room = parent.size()
+        self.resize(min(1140, room.width() - 60), min(690, room.height() - 40))
+        close.setFocus()
+
+    def _take_tour(self) -> None:
+        self.toured.emit()
+        self.close()
+
+    def _table(self) -> QtWidgets.QWidget:
+        """Sections in their order, in columns of about the same length."""
+        table = QtWidgets.QWidget()
+        across = QtWidgets.QHBoxLayout(table)
+        across.setContentsMargins(6, 0, 6, 0)
+        across.setSpacing(26)
+        columns = [QtWidgets.QVBoxLayout() for _ in range(_COLUMNS)]
+        for column in columns:
+            column.setSpacing(12)
+            across.addLayout(column, 1)
+        total = sum(len(lines) + _HEAD for _, lines in self.sections)
+        done = 0.0
+        for title, lines in self.sections:
+            middle = done + (len(lines) + _HEAD) / 2
+            columns[min(_COLUMNS - 1, int(_COLUMNS * middle / total))].addWidget(
+                _section(title, lines)
+            )
+            done += len(lines) + _HEAD
+        for column in columns:
+            column.addStretch(1)
+        return table
+
+
+def sections_of(window: QtWidgets.QWidget, pages: Iterable[Page]) -> list[Section]:
+    """What the sheet shows of a window: over dialogs, on every page, then page by page.
+
+    Lines of two pages, as those of the image, stand once under the titles of both.
+    """
+    pages = list(pages)
+    over: list[Line] = []
+    everywhere: list[Line] = []
+    by_line: dict[Line, list[str]] = {}
+    for line in lines_of(window):
+        page = next((page for page in pages if _within(line, page)), None)
+        if line.over_dialogs:
+            over.append((line.keys, line.words))
+        elif page is None:
+            everywhere.append((line.keys, line.words))
+        else:
+            titles = by_line.setdefault((line.keys, line.words), [])
+            if page.title not in titles:
+                titles.append(page.title)
+    sections: list[Section] = [
+        (tr("Everywhere, over any dialog"), over),
+        (tr("On every page"), everywhere),
+    ]
+    named: dict[str, list[Line]] = {page.title: [] for page in pages}
+    for pair, titles in by_line.items():
+        named.setdefault(" · ".join(titles), []).append(pair)
+    sections += [(tr("Page {title}").format(title=title), lines) for title, lines in named.items()]
+    return [(title, lines) for title, lines in sections if lines]
+
+
+def _within(line: KeyLine, page: QtWidgets.QWidget) -> bool:
+    return line.owner is page or page.isAncestorOf(line.owner)
+
+
+def _section(title: str, lines: Sequence[Line]) -> QtWidgets.QWidget:
+    section = QtWidgets.QWidget()
+    grid = QtWidgets.QGridLayout(section)
+    grid.setContentsMargins(0, 0, 0, 0)
+    grid.setHorizontalSpacing(10)
+    grid.setVerticalSpacing(2)
+    grid.setColumnStretch(1, 1)
+    head = QtWidgets.QLabel(title)
+    theme.follow(head, lambda: head.setStyleSheet(f"color: {theme.now().sky}; font-weight: 600;"))
+    grid.addWidget(head, 0, 0, 1, 2)
+    for row, (keys, words) in enumerate(lines, 1):
+        key, about = QtWidgets.QLabel("   ".join(keys)), QtWidgets.QLabel(words)
+        key.setObjectName("key")
+        for label in (key, about):
+            label.setTextFormat(Qt.TextFormat.PlainText)
+        about.setWordWrap(True)
+        grid.addWidget(key, row, 0, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(about, row, 1)
+    return section
+
+
+def show_sheet(
+    window: QtWidgets.QWidget, pages: Iterable[Page], tour: Callable[[], object]
+) -> KeysSheet:
+    """Open the sheet over a window, or bring the one that is open to the front; ``tour`` begins the tour."""
+    for open_one in window.findChildren(KeysSheet):
+        open_one.raise_()
+        open_one.activateWindow()
+        return open_one
+    sheet = KeysSheet(window, sections_of(window, pages))
+    sheet.toured.connect(tour)
+    sheet.move(window.mapToGlobal(QtCore.QPoint(0, 0)) + _centred(sheet, window))
+    sheet.show()
+    return sheet
+
+
+def _centred(sheet: QtWidgets.QWidget, window: QtWidgets.QWidget) -> QtCore.QPoint:
+    room = window.size() - sheet.size()
+    # below the bar with the state and heater off
+    return QtCore.QPoint(max(0, room.width() // 2), max(0, min(80, room.height())))

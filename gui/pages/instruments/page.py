@@ -1,0 +1,162 @@
+"""The page of the station: how its instruments stand, and what may be done with them by hand."""
+
+from __future__ import annotations
+
+import time
+
+from PySide6 import QtCore, QtWidgets
+
+from acquire.engine.station_view import LIVE_VIEW, StationView
+from acquire.engine.status import EngineStatus, PlanView
+from gui import text
+from gui.pages.instruments.cards import Cards
+from gui.pages.instruments.controls import press_button
+from gui.pages.instruments.heating import HeatPanel
+from gui.pages.instruments.resting import BeamPanel
+from gui.pages.instruments.viewing import ViewPanel
+from gui.pages.page import Page
+from gui.session import Session, StatusSnapshot
+from gui.settings import Settings
+from gui.widgets.panel import ElidedLabel, set_text
+from gui.widgets.quantity import read_units_beforehand
+from gui.words import tr
+
+Qt = QtCore.Qt
+
+
+class InstrumentsPage(Page):
+    """Instruments on the left, the live view in the middle, heater and resting beam on the right."""
+
+    title = tr("Instruments")
+    key = "Ctrl+3"
+
+    def __init__(self, session: Session, settings: Settings) -> None:
+        super().__init__(session, settings)
+        hand = session.hand
+        self.station = ElidedLabel(align_left=True)
+        self.station.setProperty("muted", True)
+        self.in_hand = ElidedLabel()
+        self.end = press_button(
+            tr("■ End by hand"), tr("Heater off, beam blanked, control given back")
+        )
+        self.end.clicked.connect(hand.end)
+        self.cards = Cards()
+        self.view = ViewPanel(hand, settings)
+        self.heat = HeatPanel(hand, settings)
+        self.beam = BeamPanel(hand, settings)
+        self.panels = (self.view, self.heat, self.beam)
+        for panel in self.panels:
+            panel.refused.connect(self.complained)
+        self._stream_before = ""
+        self._front = False
+        self._compose()
+
+    def entered(self) -> None:
+        """Take the live view's images from now on."""
+        self._front = True
+        read_units_beforehand()
+        self._stream_before = self.session.watched_stream
+        self.session.watch_stream(LIVE_VIEW)
+
+    def left(self) -> None:
+        """Give the images back to the page of the run."""
+        self._front = False
+        self.session.watch_stream(self._stream_before)
+
+    def keep(self) -> None:
+        """Remember fields and layout."""
+        for panel in self.panels:
+            panel.keep()
+        self.settings.put("instruments/across", self.across.saveState())
+
+    def take_image(self) -> None:
+        """Draw the newest image, if there is one that was not drawn."""
+        image = self.session.take_image()
+        if image is not None:
+            self.view.show_image(image)
+
+    def show_status(self, snapshot: StatusSnapshot, plan: PlanView) -> None:
+        """Draw a status and the station."""
+        status, stale = snapshot.status, snapshot.stale
+        now_s = time.monotonic()
+        if not stale and not status.server:
+            old_s = (status.t_s - status.reading_t_s) / max(status.clock_rate, 1e-9)
+            read_s = now_s - snapshot.age_s - old_s
+            if old_s == old_s:  # not before anything was read
+                self.heat.add_reading(read_s, status.measured_celsius, status.setpoint_celsius)
+        if not self._front:
+            return
+        station = self.session.hand.view()
+        why_not = self._why_not(snapshot, station)
+        self._show_strip(snapshot, station)
+        self.cards.show_station(station, stale)
+        self.view.show_station(station, status.clock_rate, why_not)
+        self.heat.show_station(station, status, why_not)
+        self.beam.show_station(station, status.clock_rate, why_not)
+        self.heat.draw(now_s)
+        for panel in self.panels:
+            panel.set_stale(stale, snapshot.age_s)
+
+    def _why_not(self, snapshot: StatusSnapshot, station: StationView) -> str:
+        """Why nothing can be done by hand; empty if it can."""
+        status = snapshot.status
+        if snapshot.stale:
+            return tr("no contact with the engine")
+        if status.state.active:
+            return tr("a run is going on: abort it, or let it end")
+        if status.server:
+            return tr("the instrument server does not answer")
+        of = station.manual.of
+        if of and of != self.session.hand.who:
+            return tr("in the hand of {who}").format(who=of)
+        return ""
+
+    def _show_strip(self, snapshot: StatusSnapshot, station: StationView) -> None:
+        status, manual = snapshot.status, station.manual
+        if snapshot.stale:
+            words = tr(
+                "No contact with the engine for {age}: {why} It is tried again by itself."
+            ).format(age=text.age(snapshot.age_s), why=snapshot.link_error)
+        else:
+            words = tr(
+                "Station {name}: {about}   ({file}).   For another one: hotstage gui --station NAME; "
+                "`hotstage stations` lists them."
+            ).format(name=station.name, about=station.description, file=station.source)
+        set_text(self.station, words)
+        set_text(self.in_hand, _in_hand(status, manual.of, manual.trouble))
+        self.end.setEnabled(not snapshot.stale and manual.of == self.session.hand.who)
+
+    def _compose(self) -> None:
+        strip = QtWidgets.QHBoxLayout()
+        strip.setSpacing(10)
+        strip.addWidget(self.station, 3)
+        strip.addWidget(self.in_hand, 2)
+        strip.addWidget(self.end)
+        right = QtWidgets.QWidget()
+        column = QtWidgets.QVBoxLayout(right)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        column.addWidget(self.heat, 1)
+        column.addWidget(self.beam)
+        self.across = QtWidgets.QSplitter(Qt.Orientation.Horizontal)
+        self.across.setHandleWidth(6)
+        self.across.setChildrenCollapsible(False)
+        for widget, least in ((self.cards, 300), (self.view, 470), (right, 340)):
+            widget.setMinimumWidth(least)
+            self.across.addWidget(widget)
+        self.across.setSizes([380, 560, 360])
+        self.across.setStretchFactor(1, 1)
+        self.across.restoreState(self.settings.bytes("instruments/across"))
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(5)
+        layout.addLayout(strip)
+        layout.addWidget(self.across, 1)
+
+
+def _in_hand(status: EngineStatus, of: str, trouble: str) -> str:
+    if of:
+        return tr("{what}: in the hand of {who}").format(
+            what=status.by_hand or tr("nothing on"), who=of
+        )
+    return f"✕ {trouble}" if trouble else tr("nothing is on by hand")

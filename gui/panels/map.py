@@ -1,0 +1,234 @@
+"""A map while it grows: one quantity of every point that has been measured."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from acquire.engine.status import EngineStatus
+from gui import text, theme
+from gui.settings import Settings
+from gui.widgets.choice import Choice
+from gui.widgets.export import Exporter, Figure
+from gui.widgets.map_choice import TAKEN, MapChoice
+from gui.widgets.panel import Panel, set_text
+from gui.widgets.plot import Stage, dim, make_plot
+from gui.widgets.ranges import Following
+from gui.words import tr
+
+if TYPE_CHECKING:
+    from acquire.engine.live_maps import LiveMap
+
+NEWEST = ""
+_COLOURS = "viridis"
+
+
+class MapPanel(Panel):
+    """Points without a value stay empty; the scale of colours spans what is there, and is written out.
+
+    Emits ``stream_chosen`` with the name of the map to be watched, empty for the newest.
+    """
+
+    stream_chosen = QtCore.Signal(str)
+
+    def __init__(self, settings: Settings | None = None, exporter: Exporter | None = None) -> None:
+        super().__init__(tr("Map"))
+        self.plot = make_plot("", "nm")
+        self.plot.setAccessibleName(tr("Map"))
+        item = self.plot.getPlotItem()
+        item.showGrid(x=False, y=False)
+        item.setAspectLocked(True)
+        item.invertY(True)
+        self.image: Any = pg.ImageItem(axisOrder="row-major")
+        self.image.setColorMap(pg.colormap.get(_COLOURS))
+        self.plot.addItem(self.image)
+        self.bar = _Scale()
+        self.stage = Stage(self.plot, tr("No map yet"))
+        self.choice = MapChoice("map", settings)
+        self.stream = Choice(tr("Which map is shown"))
+        self.stream.addItem(tr("newest map"), NEWEST)
+        self.stream.hide()
+        row = QtWidgets.QHBoxLayout()
+        row.addWidget(self.choice)
+        row.addWidget(self.stream)
+        row.addWidget(self.bar, 1)
+        self.body.addLayout(row)
+        self.body.addWidget(self.stage, 1)
+        if exporter is not None:
+            self.head.addWidget(exporter.button(self.plot, self.figure))
+        self.following = Following(self.plot)
+        self.following.returned.connect(self._again)
+        self._map: LiveMap | None = None
+        self._status = EngineStatus()
+        self._drawn: object = None
+        self._framed: object = None
+        self._at: tuple[int, int] | None = None
+        self.choice.chosen.connect(self.draw)
+        self.stream.currentIndexChanged.connect(
+            lambda: self.stream_chosen.emit(str(self.stream.currentData()))
+        )
+        self.plot.scene().sigMouseMoved.connect(self._look)
+        self.plot.viewport().installEventFilter(self)
+
+    def clear(self) -> None:
+        """Forget what is shown: it belongs to another run."""
+        self._map = self._drawn = self._framed = self._at = None
+        self.stage.show_plot(False)
+        self.stream.hide()
+        set_text(self.info, "")
+
+    def show_map(self, found: LiveMap) -> None:
+        """Take a map so far."""
+        self._map = found
+        self.choice.offer(found)
+        offered = [self.stream.itemData(i) for i in range(self.stream.count())]
+        for name in found.streams:
+            if name not in offered:
+                self.stream.addItem(name, name)
+        self.stream.setVisible(len(found.streams) > 1)
+        self.draw()
+
+    def show_status(self, status: EngineStatus) -> None:
+        """Draw what came while the panel was hidden."""
+        self._status = status
+        self.choice.know_units(status)
+        self.draw()
+
+    def set_stale(self, stale: bool, age_s: float) -> None:
+        """Fade the map too."""
+        super().set_stale(stale, age_s)
+        dim(self.plot.getPlotItem(), stale)
+
+    def draw(self) -> None:
+        """Draw, if it is something else."""
+        found, name = self._map, self.choice.quantity
+        if found is None or not self.isVisible():
+            return
+        state = (found.serial, found.stream, name)
+        if state == self._drawn:
+            return
+        self._drawn = state
+        self.stage.show_plot(True)
+        values = self.choice.values(found)
+        known = values[np.isfinite(values)]
+        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+        high = high if high > low else low + (abs(low) * 1e-3 or 1.0)
+        self.image.setImage(values, autoLevels=False, levels=(low, high))
+        (x, y), (dx, dy) = found.first_nm, found.spacing_nm
+        rows, columns = values.shape
+        dy = dy or dx  # a line has no height
+        area = QtCore.QRectF(x - dx / 2, y - dy / 2, columns * dx, rows * dy)
+        self.image.setRect(area)
+        if self.following.on and self._framed != (found.stream, area):
+            self._framed = (found.stream, area)
+            self.plot.getPlotItem().getViewBox().setRange(area, padding=0.05)
+        unit = self.choice.unit(name)
+        self.bar.show_range(low, high, unit if len(known) else tr("nothing known yet"))
+        self._tell()
+
+    def figure(self) -> Figure:
+        """What is drawn, for a file: one line for each point."""
+        found, name = self._map, self.choice.quantity
+        caption = [
+            f"{self._status.run_name} · {self.choice.label(name)} · {self._words()}",
+            tr("x and y in nm, colours from {low:.4g} to {high:.4g}").format(
+                low=self.bar.low, high=self.bar.high
+            ),
+            self._status.folder,
+        ]
+        if found is None:
+            return Figure("map", caption)
+        rows, columns = np.indices(found.taken.shape)
+        table = {
+            "x_nm": (found.first_nm[0] + columns * found.spacing_nm[0]).ravel(),
+            "y_nm": (found.first_nm[1] + rows * found.spacing_nm[1]).ravel(),
+            "spectra": found.taken.ravel().astype(np.float64),
+            **{key: np.asarray(values).ravel() for key, values in found.values.items()},
+        }
+        return Figure("map", caption, {"map": table})
+
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
+        """The mouse leaves."""
+        if event.type() == QtCore.QEvent.Type.Leave:
+            self._at = None
+            self._tell()
+        return False
+
+    def _again(self) -> None:
+        self._drawn = self._framed = None
+        self.draw()
+
+    def _look(self, place: QtCore.QPointF) -> None:
+        found = self._map
+        if found is None:
+            return
+        at = self.image.mapFromScene(place)
+        row, column = math.floor(at.y()), math.floor(at.x())
+        rows, columns = found.taken.shape
+        self._at = (row, column) if 0 <= row < rows and 0 <= column < columns else None
+        self._tell()
+
+    def _words(self) -> str:
+        found = self._map
+        if found is None:
+            return ""
+        done = int(np.minimum(found.taken, found.passes).sum())
+        all_of_it = found.taken.size * found.passes
+        words = tr("{done} of {all} spectra").format(done=done, all=all_of_it)
+        return f"{found.stream} · {words}"
+
+    def _tell(self) -> None:
+        found = self._map
+        if found is None or self._at is None:
+            set_text(self.info, self._words())
+            return
+        name = self.choice.quantity
+        value = float(self.choice.values(found)[self._at])
+        sigmas = found.values.get(f"{name}_sigma")
+        sigma = float(sigmas[self._at]) if sigmas is not None else 0.0
+        x = found.first_nm[0] + self._at[1] * found.spacing_nm[0]
+        y = found.first_nm[1] + self._at[0] * found.spacing_nm[1]
+        told = text.with_sigma(value, sigma, "" if name == TAKEN else self.choice.unit(name))
+        set_text(self.info, f"◆ ({x:.4g}, {y:.4g}) nm: {told}")
+
+
+class _Scale(QtWidgets.QWidget):
+    """The colours with the values at both ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low = self.high = math.nan
+        self._words = ""
+        self.setMinimumSize(90, 18)
+        theme.follow(self, self.update)
+
+    def show_range(self, low: float, high: float, words: str) -> None:
+        """What the ends stand for."""
+        if (low, high, words) != (self.low, self.high, self._words):
+            self.low, self.high, self._words = low, high, words
+            self.setToolTip(f"{low:.5g} – {high:.5g} {words}")
+            self.update()
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """A strip of colours between its ends."""
+        if not math.isfinite(self.low):
+            return
+        painter = QtGui.QPainter(self)
+        metrics = painter.fontMetrics()
+        left, right = f"{self.low:.3g}", f"{self.high:.3g} {self._words}".strip()
+        a, b = metrics.horizontalAdvance(left) + 6, metrics.horizontalAdvance(right) + 6
+        strip = self.rect().adjusted(a, 5, -b, -5)
+        painter.setPen(QtGui.QColor(theme.now().muted))
+        painter.drawText(self.rect(), QtCore.Qt.AlignmentFlag.AlignVCenter, left)
+        side = QtCore.Qt.AlignmentFlag.AlignVCenter | QtCore.Qt.AlignmentFlag.AlignRight
+        painter.drawText(self.rect(), side, right)
+        gradient = pg.colormap.get(_COLOURS).getGradient(
+            QtCore.QPointF(strip.topLeft()), QtCore.QPointF(strip.topRight())
+        )
+        if strip.width() > 10:
+            painter.fillRect(strip, QtGui.QBrush(gradient))
+        painter.end()

@@ -1,0 +1,99 @@
+"""``python -m gui.pictures OUT``: pictures of the main states, both sizes, both themes; some into the docs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gui.bench.processes import engine_host
+
+FOR_DOCS = {
+    "window": "hold-1280x720-night",
+    "window-day": "map-1280x720-day",
+    "window-tour": "tour-1280x720-night",
+    "window-recipe": "recipe-1280x720-night",
+    "window-instruments": "instruments-1280x720-day",
+    "window-replay": "replay-1280x720-night",
+    "window-fault": "fault-1280x720-night",
+}
+"""What a picture is called in the docs, and which one it is."""
+DOCS_BYTES = 300_000
+
+
+def main() -> int:
+    """Take the pictures; returns an exit status."""
+    from gui.pictures.scenes import NAMES
+
+    parser = argparse.ArgumentParser(prog="python -m gui.pictures", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder for the pictures; made if it is not there")
+    parser.add_argument("--only", default="", help=f"some of {', '.join(NAMES)}, with commas")
+    parser.add_argument("--docs", type=Path, help="folder for slim copies of the good ones")
+    parser.add_argument("--attach", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    wanted = frozenset(filter(None, given.only.split(",")))
+    if unknown := wanted - set(NAMES):
+        parser.error(f"no such picture: {', '.join(sorted(unknown))}")
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    out: Path = given.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    docs: Path | None = given.docs.absolute() if given.docs else None
+    with tempfile.TemporaryDirectory(prefix="hotstage-") as folder:
+        os.chdir(folder)
+        if given.attach:
+            _at_scale(given.attach, out)
+            return 0
+        begun_s = time.monotonic()
+        count = _all(out, wanted)
+        os.chdir(out)
+    if docs is not None:
+        _copy_for_docs(out, docs)
+    print(f"{count} pictures in {out}, {time.monotonic() - begun_s:.0f} s")
+    return 0
+
+
+def _all(out: Path, wanted: frozenset[str]) -> int:
+    from gui.pictures import recipes, scenes
+    from gui.pictures.stage import Stage
+
+    count = 0
+    if not wanted or wanted - {"fault"}:
+        with engine_host("simulated") as (host, address):
+            stage = Stage(address, out, Path("window.ini").absolute(), wanted)
+            scenes.all_but_faults(stage, host, address, out)
+            stage.close()
+            count += len(stage.taken)
+    if not wanted or "fault" in wanted:
+        narrow = Path("narrow.toml").absolute()
+        narrow.write_text(recipes.narrow_station(), encoding="utf-8")
+        with engine_host(str(narrow)) as (_, address):
+            stage = Stage(address, out, Path("fault.ini").absolute(), wanted)
+            scenes.fault(stage)
+            stage.close()
+            count += len(stage.taken)
+    return count
+
+
+def _at_scale(address: str, out: Path) -> None:
+    from gui.pictures import scenes
+    from gui.pictures.stage import Stage
+
+    stage = Stage(address, out, Path("scaled.ini").absolute(), sizes=((1280, 720),))
+    scenes.one_at_scale(stage)
+    stage.close()
+
+
+def _copy_for_docs(out: Path, docs: Path) -> None:
+    from gui.pictures.stage import slim
+
+    for name, source in FOR_DOCS.items():
+        path = out / f"{source}.png"
+        if path.is_file():
+            print(f"{name}: {slim(path, docs / f'{name}.png', DOCS_BYTES)} bytes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

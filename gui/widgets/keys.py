@@ -1,0 +1,146 @@
+"""Keys are installed with the words that the sheet of keys shows: what it says is what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+Qt = QtCore.Qt
+Act = Callable[[], object]
+WINDOW = Qt.ShortcutContext.WindowShortcut
+INSIDE = Qt.ShortcutContext.WidgetWithChildrenShortcut
+ALONE = Qt.ShortcutContext.WidgetShortcut
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """One line of the sheet."""
+
+    owner: QtWidgets.QWidget
+    """In whose reach the keys act."""
+    keys: tuple[str, ...]
+    """As the keyboard of this computer writes them; several may do the same."""
+    words: str
+    over_dialogs: bool = False
+
+
+def install(
+    owner: QtWidgets.QWidget,
+    *keys: tuple[str, str, Act],
+    context: Qt.ShortcutContext = WINDOW,
+    auto_repeat: bool = False,
+) -> list[QtGui.QShortcut]:
+    """Install shortcuts, each given as keys, words for the sheet, and what they do.
+
+    ``context`` says where the focus must be: anywhere in the window, inside the owner, or on it.
+    """
+    made = []
+    for sequence, words, act in keys:
+        shortcut = QtGui.QShortcut(QtGui.QKeySequence(sequence), owner)
+        shortcut.setContext(context)
+        shortcut.setAutoRepeat(auto_repeat)
+        shortcut.setWhatsThis(words)
+        shortcut.activated.connect(act)
+        made.append(shortcut)
+    return made
+
+
+class Described(QtCore.QObject):
+    """Keys that a widget takes in its own way, for the sheet; lives as long as the widget."""
+
+    def __init__(
+        self, owner: QtWidgets.QWidget, *keys: tuple[str, str], over_dialogs: bool = False
+    ) -> None:
+        super().__init__(owner)
+        self.keys, self.over_dialogs = keys, over_dialogs
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key that acts wherever the focus is; ``released`` follows ``pressed``, or the window's going behind."""
+
+    key: Qt.Key
+    words: str
+    pressed: Act
+    released: Act | None = None
+
+
+class OverAll(QtCore.QObject):
+    """Keys that work over any dialog, where a shortcut would be dead: a filter of the application."""
+
+    def __init__(self, window: QtWidgets.QWidget, *keys: HeldKey) -> None:
+        super().__init__(window)
+        self._window = window
+        self._keys = {int(key.key): key for key in keys}
+        named = ((QtGui.QKeySequence(key.key).toString(), key.words) for key in keys)
+        Described(window, *named, over_dialogs=True)
+        application = QtWidgets.QApplication.instance()
+        if application is not None:
+            application.installEventFilter(self)
+
+    def end(self) -> None:
+        """Listen no more."""
+        application = QtWidgets.QApplication.instance()
+        if application is not None:
+            application.removeEventFilter(self)
+
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
+        """See every event of the application before anybody else."""
+        kind = event.type()
+        if watched is self._window and kind == QtCore.QEvent.Type.WindowDeactivate:
+            # the release of the key goes to whatever took the focus: nobody holds it any more
+            for key in self._keys.values():
+                if key.released is not None:
+                    key.released()
+            return False
+        if not isinstance(event, QtGui.QKeyEvent):
+            return False
+        held = self._keys.get(int(event.key()))
+        if held is None:
+            return False
+        act = {
+            QtCore.QEvent.Type.KeyPress: held.pressed,
+            QtCore.QEvent.Type.KeyRelease: held.released,
+        }.get(kind)
+        if act is None:
+            return False
+        if not event.isAutoRepeat():
+            act()
+        return True
+
+
+def lines_of(root: QtWidgets.QWidget) -> list[KeyLine]:
+    """All keys that are installed in a window, in the order of their installation."""
+    found: dict[tuple[int, str, bool], tuple[QtWidgets.QWidget, list[str]]] = {}
+
+    def put(
+        owner: QtCore.QObject | None, keys: Sequence[str], words: str, over: bool = False
+    ) -> None:
+        widget = _widget(owner, root)
+        _, kept = found.setdefault((id(widget), words, over), (widget, []))
+        kept += [key for key in keys if key not in kept]
+
+    for described in root.findChildren(Described):
+        for key, words in described.keys:
+            put(described.parent(), [key], words, described.over_dialogs)
+    for shortcut in root.findChildren(QtGui.QShortcut):
+        put(shortcut.parent(), _native(shortcut.keys()), shortcut.whatsThis())
+    for action in root.findChildren(QtGui.QAction):
+        if not action.shortcut().isEmpty():
+            put(action.parent(), _native(action.shortcuts()), action.toolTip())
+    return [
+        KeyLine(owner, tuple(keys), words, over)
+        for (_, words, over), (owner, keys) in found.items()
+    ]
+
+
+def _native(keys: Sequence[QtGui.QKeySequence]) -> list[str]:
+    return [one.toString(QtGui.QKeySequence.SequenceFormat.NativeText) for one in keys]
+
+
+def _widget(found: QtCore.QObject | None, root: QtWidgets.QWidget) -> QtWidgets.QWidget:
+    while found is not None and not isinstance(found, QtWidgets.QWidget):
+        found = found.parent()
+    return found if found is not None else root
