@@ -45,6 +45,11 @@ class Help(QtCore.QObject):
         self._waiting.setInterval(_LOOK_MS)
         self._waiting.timeout.connect(self._look)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the tour begins by itself as soon as the engine answers."""
+        return self._waiting.isActive()
+
     def begin_tour_if_new(self) -> None:
         """Begin the tour when the engine answers, unless it was ended once or a run is on by then."""
         if not self._window.settings.flag(_ENDED, False):

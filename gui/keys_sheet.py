@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gui.pages import Page
 
 Qt = QtCore.Qt
+BELOW = 78
+"""Pixels below the top of the window: the bar with the state and heater off stays free."""
 _COLUMNS = 3
 _HEAD = 2
 """Lines that the title of a section takes."""
@@ -56,8 +58,7 @@ class KeysSheet(QtWidgets.QDialog):
         column = QtWidgets.QVBoxLayout(self)
         column.addWidget(area, 1)
         column.addLayout(row)
-        room = parent.size()
-        self.resize(min(1140, room.width() - 60), min(690, room.height() - 40))
+        self.resize(min(1190, parent.width() - 40), min(760, parent.height() - BELOW - 6))
         close.setFocus()
 
     def _take_tour(self) -> None:
@@ -152,12 +153,7 @@ def show_sheet(
         return open_one
     sheet = KeysSheet(window, sections_of(window, pages))
     sheet.toured.connect(tour)
-    sheet.move(window.mapToGlobal(QtCore.QPoint(0, 0)) + _centred(sheet, window))
+    left = max(0, (window.width() - sheet.width()) // 2)
+    sheet.move(window.mapToGlobal(QtCore.QPoint(left, BELOW)))
     sheet.show()
     return sheet
-
-
-def _centred(sheet: QtWidgets.QWidget, window: QtWidgets.QWidget) -> QtCore.QPoint:
-    room = window.size() - sheet.size()
-    # below the bar with the state and heater off
-    return QtCore.QPoint(max(0, room.width() // 2), max(0, min(80, room.height())))

@@ -45,6 +45,9 @@ QFrame#panel QLineEdit, QFrame#panel QPlainTextEdit, QFrame#panel QComboBox {{ b
 QLineEdit:focus, QComboBox:focus {{ border-color: {c.sky}; }}
 QLineEdit[refused="true"] {{ border-color: {c.orange}; }}
 QLineEdit:disabled, QComboBox:disabled {{ color: {c.faint}; border-color: {c.line}; }}
+QComboBox::drop-down {{ border: none; width: 16px; }}
+QComboBox::down-arrow {{ width: 0; height: 0; border-left: 4px solid {c.sunken}; border-right: 4px solid {c.sunken};
+    border-top: 5px solid {c.muted}; }}
 QComboBox QAbstractItemView {{ background: {c.raised}; border: 1px solid {c.line}; selection-background-color: {c.selection}; }}
 
 QProgressBar {{ background: {c.sunken}; border: 1px solid {c.line}; border-radius: 4px; text-align: center; }}

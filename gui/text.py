@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gui.words import tr
+
 UNKNOWN = "–"
 
 
@@ -43,7 +45,7 @@ def with_sigma(value: float, sigma: float, unit: str) -> str:
 def age(seconds: float) -> str:
     """How long ago something was, in wall time."""
     if not math.isfinite(seconds):
-        return "never"
+        return tr("never")
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

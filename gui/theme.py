@@ -15,6 +15,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.status import EngineState
 from gui import style
+from gui.words import tr
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +146,21 @@ class Badge:
 
 
 STATES: dict[EngineState, Badge] = {
-    EngineState.IDLE: Badge("○", "IDLE", "#39434E"),
-    EngineState.PREPARING: Badge("◔", "PREPARING", "#1B4F7A"),
-    EngineState.RUNNING: Badge("▶", "RUNNING", "#0B5F47"),
-    EngineState.PAUSING: Badge("❚❚", "PAUSING", "#6E4E00"),
-    EngineState.PAUSED: Badge("❚❚", "PAUSED", "#8A6200"),
-    EngineState.FINISHING: Badge("◕", "FINISHING", "#1B4F7A"),
-    EngineState.COMPLETED: Badge("✓", "COMPLETED", "#1F4D63"),
-    EngineState.ABORTED: Badge("■", "ABORTED", "#7A4310"),
-    EngineState.FAILED: Badge("✕", "FAILED", NIGHT.red),
+    EngineState.IDLE: Badge("○", tr("IDLE"), "#39434E"),
+    EngineState.PREPARING: Badge("◔", tr("PREPARING"), "#1B4F7A"),
+    EngineState.RUNNING: Badge("▶", tr("RUNNING"), "#0B5F47"),
+    EngineState.PAUSING: Badge("❚❚", tr("PAUSING"), "#6E4E00"),
+    EngineState.PAUSED: Badge("❚❚", tr("PAUSED"), "#8A6200"),
+    EngineState.FINISHING: Badge("◕", tr("FINISHING"), "#1B4F7A"),
+    EngineState.COMPLETED: Badge("✓", tr("COMPLETED"), "#1F4D63"),
+    EngineState.ABORTED: Badge("■", tr("ABORTED"), "#7A4310"),
+    EngineState.FAILED: Badge("✕", tr("FAILED"), NIGHT.red),
 }
-NO_CONTACT = Badge("?", "NO CONTACT", "#4A4033", "#FFD27A")
-REPLAY = Badge("⟲", "REPLAY", "#4B3A6B")
+NO_CONTACT = Badge("?", tr("NO CONTACT"), "#4A4033", "#FFD27A")
+REPLAY = Badge("⟲", tr("REPLAY"), "#4B3A6B")
 
 
+_APPLIED = "hotstageTheme"
 _now = NIGHT
 _followers: dict[int, Callable[[], None]] = {}
 _numbers = itertools.count()
@@ -188,16 +190,26 @@ def use(name: str) -> None:
         paint()
 
 
+def dress(window: QtWidgets.QWidget) -> None:
+    """Give a window the style sheet of the present theme, and of every one that follows.
+
+    The window and not the application: that would have the hundreds of widgets that pyqtgraph keeps in
+    menus nobody opens restyled too, which takes longer than the whole window.
+    """
+    follow(window, lambda: window.setStyleSheet(style.sheet(_now)))
+
+
 def apply(app: QtWidgets.QApplication) -> None:
     """Dress the application; works on every platform plug-in, offscreen too."""
-    sheet = style.sheet(_now)
-    if app.styleSheet() == sheet:
+    if app.property(_APPLIED) == _now.name:
         return
-    app.setStyle("Fusion")
-    font = QtGui.QFont()
-    font.setFamilies(["Segoe UI", "Noto Sans", "DejaVu Sans", "Arial"])
-    font.setPointSizeF(9.5)
-    app.setFont(font)
+    if app.property(_APPLIED) is None:
+        app.setStyle("Fusion")
+        font = QtGui.QFont()
+        font.setFamilies(["Segoe UI", "Noto Sans", "DejaVu Sans", "Arial"])
+        font.setPointSizeF(9.5)
+        app.setFont(font)
+    app.setProperty(_APPLIED, _now.name)
     pg.setConfigOptions(background=_now.panel, foreground=_now.muted, imageAxisOrder="row-major")
     palette = QtGui.QPalette()
     role = QtGui.QPalette.ColorRole
@@ -217,7 +229,6 @@ def apply(app: QtWidgets.QApplication) -> None:
     }.items():
         palette.setColor(which, QtGui.QColor(colour))
     app.setPalette(palette)
-    app.setStyleSheet(sheet)
 
 
 def mono(size: float = 9.0) -> QtGui.QFont:

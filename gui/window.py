@@ -69,6 +69,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.tabs = QtWidgets.QTabBar()
         self.help = Help(self)
         self._compose()
+        theme.dress(self)
         self._connect_controls()
         self._image_timer = self._every(IMAGE_TICK_MS, self._take_image)
         self._rest_timer = self._every(REST_TICK_MS, self._take_rest)
@@ -159,14 +160,15 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def heater_off(self) -> None:
         """Send heater off both ways, now."""
-        self.topbar.show_heater_off("sending …")
+        self.topbar.show_heater_off(tr("sending …"))
         self.session.heater_off("heater off pressed by the operator")
 
     def _run(self) -> None:
         recipe = self.recipe.recipe
         if recipe is not None and self.topbar.run.isEnabled():
             folder = self._new_folder(recipe.path)
-            self.log.say("window", f"Run {recipe.path.name} into {folder}")
+            words = tr("Run {file} into {folder}").format(file=recipe.path.name, folder=folder)
+            self.log.say("window", words)
             self.session.start(recipe.text, str(folder))
             self._take_status()
 
@@ -176,7 +178,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         if not self.topbar.pause.isEnabled():
             return
         # what the button says is what it does, even if the state changed since it was drawn
-        if "Resume" in self.topbar.pause.text():
+        if self.topbar.offers_resume:
             self.session.resume()
         else:
             self.session.pause()
@@ -231,12 +233,14 @@ class OperatorWindow(QtWidgets.QMainWindow):
     def _say_changes(self, snapshot: StatusSnapshot) -> None:
         if snapshot.stale != self._was_stale:
             self._was_stale = snapshot.stale
-            words = f"no contact: {snapshot.link_error}" if snapshot.stale else "in contact"
+            words = tr("in contact")
+            if snapshot.stale:
+                words = tr("no contact: {why}").format(why=snapshot.link_error)
             self.log.say("warning" if snapshot.stale else "window", words)
         state = snapshot.status.state
         if not snapshot.stale and state is not self._last_state:
             if state is EngineState.FAILED and self._last_state is not None:
-                words = f"The run failed: {snapshot.status.cause}"
+                words = tr("The run failed: {why}").format(why=snapshot.status.cause)
                 if self._answers.shown:  # the answer to heater off is what must be read now
                     self.log.say("error", words)
                 else:
@@ -258,7 +262,9 @@ class OperatorWindow(QtWidgets.QMainWindow):
                 self.complain(f"{event.name}: {event.error}")
             else:
                 self.notices.info(
-                    f"{event.name}: taken by the engine ({event.took_s * 1000:.0f} ms)"
+                    tr("{order}: taken by the engine ({ms:.0f} ms)").format(
+                        order=tr(event.name), ms=event.took_s * 1000
+                    )
                 )
 
     def _show_recipe(self, recipe: RecipeText) -> None:
@@ -272,7 +278,8 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.editor.follow(recipe.path)
         if self._start_when_ready and self.session.snapshot().status.state.active:
             self._start_when_ready = False
-            self.complain(f"{recipe.path.name} was not started: a run is going on.")
+            words = tr("{file} was not started: a run is going on.")
+            self.complain(words.format(file=recipe.path.name))
         self._take_status()  # Run is offered at once
 
     def _show_emergency(self, report: EmergencyReport) -> None:
@@ -322,7 +329,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.topbar.abort.confirmed.connect(self._abort)
         self.topbar.abort.released_early.connect(
             lambda: self.notices.error(
-                "Not aborted: hold the button (or F9) until its bar is full."
+                tr("Not aborted: hold the button (or F9) until its bar is full.")
             )
         )
         self.topbar.heater_off.pressed.connect(self.heater_off)

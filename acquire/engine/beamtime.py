@@ -49,26 +49,26 @@ class BeamTime:
         self._recorders: dict[str, FrameRecorder] = {}
 
     @contextmanager
-    def beam(self, reason: str, *, flash: bool = False) -> Iterator[None]:
+    def beam(self, reason: str, *, dark: bool = False) -> Iterator[None]:
         """Have the beam alone: recorded scans rest meanwhile.
 
         Args:
             reason: for the gap in what is recorded.
-            flash: the beam is blanked but for the exposures, for which the step un-blanks it.
+            dark: the beam is blanked to begin with, and the step un-blanks it.
         """
         self.taken = True
         for scan in self._scans:
             scan.suspend(reason, cut=False)
         self.loop.checkpoint()
-        self.in_the_dark = flash
-        if flash:
+        self.in_the_dark = dark
+        if dark:
             self.loop.beam(on=False, briefly=True)
         elif not self._scans:
             self.loop.beam(on=True)
         yield
         # not in a finally: when a step ends the run, recording must not begin again
         self.taken = self.in_the_dark = False
-        if flash or not self._scans:
+        if dark or not self._scans:
             self.loop.beam(on=bool(self._scans))
         for scan in self._scans:
             scan.resume()
@@ -105,6 +105,10 @@ class BeamTime:
             )
         recorder.new_acquisition()
         return recorder
+
+    def uncalibrated(self) -> list[str]:
+        """Streams of spectra that have no room for a calibration, as those that a script began before one."""
+        return [name for name, recorder in self._recorders.items() if recorder.uncalibrated]
 
     def image_spec(self, name: str) -> StreamSpec:
         """What the images of a stream that was recorded are like."""

@@ -149,5 +149,10 @@ class Exposures:
             return
         dispersion_ev = spec.channels["core_loss"].axes["energy_loss"].step
         run.calibrations.hold(dispersion_ev, correction)
+        if left := [name for name in self._time.uncalibrated() if name != step.name]:
+            run.warn(
+                f"the spectra {', '.join(map(repr, left))} were begun before the first calibration, and "
+                "do not carry it. Give those that follow another 'name'."
+            )
         text, numbers = told(correction, dispersion_ev)
         run.note(NOTE, text, {"stream": step.name, **numbers})

@@ -86,9 +86,12 @@ def _demand(spectra: Spectra, positions_nm: Sequence[tuple[float, float]], dose:
     left, top, right, bottom = np.array([area.edges for area in areas]).T
     x0, y0, x1, y1 = (float(v) for v in (left.min(), top.min(), right.max(), bottom.max()))
     around = Area((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
-    if run.dose.highest_in(around) + most > limit:
-        for area in areas:
+    if run.dose.highest_in(around) + most <= limit:
+        return
+    for area in areas:
+        if run.dose.highest_in(area) + most > limit:
             spectra.time.demand_dose(most, area)
+            return
 
 
 def _like(frame: Frame, begin_s: float, each_s: float, count: int) -> SpectrumBlock:

@@ -211,11 +211,13 @@ class LiveView:
                 asked = [grown for name, grown in self._maps.items() if stream in ("", name)]
                 found = max(asked, key=lambda grown: grown.serial, default=None)
                 if found is not None and found.serial > after:
-                    return found.view(tuple(self._maps))
+                    found, streams = found.copy(), tuple(self._maps)
+                    break
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self._changed.wait(left)
+        return found.view(streams)
 
     def series(self, cursor: tuple[int, int, int]) -> LiveSeries:
         """See HostApi.series."""

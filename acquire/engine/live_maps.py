@@ -99,6 +99,14 @@ class GrowingMap:
             if np.isfinite(value.value):
                 sums[(slice(None), *place)] += 1.0, value.value, value.sigma**2
 
+    def copy(self) -> GrowingMap:
+        """As it is now, for who looks at it without holding the lock."""
+        copied = GrowingMap(self.grid)
+        copied.serial = self.serial
+        copied._taken = self._taken.copy()
+        copied._sums = {name: sums.copy() for name, sums in self._sums.items()}
+        return copied
+
     def view(self, streams: tuple[str, ...]) -> LiveMap:
         """As it is now."""
         values: dict[str, NDArray[np.float64]] = {}

@@ -130,7 +130,6 @@ class Maps:
             time.loop.beam(on=True)
         yield
         # an error leaves the beam to the end of the run
-        time.in_the_dark = spectra.flash
         spectra.put_out()
 
 

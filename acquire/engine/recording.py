@@ -71,6 +71,11 @@ class FrameRecorder:
         run.frames.setdefault(stream, 0)
         run.sink.declare_frames(kind, self.spec)
 
+    @property
+    def uncalibrated(self) -> bool:
+        """Whether its frames are spectra that have no room for a calibration."""
+        return self._kind == "spectra" and not self._calibrated
+
     def new_acquisition(self) -> None:
         """Expect the instrument's frame number to jump here."""
         self._last_source = -1

@@ -99,7 +99,7 @@ class Spectra:
             station = time.run.station.station.name
             raise RecipeError(f"'{step}' needs a spectrometer, and station {station!r} has none.")
         spectra = cls(time, spectrometer, name, settings, spacing_nm, scalars or {})
-        with time.beam(str(step), flash=spectra.flash), time.settled(name, *more_streams):
+        with time.beam(str(step), dark=True), time.settled(name, *more_streams):
             spectra.tune()
             spectra.light()
             yield spectra
@@ -132,7 +132,8 @@ class Spectra:
             self.time.loop.beam(on=True)
 
     def put_out(self) -> None:
-        """Have the beam off for a moment in which nothing is exposed."""
+        """Have the beam off for a moment in which nothing is exposed, until :meth:`light`."""
+        self.time.in_the_dark = True
         if self.time.loop.beam_on:
             self.time.loop.beam(on=False, briefly=True)
 

@@ -130,7 +130,9 @@ class StationWatch:
     @property
     def reading(self) -> HolderReading | None:
         """The newest reading of the holder, its time on the station's clock; None before the first."""
-        return self._watched["holder"].holder
+        # right after a run that of the run is newer
+        found = (self._watched["holder"].holder, self._engine.reading)
+        return max((it for it in found if it is not None), key=lambda it: it.t_s, default=None)
 
     def blanked(self) -> bool | None:
         """Whether the beam is blanked, as the scan told last; None before that."""

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from acquire.export.source import LinearAxis
+from acquire.store.maps import takings_of
 
 MAP_ROW, MAP_COLUMN, MAP_PASS = "map_row", "map_column", "map_pass"
 """Coordinates of a map's spectra: whole numbers from 0."""
@@ -37,7 +38,7 @@ class Layout:
 def layout_of(frames: xr.Dataset) -> Layout | None:
     """The layout of a stream of spectra; None if they are no even map or line: then time orders them.
 
-    Of a point that was taken twice in one pass the newest counts.
+    A map that was taken again and again, and a line, has an axis of repeats.
     """
     if MAP_ROW in frames and MAP_COLUMN in frames:
         return _map(frames)
@@ -51,16 +52,21 @@ def _map(frames: xr.Dataset) -> Layout | None:
     )
     if min(int(n.min(initial=0)) for n in (passes, rows, columns)) < 0 or not len(rows):
         return None
-    shape = tuple(int(n.max()) + 1 for n in (passes, rows, columns))
+    takings = takings_of([n.astype(np.float64) for n in (passes, rows, columns)])
+    shape = tuple(int(n.max()) + 1 for n in (takings, passes, rows, columns))
     places = np.full(shape, -1, np.intp)
-    places[passes, rows, columns] = np.arange(len(rows))
+    places[takings, passes, rows, columns] = np.arange(len(rows))
     axes = (
-        LinearAxis("pass", 0.0, 1.0, shape[0], ""),
+        LinearAxis("repeat", 0.0, 1.0, shape[0], ""),
+        LinearAxis("pass", 0.0, 1.0, shape[1], ""),
         _places("y", rows, frames, "position_y"),
         _places("x", columns, frames, "position_x"),
     )
-    first = 0 if shape[0] > 1 else 1
-    return Layout(axes[first:], places if first == 0 else places[0])
+    kept = [shape[0] > 1, shape[1] > 1, True, True]
+    return Layout(
+        tuple(axis for axis, wanted in zip(axes, kept, strict=True) if wanted),
+        places.reshape([n for n, wanted in zip(shape, kept, strict=True) if wanted]),
+    )
 
 
 def _whole(frames: xr.Dataset, name: str) -> Indices | None:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from acquire.errors import StoreError
+from acquire.errors import MeasureError, StoreError
 
 _DIMS = ("pass", "y", "x")
 
@@ -74,7 +74,10 @@ def _moved_channels(placed: xr.Dataset) -> NDArray[np.float64]:
     for pass_, row in np.ndindex(shape[:2]):
         there = placed.taken.values[pass_, row]
         if there.any():
-            found = find_zero_loss(low[pass_, row].values[there], axis, fwhm_ev=width)
+            try:
+                found = find_zero_loss(low[pass_, row].values[there], axis, fwhm_ev=width)
+            except MeasureError:
+                continue  # nothing to be seen in all of a row
             width = found.fwhm_ev
             positions[pass_, row, there] = found.position_ev
     if not np.isfinite(positions).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,9 @@ class Grid:
     spacing_nm: tuple[float, float]
 
 
-def as_map(runs: Run | Sequence[Run], stream: str, *, summed: bool = False) -> xr.Dataset:
+def as_map(
+    runs: Run | Sequence[Run], stream: str, *, summed: bool = False, taking: int = -1
+) -> xr.Dataset:
     """The spectra of a spectrum image by their place: ``core_loss`` (pass, y, x, energy_loss) and more.
 
     Everything of the stream is there with its time replaced by pass, y and x: spectra are read when
@@ -54,9 +57,11 @@ def as_map(runs: Run | Sequence[Run], stream: str, *, summed: bool = False) -> x
             ones fill what earlier ones lack.
         stream: name of the map.
         summed: spectra are summed over the passes, see :func:`sum_passes`.
+        taking: which, of a map that was taken again and again, as within a ``repeat``: from 0, or
+            from the end if negative. The newest unless given.
 
     Raises:
-        StoreError: there is no such map.
+        StoreError: there is no such map, or it was not taken so often.
     """
     parts = [runs] if not isinstance(runs, Sequence) else list(runs)
     having = [run for run in parts if stream in run.streams]
@@ -66,9 +71,52 @@ def as_map(runs: Run | Sequence[Run], stream: str, *, summed: bool = False) -> x
             f"there is no map {stream!r}; there are: {', '.join(known) or 'none'}. Maps are taken by "
             "the step 'spectrum_image'."
         )
-    spectra = [run.spectra(stream) for run in having]
-    found = _placed(spectra, grid_of(having[0], stream))
+    # without a journal a segment knows its grid as far as it was taken
+    grid = max((grid_of(run, stream) for run in having), key=lambda grid: math.prod(grid.shape))
+    found = _placed(_of_taking([run.spectra(stream) for run in having], taking, stream), grid)
     return sum_passes(found) if summed else found
+
+
+def takings_of(places: Sequence[NDArray[np.float64]]) -> Index:
+    """To which taking of a map each spectrum belongs, from 0; (n,).
+
+    Points are taken in order, each once: where one is not beyond the one before, the map begins anew.
+
+    Args:
+        places: pass, row and column of the spectra in the order of time, each (n,).
+    """
+    if not len(places[0]):
+        return np.zeros(0, np.int64)
+    last_first = np.stack(places)[::-1]
+    before, after = last_first[:, :-1], last_first[:, 1:]
+    # by pass, then row, then column; what is not told begins nothing
+    order = np.lexsort(last_first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    same = (before == after).all(axis=0)
+    known = np.isfinite(before).all(axis=0) & np.isfinite(after).all(axis=0)
+    anew = known & (same | (np.diff(rank) < 0))
+    return np.concatenate([[0], np.cumsum(anew)]).astype(np.int64)
+
+
+def _of_taking(parts: Sequence[xr.Dataset], taking: int, stream: str) -> list[xr.Dataset]:
+    """Those spectra of segments that belong to one taking of a map."""
+    places = [np.concatenate([part[name].values for part in parts]) for name in PLACES]
+    found = takings_of(places)
+    count = int(found.max(initial=0)) + 1
+    if not -count <= taking < count:
+        raise StoreError(
+            f"taking {taking} of the map {stream!r} is not there: it was taken {count} times; ask for 0 "
+            f"to {count - 1}."
+        )
+    own = found == taking % count
+    kept, first = [], 0
+    for part in parts:
+        rows = np.flatnonzero(own[first : first + part.sizes[_TEMPORAL]])
+        first += part.sizes[_TEMPORAL]
+        if rows.size:
+            kept.append(part.isel({_TEMPORAL: slice(int(rows[0]), int(rows[-1]) + 1)}))
+    return kept or [parts[0]]
 
 
 def map_names(run: Run) -> tuple[str, ...]:
@@ -260,7 +308,7 @@ def _stretches(rows: Index) -> list[Index]:
 
 
 def map_of_estimates(run: Run, estimator: str, stream: str = "") -> xr.Dataset:
-    """What an estimator said of the spectra of a map: every quantity with its ``_sigma`` (pass, y, x).
+    """What an estimator said of the spectra of a map, taken last: every quantity with its ``_sigma`` (pass, y, x).
 
     NaN where it said nothing: an estimator that is slower than the spectra leaves some out.
 
@@ -275,7 +323,7 @@ def map_of_estimates(run: Run, estimator: str, stream: str = "") -> xr.Dataset:
     told = run.estimates(estimator)
     stream = stream or str(told.attrs.get("stream", ""))
     grid = grid_of(run, stream)
-    spectra = run.spectra(stream)
+    [spectra] = _of_taking([run.spectra(stream)], -1, stream)
     order = _order(spectra, grid)
     number = spectra.frame_index.values
     at = {int(frame): row for row, frame in enumerate(told.frame_index.values)}

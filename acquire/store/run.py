@@ -158,9 +158,9 @@ class Run:
         """Spectra of a stream: ``core_loss`` (time, energy_loss), ``low_loss``, coordinates."""
         return self._dataset(f"{SPECTRA}/{stream}", self._names(SPECTRA))
 
-    def map(self, stream: str, *, summed: bool = False) -> xr.Dataset:
+    def map(self, stream: str, *, summed: bool = False, taking: int = -1) -> xr.Dataset:
         """A spectrum image by place, (pass, y, x, energy_loss): :func:`~acquire.store.maps.as_map`."""
-        return as_map(self, stream, summed=summed)
+        return as_map(self, stream, summed=summed, taking=taking)
 
     @property
     def holder(self) -> xr.Dataset:

@@ -59,13 +59,15 @@ class FactsLine(QtWidgets.QWidget):
         """
         status, fresh = snapshot.status, not snapshot.stale
         if fresh:
-            set_text(self.link, tr("top bar and this line: ● LIVE") if looking_back else "● LIVE")
+            set_text(
+                self.link, tr("top bar and this line: ● LIVE") if looking_back else tr("● LIVE")
+            )
             self._colour(self.link, theme.now().green)
         else:
-            set_text(self.link, f"✕ STALE {text.age(snapshot.age_s)}")
+            set_text(self.link, tr("✕ STALE {age}").format(age=text.age(snapshot.age_s)))
             self._colour(self.link, theme.now().orange)
         limit = status.dose_limit_e_per_nm2
-        words = f"dose {text.dose(status.dose_e_per_nm2)}"
+        words = tr("dose {dose}").format(dose=text.dose(status.dose_e_per_nm2))
         near = False
         if math.isfinite(limit) and limit > 0:
             share = status.dose_e_per_nm2 / limit

@@ -24,16 +24,16 @@ class LogPanel(Panel):
     """A longer note, of many lines."""
 
     def __init__(self) -> None:
-        super().__init__("Log")
+        super().__init__(tr("Log"))
         self.lines = QtWidgets.QPlainTextEdit()
         self.lines.setReadOnly(True)
         self.lines.setMaximumBlockCount(_KEPT_LINES)
         self.lines.setFont(theme.mono(8.5))
         self.lines.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
         self.field = QtWidgets.QLineEdit()
-        self.field.setPlaceholderText("A note for the run's journal  (M)")
+        self.field.setPlaceholderText(tr("A note for the run's journal  (M)"))
         self.field.setMaxLength(500)
-        self.button = QtWidgets.QPushButton("⚑ Mark")
+        self.button = QtWidgets.QPushButton(tr("⚑ Mark"))
         self.button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
         self.note_button = QtWidgets.QPushButton(tr("✎"))
         self.note_button.setToolTip(

@@ -42,7 +42,7 @@ class Notices(QtWidgets.QWidget):
         self.message = ElidedLabel(align_left=True, padding=8)
         self.message.setMinimumHeight(24)
         self.dismiss = QtWidgets.QPushButton("✕")
-        self.dismiss.setToolTip("Dismiss this message; it stays in the log")
+        self.dismiss.setToolTip(tr("Dismiss this message; it stays in the log"))
         self.dismiss.setFixedSize(26, 24)
         self.dismiss.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         self.dismiss.clicked.connect(self.clear)
@@ -66,14 +66,14 @@ class Notices(QtWidgets.QWidget):
         line.addWidget(self.simulated)
         column.addLayout(line)
         self.fault, self.fault_text, row = _bar("faultBar")
-        self.clear_button = HoldButton("Clear fault (hold)")
+        self.clear_button = HoldButton(tr("Clear fault (hold)"))
         self.clear_button.setToolTip(
-            "Hold for 0.6 s. The heater may obey again afterwards: first see why it tripped."
+            tr("Hold for 0.6 s. The heater may obey again afterwards: first see why it tripped.")
         )
         self.clear_button.confirmed.connect(self.clear_fault)
         row.addWidget(self.clear_button)
         self.prompt, self.prompt_text, row = _bar("promptBar")
-        self.continue_button = QtWidgets.QPushButton("Continue")
+        self.continue_button = QtWidgets.QPushButton(tr("Continue"))
         self.continue_button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
         self.continue_button.clicked.connect(self.confirm)
         row.addWidget(self.continue_button)
@@ -133,15 +133,18 @@ class Notices(QtWidgets.QWidget):
         With ``looking_back``, a stored run is in front, and nothing can be answered here.
         """
         status, fresh = snapshot.status, not snapshot.stale
-        self._idle_text = _run_line(status) if fresh else f"No contact: {snapshot.link_error}"
+        self._idle_text = (
+            _run_line(status) if fresh else tr("No contact: {why}").format(why=snapshot.link_error)
+        )
         if sent and fresh:
-            self._idle_text = f"{' and '.join(sent)}: sent, waiting for the engine …"
+            words = tr("{orders}: sent, waiting for the engine …")
+            self._idle_text = words.format(orders=", ".join(tr(name) for name in sent))
         if self._kind == "info" and time.monotonic() - self._said_at_s > _INFO_FOR_S:
             self.clear()
         if not self._kind:
             set_text(self.message, self._idle_text)
         rate = f"  ×{status.clock_rate:g}" if status.clock_rate != 1 else ""
-        set_text(self.simulated, f"SIMULATED{rate}")
+        set_text(self.simulated, tr("SIMULATED") + rate)
         self.simulated.setVisible(status.simulated)
         server = status.server if fresh else ""
         self.fault.setVisible(bool(status.fault or server))
@@ -158,7 +161,9 @@ class Notices(QtWidgets.QWidget):
             fresh and not status.state.active and "Clear fault" not in sent and not looking_back
         )
         self.prompt.setVisible(bool(status.prompt) and fresh)
-        set_text(self.prompt_text, f"The run waits for you: {status.prompt}")
+        set_text(
+            self.prompt_text, tr("The run waits for you: {prompt}").format(prompt=status.prompt)
+        )
         self.continue_button.setEnabled("Continue" not in sent and not looking_back)
 
     def _paint(self) -> None:
@@ -218,7 +223,11 @@ def _fault_words(fault: str, server: str) -> str:
 
 
 def _run_line(status: EngineStatus) -> str:
-    parts = [status.run_name, status.folder, f"station {status.station}" if status.station else ""]
+    parts = [
+        status.run_name,
+        status.folder,
+        tr("station {name}").format(name=status.station) if status.station else "",
+    ]
     if status.warnings:
         parts.insert(0, f"⚠ {status.warnings[-1]}")
     return "   ·   ".join(part for part in parts if part)

@@ -15,7 +15,7 @@ from gui.orders import RecipeText
 from gui.widgets.panel import ElidedLabel, Panel, set_text
 from gui.words import tr
 
-_COLUMNS = ("", "Step", "At", "For")
+_COLUMNS = ("", tr("Step"), tr("At"), tr("For"))
 Qt = QtCore.Qt
 
 
@@ -113,16 +113,17 @@ class RecipePanel(Panel):
     """The folder of the run that has ended, to be looked at."""
 
     def __init__(self) -> None:
-        super().__init__("Recipe")
+        super().__init__(tr("Recipe"))
         self._ended: Path | None = None
+        self._followed = -1
         self.recipe: RecipeText | None = None
         self._plan = PlanView()
         self._plan_is_current = False
-        self.open_button = QtWidgets.QPushButton("Open…  Ctrl+O")
-        self.open_button.setToolTip("Choose a recipe file; nothing starts before Run")
+        self.open_button = QtWidgets.QPushButton(tr("Open…  Ctrl+O"))
+        self.open_button.setToolTip(tr("Choose a recipe file; nothing starts before Run"))
         self.open_button.clicked.connect(self.choose)
         self.reload_button = QtWidgets.QPushButton("⟳")
-        self.reload_button.setToolTip("Read the file again: what is shown is what Run starts")
+        self.reload_button.setToolTip(tr("Read the file again: what is shown is what Run starts"))
         self.reload_button.setFixedWidth(30)
         self.reload_button.setEnabled(False)
         self.reload_button.clicked.connect(self._reload)
@@ -149,7 +150,7 @@ class RecipePanel(Panel):
         header = self.table.horizontalHeader()
         header.setHighlightSections(False)
         modes = QtWidgets.QHeaderView.ResizeMode
-        for column, width in ((0, 28), (2, 70), (3, 70)):
+        for column, width in ((0, 26), (2, 56), (3, 56)):
             header.setSectionResizeMode(column, modes.Fixed)
             header.resizeSection(column, width)
         header.setSectionResizeMode(1, modes.Stretch)
@@ -158,12 +159,12 @@ class RecipePanel(Panel):
         self.source.setReadOnly(True)
         self.source.setFont(theme.mono())
         self.source.setLineWrapMode(QtWidgets.QPlainTextEdit.LineWrapMode.NoWrap)
-        self.source.setPlaceholderText("No recipe is open.")
+        self.source.setPlaceholderText(tr("No recipe is open."))
         self.tabs = QtWidgets.QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.tabBar().setDrawBase(False)
-        self.tabs.addTab(self.table, "Steps")
-        self.tabs.addTab(self.source, "Text")
+        self.tabs.addTab(self.table, tr("Steps"))
+        self.tabs.addTab(self.source, tr("Text"))
         self.look_button = QtWidgets.QPushButton(tr("Look at this run"))
         self.look_button.setToolTip(tr("Open the run that has ended on the page of stored runs"))
         self.look_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -179,10 +180,10 @@ class RecipePanel(Panel):
 
     def choose(self) -> None:
         """Open the file dialog; Qt's own, since F12 must work over it."""
-        dialog = QtWidgets.QFileDialog(self.window(), "Open recipe")
+        dialog = QtWidgets.QFileDialog(self.window(), tr("Open recipe"))
         dialog.setOption(QtWidgets.QFileDialog.Option.DontUseNativeDialog)
         dialog.setFileMode(QtWidgets.QFileDialog.FileMode.ExistingFile)
-        dialog.setNameFilters(["Recipes (*.yaml *.yml)", "All files (*)"])
+        dialog.setNameFilters([tr("Recipes (*.yaml *.yml)"), tr("All files (*)")])
         if self.recipe is not None:
             dialog.setDirectory(str(self.recipe.path.parent))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -210,7 +211,15 @@ class RecipePanel(Panel):
             self._plan_is_current = self._plan_is_current or self.recipe is None
         self.model.mark(status.step_index if self._plan_is_current else -1, self._state(status))
         self._show_rows()
+        self._show_present_step()
         self._name_next()
+
+    def _show_present_step(self) -> None:
+        """Scroll to the step that has begun; not under the mouse."""
+        if self.model.current != self._followed and not self.table.underMouse():
+            self._followed = self.model.current
+            found = next((i for i, r in enumerate(self.model.rows) if r.index == self._followed), 0)
+            self.table.scrollTo(self.model.index(found, 1))
 
     def _state(self, status: EngineStatus) -> EngineState:
         return status.state if self._plan_is_current else EngineState.IDLE
@@ -232,9 +241,9 @@ class RecipePanel(Panel):
         read = self.recipe.name if self.recipe is not None else ""
         set_text(self.name_line, self._plan.name if self._plan_is_current else read)
         if self.recipe is None:
-            words = "Open a recipe to be able to Run."
+            words = tr("Open a recipe to be able to Run.")
         else:
-            words = f"Run starts {self.recipe.path.name}"
+            words = tr("Run starts {file}").format(file=self.recipe.path.name)
         set_text(self.next_line, words)
 
     def _look(self) -> None:

@@ -220,7 +220,7 @@ class SizesPanel(Panel):
 
     def _label(self, name: str) -> str:
         unit = self._unit(name)
-        words = name.replace("_", " ")
+        words = tr(name.replace("_", " "))
         return f"{words} ({unit})" if unit else words
 
     # --------------------------------------------------------------------------- composition

@@ -54,7 +54,7 @@ class SpectrumPanel(Panel):
         self._aside = aside
         self._settings = settings
         self.channel = Choice(tr("Which spectrum of the pair is shown"))
-        self.log = QtWidgets.QPushButton("log")
+        self.log = QtWidgets.QPushButton(tr("log"))
         self.log.setCheckable(True)
         self.log.setToolTip(tr("Logarithmic counts; channels without counts are left out"))
         self.log.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)

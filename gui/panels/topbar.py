@@ -44,10 +44,12 @@ class TopBar(QtWidgets.QWidget):
         self.state = QtWidgets.QLabel()
         self.state.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.state.setFixedSize(158, HEIGHT)
-        self.run = _control("▶ Run", "F5", "Start the loaded recipe")
-        self.pause = _control("❚❚ Pause", "Space", "Pause after or within the exposure; go on")
-        self.hold = _control("═ Hold T", "H", "Freeze the temperature now; recording goes on")
-        self.abort = HoldButton("■ Abort\nhold  F9")
+        self.run = _control(tr("▶ Run"), "F5", tr("Start the loaded recipe"))
+        self.pause = _control(
+            tr("❚❚ Pause"), "Space", tr("Pause after or within the exposure; go on")
+        )
+        self.hold = _control(tr("═ Hold T"), "H", "")
+        self.abort = HoldButton(tr("■ Abort\nhold  F9"))
         self.abort.setToolTip(
             tr("Hold for 0.6 s: ends the live run safely, at once, whatever page is in front")
         )
@@ -62,6 +64,8 @@ class TopBar(QtWidgets.QWidget):
             (self.abort, 84),
         ):
             button.setFixedSize(width, HEIGHT)
+        self.offers_resume = False
+        """Whether Pause goes on with a paused run, as its caption says."""
         self.step = ElidedLabel(align_left=True)
         self.eta = ElidedLabel(align_left=True)
         self.eta.setProperty("muted", True)
@@ -100,8 +104,10 @@ class TopBar(QtWidgets.QWidget):
         self.heater_off.setFixedSize(146, HEIGHT)
         self.heater_off.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         self.heater_off.setToolTip(
-            "One press makes the instruments safe: straight to the instrument server, and by the "
-            "engine. F12 does the same, over any dialog."
+            tr(
+                "One press makes the instruments safe: straight to the instrument server, and by the "
+                "engine. F12 does the same, over any dialog."
+            )
         )
         row.addWidget(self.state)
         for button in (self.run, self.pause, self.hold, self.abort):
@@ -116,7 +122,7 @@ class TopBar(QtWidgets.QWidget):
 
     def show_heater_off(self, answer: str, good: bool = True) -> None:
         """Put the newest answer to a heater-off on the button; it can be pressed again at any time."""
-        self.heater_off.setText(f"HEATER OFF\n{answer or 'F12'}")
+        self.heater_off.setText(tr("HEATER OFF") + f"\n{answer or 'F12'}")
         colour = theme.NIGHT.red if good else "#7A0F0A"
         border = "#FF8A7A" if good else theme.NIGHT.yellow
         self.heater_off.setStyleSheet(
@@ -155,7 +161,8 @@ class TopBar(QtWidgets.QWidget):
         if snapshot.stale:
             badge = theme.NO_CONTACT
             known = math.isfinite(snapshot.age_s)
-            detail = f"was {status.state.value}" if known else "connecting …"
+            was = tr("was {state}").format(state=tr(status.state.value))
+            detail = was if known else tr("connecting …")
         else:
             badge = theme.STATES[status.state]
             # the station's clock goes on after a run: it would look like a run that goes on
@@ -165,8 +172,8 @@ class TopBar(QtWidgets.QWidget):
         _paint(self.state, badge.background, badge.foreground, "font-weight: 700; font-size: 11pt;")
         self.state.setToolTip(snapshot.link_error or status.cause)
         known = not snapshot.stale and not status.server
-        beam = ("◐  BLANKED", _DARK) if status.blanked else ("☀  BEAM ON", _LIT)
-        set_text(self.beam, beam[0] if known else "?  BEAM")
+        beam = (tr("◐  BLANKED"), _DARK) if status.blanked else (tr("☀  BEAM ON"), _LIT)
+        set_text(self.beam, beam[0] if known else tr("?  BEAM"))
         _paint(self.beam, beam[1] if known else _UNKNOWN, "#E8ECF1")
 
     def _show_controls(
@@ -174,7 +181,8 @@ class TopBar(QtWidgets.QWidget):
     ) -> None:
         state = status.state
         paused = state is S.PAUSED
-        caption = "▶ Resume" if paused else "❚❚ Pause"
+        self.offers_resume = paused
+        caption = tr("▶ Resume") if paused else tr("❚❚ Pause")
         _caption(self.pause, caption, "Space")
         self.run.setEnabled(fresh and recipe and not state.active and "Run" not in sent)
         self.pause.setEnabled(
@@ -191,7 +199,9 @@ class TopBar(QtWidgets.QWidget):
 
     def _show_step(self, status: EngineStatus) -> None:
         if status.step_index >= 0:
-            head = f"Step {status.step_index + 1} of {status.step_count}   {status.step_text}"
+            head = tr("Step {n} of {m}   {text}").format(
+                n=status.step_index + 1, m=status.step_count, text=status.step_text
+            )
         else:
             head = status.step_text or (tr("No run yet") if status.state is S.IDLE else "")
         if not status.state.active and status.by_hand:
@@ -202,7 +212,7 @@ class TopBar(QtWidgets.QWidget):
         self.progress.setValue(round(1000 * fraction))
         self.progress.setFormat(f"{100 * fraction:.0f} %" if known else "")
         if status.state.active:
-            line = f"ETA {text.clock(status.eta_s)}   of run time"
+            line = tr("ETA {run}   of run time").format(run=text.clock(status.eta_s))
             if status.clock_rate != 1 and math.isfinite(status.eta_s):
                 wall_s = status.eta_s / max(status.clock_rate, 1e-9)
                 line = tr("ETA {run} (wall {wall})").format(

@@ -51,7 +51,7 @@ def main() -> int:
         os.chdir(out)
     if docs is not None:
         _copy_for_docs(out, docs)
-    print(f"{count} pictures in {out}, {time.monotonic() - begun_s:.0f} s")
+    sys.stdout.write(f"{count} pictures in {out}, {time.monotonic() - begun_s:.0f} s\n")
     return 0
 
 
@@ -60,18 +60,19 @@ def _all(out: Path, wanted: frozenset[str]) -> int:
     from gui.pictures.stage import Stage
 
     count = 0
-    if not wanted or wanted - {"fault"}:
+    at_faults = {"fault", "failed"}
+    if not wanted or wanted - at_faults:
         with engine_host("simulated") as (host, address):
             stage = Stage(address, out, Path("window.ini").absolute(), wanted)
             scenes.all_but_faults(stage, host, address, out)
             stage.close()
             count += len(stage.taken)
-    if not wanted or "fault" in wanted:
+    if not wanted or wanted & at_faults:
         narrow = Path("narrow.toml").absolute()
         narrow.write_text(recipes.narrow_station(), encoding="utf-8")
-        with engine_host(str(narrow)) as (_, address):
+        with engine_host(str(narrow)) as (host, address):
             stage = Stage(address, out, Path("fault.ini").absolute(), wanted)
-            scenes.fault(stage)
+            scenes.faults(stage, host)
             stage.close()
             count += len(stage.taken)
     return count
@@ -92,7 +93,8 @@ def _copy_for_docs(out: Path, docs: Path) -> None:
     for name, source in FOR_DOCS.items():
         path = out / f"{source}.png"
         if path.is_file():
-            print(f"{name}: {slim(path, docs / f'{name}.png', DOCS_BYTES)} bytes")
+            size = slim(path, docs / f"{name}.png", DOCS_BYTES)
+            sys.stdout.write(f"{docs / name}.png: {size} bytes\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from acquire.engine.status import EngineState
 from gui.keys_sheet import KeysSheet
 from gui.pictures import recipes
@@ -29,6 +31,7 @@ NAMES = (
     *_STORED,
     "no-contact",
     "fault",
+    "failed",
 )
 
 
@@ -47,14 +50,31 @@ def all_but_faults(stage: Stage, host: subprocess.Popen[str], address: str, out:
         _no_contact(stage, host)
 
 
-def fault(stage: Stage) -> None:
-    """On a station whose heater trips in a fast ramp."""
-    window = stage.window
-    _start(stage, "fast_ramp", recipes.TRIPPING)
-    stage.until(lambda: bool(window.session.snapshot().status.fault), "the heater trips")
-    stage.until(lambda: not _status(stage).active, "the run ends")
+def faults(stage: Stage, host: subprocess.Popen[str]) -> None:
+    """On a station whose heater trips on a fast way; at the end its instrument server is killed in a run."""
+    window, page = stage.window, stage.window.instruments
+    status = lambda: window.session.snapshot().status  # noqa: E731
+    window.show_page(page)
+    stage.until(page.heat.go.isEnabled, "the heater can be commanded by hand")
+    page.heat.target.setText("800 °C")
+    page.heat.rate.setText("190 °C/s")
+    page.heat.go.confirmed.emit()
+    stage.until(lambda: bool(status().fault), "the heater trips")
     stage.wait(1.0)
     stage.take("fault")
+    if not stage.wants("failed"):
+        return
+    window.session.clear_fault()
+    page.end.click()
+    stage.until(lambda: not status().fault and not status().by_hand_of, "the fault is cleared")
+    window.show_page(window.live)
+    _start(stage, "cut_off", recipes.AGAIN)
+    stage.until(lambda: status().measured_celsius > 300, "it is warm")
+    for child in psutil.Process(host.pid).children(recursive=True):
+        child.kill()
+    stage.until(lambda: status().state is EngineState.FAILED, "the run fails")
+    stage.wait(2.0)
+    stage.take("failed")
 
 
 def one_at_scale(stage: Stage) -> None:
@@ -82,10 +102,19 @@ def _idle(stage: Stage) -> None:
     stage.take("tour")
     tour.end()
     if stage.wants("keys"):
-        window.help.show_keys()
-        stage.take("keys")
-        for sheet in window.findChildren(KeysSheet):
-            sheet.close()
+        stage.take("keys", lambda: _open_keys(stage))
+        _close_keys(stage)
+
+
+def _open_keys(stage: Stage) -> None:
+    _close_keys(stage)
+    stage.window.help.show_keys()
+
+
+def _close_keys(stage: Stage) -> None:
+    for sheet in stage.window.findChildren(KeysSheet):
+        sheet.close()
+    stage.wait(0.05)
 
 
 def _recipe(stage: Stage) -> None:
@@ -129,21 +158,21 @@ def _run(stage: Stage, address: str, out: Path) -> None:
     stage.until(lambda: window.session.snapshot().status.measured_celsius > 300, "it is warm")
     stage.take("ramp")
     stage.until(lambda: _step(stage) == 2, "the hold begins")
-    stage.until(lambda: len(window.live.curves.estimates.x) > 120, "particles were measured")
+    estimates = window.live.curves.estimates
+    stage.until(lambda: len(estimates.get("mean_diameter", ())) > 60, "particles were measured")
     stage.take("hold")
-    if stage.wants(AT_SCALE):
-        _other_window(address, out)
     window.session.pause()
     stage.until(lambda: status_is(EngineState.PAUSED), "the run is paused")
     stage.take("paused")
     window.session.resume()
+    if stage.wants(AT_SCALE):
+        _other_window(address, out)
     stage.until(lambda: bool(window.session.snapshot().status.prompt), "the run asks")
     stage.take("prompt")
     window.session.confirm()
     spectra = window.live.decks["spectra"]
     stage.until(lambda: _step(stage) == 4, "the line scan begins")
-    stage.wait(1.2)
-    spectra.turn(1)
+    stage.wait(0.6)
     stage.take("line")
     stage.until(lambda: _step(stage) == 5, "the map begins")
     spectra.turn(2)

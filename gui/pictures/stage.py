@@ -73,14 +73,16 @@ class Stage:
         """Whether one of these pictures is to be taken."""
         return not self._wanted or bool(self._wanted & set(names))
 
-    def take(self, name: str) -> None:
-        """Photograph the window in every theme and size; the first size comes back at the end."""
+    def take(self, name: str, before: Callable[[], object] | None = None) -> None:
+        """Photograph the window in every theme and size, ``before`` each time; the first size comes back."""
         if not self.wants(name):
             return
         for colours in theme.THEMES:
             theme.use(colours)
             for width, height in self._sizes:
                 self.window.resize(width, height)
+                if before is not None:
+                    before()
                 self.wait(SETTLE_S)
                 path = self._out / f"{name}-{width}x{height}-{colours}.png"
                 photograph(self.window, path)

@@ -22,6 +22,7 @@ from acquire.recipe.amounts import Amount
 from acquire.recipe.conditions import EXAMPLE as CONDITION_EXAMPLE
 from acquire.recipe.conditions import Condition, Conditions
 from acquire.recipe.steps import KINDS
+from gui.words import tr
 
 
 class Shape(Enum):
@@ -102,7 +103,7 @@ def short_key(kind: str) -> str:
 
 def about(model: type[BaseModel]) -> str:
     """What a model says of itself, as one paragraph."""
-    return _plain_words(inspect.getdoc(model) or "")
+    return tr(_plain_words(inspect.getdoc(model) or ""))
 
 
 def header_fields() -> tuple[Field, ...]:

@@ -28,7 +28,7 @@ class KeyLine:
 
 def install(
     owner: QtWidgets.QWidget,
-    *keys: tuple[str, str, Act],
+    *keys: tuple[str | Qt.Key, str, Act],
     context: Qt.ShortcutContext = WINDOW,
     auto_repeat: bool = False,
 ) -> list[QtGui.QShortcut]:

@@ -72,7 +72,7 @@ class MapChoice(Choice):
 
     def label(self, name: str) -> str:
         """For people."""
-        return name.replace("_", " ")
+        return tr(name.replace("_", " "))
 
     def _by_hand(self) -> None:
         self._wanted = self.quantity

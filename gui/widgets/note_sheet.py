@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import NOTE_LENGTH
+from gui.widgets.keys import install
 from gui.words import tr
 
 
@@ -34,8 +35,8 @@ class NoteSheet(QtWidgets.QDialog):
         column.addLayout(row)
         self._allowed = False
         self.text.textChanged.connect(self._enable)
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            QtGui.QShortcut(QtGui.QKeySequence(keys), self).activated.connect(self._keep)
+        words = tr("keep the longer note")
+        install(self, *((key, words, self._keep) for key in ("Ctrl+Return", "Ctrl+Enter")))
         self._enable()
 
     def allow(self, possible: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from gui import text
+from gui.words import tr
 
 
 def set_text(label: QtWidgets.QLabel, value: str) -> None:
@@ -56,7 +57,7 @@ class Panel(QtWidgets.QFrame):
         set_flag(self.info, "stale", stale)
         self._chip.setVisible(stale)
         if stale:
-            set_text(self._chip, f"STALE {text.age(age_s)}")
+            set_text(self._chip, tr("STALE {age}").format(age=text.age(age_s)))
             self._chip.adjustSize()
             self._chip.move(10, self.head.geometry().bottom() + 4)
             self._chip.raise_()

@@ -64,7 +64,8 @@ def _room_for(curves: Iterable[Floats], now: tuple[float, float]) -> tuple[float
         return None
     low = min(float(curve.min()) for curve in known)
     high = max(float(curve.max()) for curve in known)
-    span = high - low or max(abs(high) * 0.02, 1e-12)
+    # an axis of zeros that tells 1e-13 says nothing
+    span = high - low or abs(high) * 0.02 or 1.0
     fits = now[0] <= low and high <= now[1]
     if fits and high - low >= SMALLER * 0.7 * (now[1] - now[0]):
         return None

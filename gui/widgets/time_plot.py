@@ -12,9 +12,11 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from gui import text, theme
 from gui.widgets.cursor import TimeCursor
 from gui.widgets.event_lines import EventLines
+from gui.widgets.keys import Described
 from gui.widgets.plot import draw_in
 from gui.widgets.ranges import ROOM, SMALLER, fit_y
 from gui.widgets.trace import Floats
+from gui.words import tr
 
 Key = QtCore.Qt.Key
 _BACK = (Key.Key_Escape, Key.Key_Home)
@@ -50,6 +52,12 @@ class TimePlot(QtCore.QObject):
         widget.installEventFilter(self)
         widget.viewport().installEventFilter(self)
         cursor.moved.connect(self._show)
+        Described(
+            widget,
+            (tr("Left, Right"), tr("move the time cursor, where a plot has the focus")),
+            (tr("Shift+Left, Right"), tr("the same, faster")),
+            (tr("Esc, Home"), tr("the cursor back to the present")),
+        )
 
     @property
     def held(self) -> bool:

@@ -199,6 +199,10 @@ def test_spectra_that_were_lost_with_the_link_are_a_gap_and_taken_again(
     assert indexes == [*range(640), *range(960, 2320)]
     assert inner is device._inner
     assert report.dose_e_per_nm2 > 2320 * _each(bench) * (1 - 1e-9)
+    # the beam was off while nobody answered, and is on again for what follows
+    truth = bench.station.simulation.truth
+    numbers = [context.source_index for context in bench.sink.contexts["spectrum"]]
+    assert not any(truth("spectrometer", number)["blanked"] for number in numbers[::100])
 
 
 def test_one_that_ends_by_itself_without_a_spectrum_ends_the_run(
@@ -245,7 +249,7 @@ def test_stored_and_measured_meanwhile_on_the_wall_clock(tmp_path: Path) -> None
 def test_an_estimator_that_is_busy_holds_nothing_up_and_what_it_skips_is_said(
     wall_bench: Any, say: Callable[[Callable[[Frame], Any]], None]
 ) -> None:
-    bench, over = wall_bench, threading.Event()
+    bench, over, again = wall_bench, threading.Event(), threading.Event()
     bench.station.spectrometer = device = Device(bench.station.spectrometer)
     disarm = device._inner.disarm
 
@@ -253,10 +257,14 @@ def test_an_estimator_that_is_busy_holds_nothing_up_and_what_it_skips_is_said(
         disarm()
         if len(device.taken) >= 5:
             over.set()
+            # what still waits when a run ends is not measured any more
+            assert again.wait(20.0), "the newest block is never measured"
 
     device._inner.disarm = ended
 
     def measure(frame: Frame) -> Any:
+        if over.is_set():
+            again.set()
         assert over.wait(20.0), "the burst waits for its estimator"
         return {"mean_diameter": (1.0, 0.1)}, ()
 

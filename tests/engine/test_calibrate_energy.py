@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acquire.analysis import analyse
+from acquire.analysis import AnalysisSettings, analyse
 from acquire.clock import VirtualClock
 from acquire.engine import Engine
+from acquire.engine.continuation import plan_continuation, prepare_continuation, take_up
+from acquire.engine.experiment import carry_out
 from acquire.engine.rehearsal import preflight
 from acquire.errors import RecipeError
 from acquire.instruments import Axis, StreamSpec
-from acquire.recipe import Recipe
+from acquire.measure.eels.true_axis import true_axis
+from acquire.recipe import Plan, Recipe, Step
 from acquire.station import Station
-from acquire.store import MemorySink, RunWriter, open_run
+from acquire.store import MemorySink, RunWriter, open_run, segments
 
 LIE_EV = 1.5
 RECIPE = """
@@ -31,6 +35,7 @@ steps:
       spectra: &as {range: [400 eV, 600 eV], dispersion: 0.2 eV, dwell_time: 0.2 s, low_loss_dwell_time: 0.3 ms}
   - line_scan: {from: [40 nm, 80 nm], to: [44 nm, 80 nm], points: 3, spectra: *as}
   - spectrum: {at: [40 nm, 80 nm], name: other, spectra: {range: [400 eV, 600 eV], dispersion: 0.5 eV, dwell_time: 0.2 s}}
+  - spectrum: {at: [40 nm, 80 nm], name: series, energy_offsets: [380 eV, 400 eV], spectra: *as}
   - spectrum: {at: [40 nm, 80 nm], name: burst, frames: 20, spectra: {range: [420 eV, 620 eV], dispersion: 0.2 eV, dwell_time: 1 ms, low_loss_dwell_time: 0.1 ms}}
 """
 
@@ -86,6 +91,63 @@ def test_what_was_off_is_told_and_goes_along_with_the_spectra_of_its_dispersion(
     [analysis] = analyse([tmp_path / "run"])
     again = open_run(analysis.folder).estimates("eels")
     np.testing.assert_allclose(again["zero_loss_position"], found["zero_loss_position"])
+    # each spectrum of a series on the axis that it was tuned to
+    [analysis] = analyse(
+        [tmp_path / "run"],
+        AnalysisSettings.of({"eels": {"from": "series.core_loss"}}),
+        name="series",
+    )
+    titanium = open_run(analysis.folder).estimates("eels")["ti_l_counts"].values
+    assert titanium[0] == pytest.approx(titanium[1], rel=0.1)
+
+
+def test_a_calibration_counts_in_the_segment_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, folder = VirtualClock(), tmp_path / "run"
+    station = Station.load("simulated").open(clock)
+    engine, calm = (
+        Engine(station),
+        RECIPE.replace("estimate: {eels: {from: line_scan.core_loss}}", ""),
+    )
+    with clock.enrolled("test"):
+        stop = clock.spawn(lambda: (clock.sleep(1.1), engine.abort("enough")), "operator")
+        engine.run(Recipe.parse(calm), RunWriter(folder))
+        stop.join()
+        continuation = plan_continuation(take_up(folder, station.station), station)
+        report = carry_out(engine, prepare_continuation(engine, continuation))
+    station.close()
+    assert report.outcome == "completed", report.cause
+    first, rest = (run.spectra("line_scan") for run in segments(folder))
+    assert (first.sizes["time"], rest.sizes["time"]) == (1, 2)
+    for name in ("core_loss_correction", "low_loss_correction", "dispersion_scale"):
+        assert np.isfinite(first[name].values).all()
+        np.testing.assert_array_equal(rest[name], float(first[name][0]))
+
+
+def test_a_stream_that_a_script_began_before_is_said_to_lack_the_calibration() -> None:
+    recipe = Recipe.parse(RECIPE.replace("estimate: {eels: {from: line_scan.core_loss}}", ""))
+    calibrate, _, other, *_ = recipe.flat_steps()
+    clock, sink = VirtualClock(), MemorySink()
+    header = Recipe.parse("hotstage: 1\nname: script\n")
+    with Station.load("simulated").open(clock) as station, clock.enrolled("test"):
+        report = Engine(station).run(header, sink, scripted([other, calibrate, other]))
+    assert report.outcome == "completed", report.cause
+    warnings = [note.text for note in sink.notes if note.kind == "warning"]
+    assert [text for text in warnings if "'other' were begun before the first" in text]
+
+
+def scripted(steps: list[Step]) -> Plan:
+    """A script of these steps."""
+    yield from steps
+
+
+def test_without_a_correction_of_its_own_the_low_loss_is_off_as_the_core_loss_is() -> None:
+    core, low = Axis(400.0, 0.2, "eV"), Axis(-10.0, 0.2, "eV")
+    numbers = {"core_loss_correction": -1.5, "low_loss_correction": math.nan}
+    assert true_axis(core, "core_loss", numbers) == Axis(398.5, 0.2, "eV")
+    assert true_axis(low, "low_loss", numbers) == Axis(-11.5, 0.2, "eV")
+    assert true_axis(core, "core_loss", {"energy_offset": 450.0}) == Axis(450.0, 0.2, "eV")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from acquire.engine import Engine
 from acquire.engine.continuation import plan_continuation, prepare_continuation, take_up
 from acquire.engine.dose import probe_current_pa, spot_dose
 from acquire.engine.experiment import carry_out
+from acquire.engine.map_drift import MapDrift
 from acquire.engine.rehearsal import preflight
 from acquire.errors import LinkError
 from acquire.recipe import Recipe
@@ -40,6 +42,9 @@ steps:
       passes: 2
       images: {detectors: [haadf], dwell_time: 1 µs, pixels_per_point: 16}
       name: map
+"""
+SERIES = """
+  - spectrum: {at: [0 nm, 0 nm], frames: 2, name: series, energy_offsets: [380 eV, 450 eV], spectra: {range: [400 eV, 600 eV], dispersion: 1 eV, dwell_time: 0.1 s}}
 """
 PLACES = [(p, r, c) for p in range(2) for r in range(2) for c in range(4)]
 
@@ -81,6 +86,23 @@ def test_a_map_takes_every_point_in_order_with_images_before_the_passes_and_behi
     assert any("cannot be told from its images" in text for text in bench.texts("warning"))
 
 
+def test_a_preflight_of_a_large_map_says_the_same_in_a_fraction_of_a_millisecond_a_point() -> None:
+    text = (HEAD + MAP).replace("shape: [2, 4]", "shape: [50, 100]").replace("0.2 s", "10 ms")
+    text = text.replace("pixels_per_point: 16", "pixels_per_point: 1")
+    begun = time.thread_time()
+    found = preflight(Recipe.parse(text), Station.load("simulated"))
+    taken_s = time.thread_time() - begun
+    assert found.good, found.problems
+    assert (found.frames["map"], found.frames["map_images"]) == (10_000, 3)
+    assert found.duration_s == pytest.approx(10_000 * 0.0102 + 3 * 0.005, rel=0.01)
+    each = spot_dose(100.0, 0.0102, 0.2)
+    assert found.dose_e_per_nm2 == pytest.approx(2 * each, rel=0.01)
+    assert taken_s < 10_000 * 0.1e-3
+    limited = text.replace("record:", f"limits: {{dose: {1.5 * each} e/nm²}}\nrecord:")
+    [problem] = preflight(Recipe.parse(limited), Station.load("simulated")).problems
+    assert "limits.dose" in problem
+
+
 def test_a_preflight_counts_spectra_images_and_time_of_a_map_and_refuses_one_outside() -> None:
     found = preflight(Recipe.parse(HEAD + MAP), Station.load("simulated"))
     assert found.good, found.problems
@@ -101,6 +123,32 @@ def test_the_example_of_a_map_would_not_be_stopped(examples: Path) -> None:
     found = preflight(recipe, Station.load("simulated"))
     assert found.good, found.problems
     assert (found.frames["line"], found.frames["map"], found.frames["map_images"]) == (41, 200, 21)
+
+
+def test_the_beam_is_off_whenever_the_spectrometer_is_tuned_or_the_field_placed(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, spectrometer = bench.station.scan, bench.station.spectrometer
+    tune, look, seen = spectrometer.tune, MapDrift.look, []
+
+    def watched(what: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            seen.append((what, scan.blanked()))
+            return inner(*arguments, **named)
+
+        return call
+
+    monkeypatch.setattr(spectrometer, "tune", watched("tune", tune))
+    monkeypatch.setattr(MapDrift, "look", watched("look", look))
+    short = (HEAD + MAP + SERIES).replace("dwell_time: 0.2 s", "dwell_time: 20 ms")
+    report = bench.run(Recipe.parse(short.replace("dwell_time: 0.1 s", "dwell_time: 20 ms")))
+    assert report.outcome == "completed", report.cause
+    assert [what for what, _ in seen] == ["tune", *["look"] * 3, *["tune"] * 2]
+    assert all(dark for _, dark in seen)
+    truth = bench.station.simulation.truth
+    contexts = bench.sink.contexts["map"] + bench.sink.contexts["series"]
+    assert len(contexts) == 20
+    assert not any(truth("spectrometer", c.source_index)["blanked"] for c in contexts)
 
 
 @pytest.mark.parametrize("what", ["pause", "link"])
@@ -204,6 +252,33 @@ def test_the_field_of_a_map_follows_a_specimen_that_drifts() -> None:
     assert np.hypot(*told.T).max() < 1.0
 
 
+def test_a_map_that_goes_on_is_brought_back_to_where_its_first_image_had_it(tmp_path: Path) -> None:
+    recipe = Recipe.parse(DRIFTED + "      drift_correct: rows\n")
+    clock = VirtualClock()
+    with Station.parse(DRIFTING).open(clock) as station, clock.enrolled("test"):
+        engine = Engine(station)
+        stop = clock.spawn(lambda: (clock.sleep(20.0), engine.abort("enough")), "operator")
+        engine.run(recipe, RunWriter(tmp_path / "run"))
+        stop.join()
+        clock.sleep(60.0)  # it drifts on
+        continuation = plan_continuation(take_up(tmp_path / "run", station.station), station)
+        report = carry_out(engine, prepare_continuation(engine, continuation))
+        assert report.outcome == "completed", report.cause
+        assert station.simulation is not None
+        truth = station.simulation.truth
+        first, rest = segments(tmp_path / "run")
+        began = truth("scan", int(first.images("map_images").source_index[0]))["drift_nm"]
+        spectra = rest.spectra("map")
+        drift = [truth("spectrometer", int(n))["drift_nm"] for n in spectra.source_index]
+    moved = np.array(drift) - began
+    before = [float(first.spectra("map")[f"scan_shift_{axis}"][-1]) for axis in "xy"]
+    shifted = np.stack([spectra[f"scan_shift_{axis}"].values for axis in "xy"], axis=1) + before
+    between = np.hypot(*(moved[0] - before))
+    assert between > 2.0, "else there was nothing to bring back"
+    assert np.hypot(*(moved - shifted).T).max() < 0.35 * between
+    assert bool((spectra.field_offset_known == 1).all())
+
+
 def test_a_field_that_would_have_to_go_too_far_stays_and_is_told_to() -> None:
     sink, _ = _drifted("rows\n      max_shift: 1 nm")
     offsets = [f.meta.scalars["field_offset_x"] for f in sink.kept_frames if f.stream == "map"]
@@ -249,14 +324,10 @@ def test_estimates_of_a_map_can_be_seen_while_it_grows(
 def test_a_series_of_energy_offsets_is_one_stream_whose_spectra_tell_where_they_begin(
     bench: Any,
 ) -> None:
-    text = """
-hotstage: 1
-name: series
-steps:
-  - spectrum: {at: [0 nm, 0 nm], frames: 2, name: series, energy_offsets: [380 eV, 450 eV], spectra: {range: [400 eV, 600 eV], dispersion: 1 eV, dwell_time: 0.1 s}}
-"""
-    report = bench.run(Recipe.parse(text))
+    report = bench.run(Recipe.parse("hotstage: 1\nname: series\nsteps:" + SERIES))
     assert report.outcome == "completed", report.cause
+    shown = bench.engine.live.spectrum(-1, 0.0)
+    assert shown.energy_ev["core_loss"][0] == pytest.approx(450.0)
     offsets = [f.meta.scalars["energy_offset"] for f in _frames(bench, "series")]
     assert offsets == [380.0, 380.0, 450.0, 450.0]
     _, declared = bench.sink.specs["series"]

@@ -36,11 +36,11 @@ def map_frame(number: int) -> Frame:
     return Frame("map", number, data, float(number), number + 0.5, FrameMeta(scalars))
 
 
-def open_map(maker: Any, path: Path, *, told: bool = True) -> RunWriter:
+def open_map(maker: Any, path: Path, *, told: bool = True, first_ev: float = 400.0) -> RunWriter:
     writer = RunWriter(path)
     writer.open(maker.header)
     channel = ChannelSpec("int32", (CHANNELS,), ("energy_loss",), {"energy_loss": AXIS})
-    channels = {"core_loss": replace(channel, axes={"energy_loss": Axis(400.0, 0.5, "eV")})}
+    channels = {"core_loss": replace(channel, axes={"energy_loss": Axis(first_ev, 0.5, "eV")})}
     scalars = {**{name: ScalarSpec("1", "") for name in NAMES}, **OFFSETS}
     writer.declare_frames("spectra", StreamSpec("map", {**channels, "low_loss": channel}, scalars))
     writer.declare_estimates("eels", (Quantity("ti3_fraction", "1", "Ti3+"),), {})
@@ -56,11 +56,15 @@ def open_map(maker: Any, path: Path, *, told: bool = True) -> RunWriter:
     return writer
 
 
-def write_map(writer: RunWriter, numbers: Any) -> None:
-    for number in numbers:
+def write_map(writer: RunWriter, numbers: Any, taken: int = 0) -> None:
+    """Write spectra; ``taken``: so many are in the stream already, of the map taken before."""
+    for at, number in enumerate(numbers, taken):
         _, row, column = np.unravel_index(number, (PASSES, ROWS, COLUMNS))
         place = 10.0 + 2.0 * column, 20.0 + 3.0 * row
-        writer.append_frame(map_frame(number), FrameContext(25.0, 25.0, 1.0, number, place))
+        frame = map_frame(number)
+        if taken:
+            frame = replace(frame, index=at, t_start_s=float(at), t_end_s=at + 0.5)
+        writer.append_frame(frame, FrameContext(25.0, 25.0, 1.0, number, place))
 
 
 def core_of(numbers: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from acquire.errors import StoreError
+from acquire.export.laying import layout_of
 from acquire.store import as_map, map_names, map_of_estimates, open_run
 from acquire.stream import Estimate, Value
 from tests.store.map_parts import (
@@ -85,6 +86,35 @@ def test_segments_fill_each_others_gaps_and_a_lost_journal_costs_only_what_was_n
     assert alone.core_loss.shape[:3] == (2, ROWS, COLUMNS)
     assert alone.x.values == pytest.approx([10.0, 12.0, 14.0, 16.0])
     assert alone.y.values == pytest.approx([20.0, 23.0])
+
+
+def test_a_map_that_was_taken_again_is_not_filled_up_with_what_was_there_before(
+    maker: Any, tmp_path: Path
+) -> None:
+    writer = open_map(maker, tmp_path / "run")
+    write_map(writer, range(POINTS))
+    write_map(writer, range(5), taken=POINTS)
+    writer.close(maker.report())
+    run = open_run(tmp_path / "run")
+    newest, before = run.map("map"), run.map("map", taking=0)
+    assert (int(newest.taken.sum()), int(before.taken.sum())) == (5, POINTS)
+    assert float(newest.time[0, 0, 0]) == POINTS
+    assert float(before.time[0, 0, 0]) == 0.0
+    with pytest.raises(StoreError, match="taken 2 times"):
+        run.map("map", taking=2)
+    layout = layout_of(run.spectra("map"))
+    assert layout is not None
+    assert [axis.name for axis in layout.axes] == ["repeat", "pass", "y", "x"]
+    assert layout.missing == POINTS - 5
+
+
+def test_segments_on_different_axes_are_not_read_as_one(maker: Any, tmp_path: Path) -> None:
+    for name, numbers, first_ev in (("a", range(13), 400.0), ("b", range(13, POINTS), 401.0)):
+        writer = open_map(maker, tmp_path / name, first_ev=first_ev)
+        write_map(writer, numbers)
+        writer.close(maker.report())
+    with pytest.raises(StoreError, match=r"energy_loss .* 400.* 401"):
+        as_map([open_run(tmp_path / name) for name in "ab"], "map")
 
 
 def test_passes_are_summed_by_whole_channels_with_their_zero_losses_on_one_another(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.checked import Place
 from acquire.engine.status import PlanView
@@ -28,6 +28,7 @@ from gui.recipes.files import Draft
 from gui.recipes.script import as_script
 from gui.session import Session, StatusSnapshot
 from gui.settings import Settings
+from gui.widgets.keys import ALONE, INSIDE, install
 from gui.widgets.panel import Panel, set_text
 from gui.words import tr
 
@@ -68,7 +69,8 @@ class RecipePage(Page):
             and not self.document.unsaved
             and not self.document.undo.count()
         ):
-            self.keeper.open(path)
+            own = path not in templates.examples()
+            (self.keeper.open if own else self.keeper.open_example)(path)
 
     def may_close(self, close: Callable[[], object]) -> bool:
         """Whether nothing would be lost; else the operator is asked, and ``close`` may follow."""
@@ -281,25 +283,24 @@ class RecipePage(Page):
         self.bar.connect_page(self)
 
     def _shortcuts(self) -> None:
-        delete = QtGui.QShortcut(QtGui.QKeySequence(Qt.Key.Key_Delete), self.tree)
-        delete.setContext(Qt.ShortcutContext.WidgetShortcut)
-        delete.activated.connect(self.changes.delete)
-        for keys, act in (
-            ("Ctrl+N", self.keeper.new),
-            ("Ctrl+S", self.save),
-            ("Ctrl+Shift+S", self.keeper.save_as),
-            ("Ctrl+Z", self.undo),
-            ("Ctrl+Shift+Z", self.redo),
-            ("Ctrl+Y", self.redo),
-            ("Ctrl+D", self.changes.duplicate),
-            ("Alt+Up", partial(self.changes.move_by, -1)),
-            ("Alt+Down", partial(self.changes.move_by, 1)),
-            ("Ctrl+Shift+C", self.copy_as_python),
-            ("Ctrl+R", self.run_this),
-        ):
-            shortcut = QtGui.QShortcut(QtGui.QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(act)
+        delete = (Qt.Key.Key_Delete, tr("delete the part that is chosen"), self.changes.delete)
+        install(self.tree, delete, context=ALONE, auto_repeat=True)
+        install(
+            self,
+            ("Ctrl+N", tr("new recipe"), self.keeper.new),
+            ("Ctrl+S", tr("save"), self.save),
+            ("Ctrl+Shift+S", tr("save as …"), self.keeper.save_as),
+            ("Ctrl+Z", tr("undo"), self.undo),
+            ("Ctrl+Shift+Z", tr("redo"), self.redo),
+            ("Ctrl+Y", tr("redo"), self.redo),
+            ("Ctrl+D", tr("duplicate the step"), self.changes.duplicate),
+            ("Alt+Up", tr("move the step up"), partial(self.changes.move_by, -1)),
+            ("Alt+Down", tr("move the step down"), partial(self.changes.move_by, 1)),
+            ("Ctrl+Shift+C", tr("copy as Python"), self.copy_as_python),
+            ("Ctrl+R", tr("run this recipe, after a question"), self.run_this),
+            context=INSIDE,
+            auto_repeat=True,
+        )
 
 
 def _splitter(

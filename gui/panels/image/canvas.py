@@ -11,7 +11,9 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from acquire.instruments import AnyArray
 from gui import theme
 from gui.panels.image.raster import Raster
+from gui.widgets.keys import Described
 from gui.widgets.scale_bar import ScaleBar, nm_per_pixel
+from gui.words import tr
 
 Qt = QtCore.Qt
 _ARROWS = {
@@ -42,6 +44,13 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
         )
         self.setCentralItem(self.view)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        Described(
+            self,
+            (tr("Arrows"), tr("move the image, where it has the focus")),
+            ("+", tr("nearer")),
+            ("-", tr("farther")),
+            (tr("Shift+arrows"), tr("move a region or profile; with Ctrl its size")),
+        )
         theme.follow(self, lambda: self.setBackground(theme.now().panel))
         self.item = Raster()
         self.view.addItem(self.item)
