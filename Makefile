@@ -13,7 +13,7 @@ WORKERS := -n auto --maxprocesses 8 --dist worksteal
 # threads for products of small matrices that cost more than they save where all cores are taken
 TESTS_IN := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen
 
-.PHONY: help demo test test-hyperspy bench-hyperspy check format lint types contracts lock-in-step gui lock clean setup setup-dev
+.PHONY: help demo test test-hyperspy bench-hyperspy check format lint types contracts lock-in-step gui screenshots lock clean setup setup-dev
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -59,6 +59,9 @@ lock-in-step: setup-dev
 
 gui: setup ## open the operator window
 	$(BIN)/hotstage gui
+
+screenshots: setup ## pictures of the window's main states into out/screenshots, the good ones into docs/images
+	$(BIN)/python -m gui.pictures out/screenshots --docs docs/images $(ARGS)
 
 lock: ## write the lock files anew from pyproject.toml (UPGRADE=1: newest versions)
 	$(PYTHON) tools/lock.py $(if $(UPGRADE),--upgrade)

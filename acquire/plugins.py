@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -36,7 +41,7 @@ class Plugin:
 
 def discover(group: str) -> list[Plugin]:
     """Every plugin of a group, sorted by name; those that fail to import carry their error."""
-    return [_load(point) for point in sorted(entry_points(group=group), key=lambda p: p.name)]
+    return [_load(point) for point in sorted(_points(group), key=lambda p: p.name)]
 
 
 def find(group: str, name: str) -> Any:
@@ -45,7 +50,7 @@ def find(group: str, name: str) -> Any:
     Raises:
         PluginError: no such name (the known ones are listed), or its import failed (with the cause).
     """
-    points = {point.name: point for point in entry_points(group=group)}
+    points = {point.name: point for point in _points(group)}
     if name not in points:
         known = ", ".join(sorted(points)) or "none is installed"
         raise PluginError(f"{group} has no {name!r}; known are: {known}.")
@@ -55,6 +60,22 @@ def find(group: str, name: str) -> Any:
             f"{name!r} ({plugin.target}, from {plugin.distribution}) cannot be used: {plugin.error}"
         )
     return plugin.loaded
+
+
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    """Entry points of a group; what is installed is read anew when a place of it has changed."""
+    changed = []
+    for place in sys.path:
+        with suppress(OSError):
+            changed.append((place, os.stat(place or ".").st_mtime_ns))  # noqa: PTH116 - of any string
+    return _read(entry_points, group, tuple(changed))
+
+
+@lru_cache(maxsize=32)
+def _read(
+    read: Callable[..., Iterable[EntryPoint]], group: str, changed: tuple[tuple[str, int], ...]
+) -> tuple[EntryPoint, ...]:
+    return tuple(read(group=group))
 
 
 def _load(point: EntryPoint) -> Plugin:

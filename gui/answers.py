@@ -38,11 +38,12 @@ class EmergencyAnswers:
     @property
     def shown(self) -> bool:
         """Whether an answer is what must be read now."""
-        return bool(self._answers)
+        return bool(self._answers) and time.monotonic() - self._at_s <= SHOWN_S
 
     def tick(self) -> None:
-        """Forget answers that were shown long enough."""
-        if self._answers and time.monotonic() - self._at_s > SHOWN_S:
+        """Forget answers that were shown long enough, but not that none has come."""
+        done = any(answer.done for answer in self._answers.values())
+        if done and not self.shown:
             self._answers = {}
             self._button.show_heater_off("")
 

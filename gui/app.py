@@ -19,6 +19,7 @@ from gui import theme
 from gui.orders import Connect, HostConnection
 from gui.session import Session
 from gui.window import OperatorWindow
+from gui.words import tr
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def main(
         start=start,
         screenshot_after_s=screenshot_after_s,
         stored=stored,
+        address=address,
     )
 
 
@@ -82,10 +84,14 @@ def show(
     start: bool = False,
     screenshot_after_s: float = SCREENSHOT_AFTER_S,
     stored: Path | None = None,
+    address: str = "",
 ) -> int:
-    """As :func:`main`, for any way of reaching a host."""
+    """As :func:`main`, for any way of reaching a host; ``address`` is told in the log."""
     application = application_with_theme()
     window = OperatorWindow(Session(connect, emergency), Folders(folder))
+    if address:
+        words = tr("another window on this engine: hotstage gui --host {address}")
+        window.log.say("window", words.format(address=address))
     with _Errors(window):
         if recipe is not None:
             window.open_recipe(recipe, start=start)

@@ -73,7 +73,7 @@ class EmergencyLine:
         if server_address:
             ways[SERVER] = lambda: self._direct(server_address, reason)
         else:
-            error = "its address is not known, since the engine has not told it yet."
+            error = "its address is not known: the engine has told none."
             self._report(EmergencyReport(press, SERVER, False, error, 0.0, True))
         for path, way in ways.items():
             thread = threading.Thread(

@@ -1,15 +1,19 @@
 """The window's line to the station itself: what its instruments say, and what is commanded by hand.
 
 A thread asks for the instruments and, for as long as this window has them in hand, tells the host
-that it lives: when the window goes, the host makes everything safe.
+that it lives: when the window goes, or stands still so that nobody can command from it, the host
+makes everything safe.
 """
 
 from __future__ import annotations
 
 import getpass
+import logging
+import math
 import os
 import platform
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +23,13 @@ from acquire.instruments import ScanExposure
 from gui.orders import Connect, Orders
 from gui.polling import keep_polling
 
+logger = logging.getLogger(__name__)
+
 PERIOD_S = 0.4
+OLD_AFTER_S = 2.0
+"""Wall seconds after which what the host told of the instruments is not the present any more."""
+FROZEN_AFTER_S = 4.0
+"""A window that has not ticked for so long would not take even F12: it gives no sign of life then."""
 LENGTH = 80
 """A host shortens longer names."""
 
@@ -40,6 +50,9 @@ class HandLine:
         self._orders = orders
         self._stop = stop
         self._view = StationView()
+        self._told_s = -math.inf
+        self._trouble = ""
+        self._ticked_s = time.monotonic()
         self.who = _who()
         """How this window is called where it has the instruments in hand."""
         self.thread = threading.Thread(target=self._watch, name="window-instruments", daemon=True)
@@ -48,6 +61,16 @@ class HandLine:
     def view(self) -> StationView:
         """The station as the host told last."""
         return self._view
+
+    def trouble(self) -> str:
+        """Why what :meth:`view` gives is not the present; empty if it is."""
+        if time.monotonic() - self._told_s <= OLD_AFTER_S:
+            return ""
+        return self._trouble or "the engine has not told of them yet"
+
+    def tick(self) -> None:
+        """The UI thread lives."""
+        self._ticked_s = time.monotonic()
 
     def heat(self, target_celsius: float, rate_celsius_per_s: float) -> None:
         """Ramp to a temperature and hold it."""
@@ -104,12 +127,29 @@ class HandLine:
     def _watch(self) -> None:
         def poll(host: HostApi) -> None:
             view = host.instruments()
-            self._view = view
-            if view.manual.of == self.who:
+            self._view, self._told_s = view, time.monotonic()
+            still_s = time.monotonic() - self._ticked_s
+            if view.manual.of == self.who and still_s < FROZEN_AFTER_S:
                 host.manual_keep(self.who)
             self._stop.wait(PERIOD_S)
 
-        keep_polling(self._connect, self._stop, poll, lambda error: None)
+        def lost(error: str) -> None:
+            self._trouble = error
+
+        keep_polling(self._connect, self._stop, poll, lost)
+        if self._view.manual.of == self.who:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The window closes: make all safe now, and not when it is missed."""
+        try:
+            host = self._connect()
+            try:
+                host.manual_end(self.who)
+            finally:
+                host.close()
+        except Exception as error:  # noqa: BLE001 - the host misses us soon
+            logger.warning("what is on by hand was not ended by the window itself: %s", error)
 
 
 def _who() -> str:

@@ -41,7 +41,8 @@ class KeysSheet(QtWidgets.QDialog):
         area = QtWidgets.QScrollArea()
         area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
         area.setWidgetResizable(True)
-        area.setWidget(self._table())
+        table = self._table()
+        area.setWidget(table)
         tour = QtWidgets.QPushButton(tr("Take the tour"))
         tour.setToolTip(tr("Cards beside the parts of the window that say what they are"))
         tour.setAutoDefault(False)
@@ -58,7 +59,8 @@ class KeysSheet(QtWidgets.QDialog):
         column = QtWidgets.QVBoxLayout(self)
         column.addWidget(area, 1)
         column.addLayout(row)
-        self.resize(min(1190, parent.width() - 40), min(760, parent.height() - BELOW - 6))
+        height = table.sizeHint().height() + row.sizeHint().height() + 48
+        self.resize(min(1190, parent.width() - 40), min(height, parent.height() - BELOW - 6))
         close.setFocus()
 
     def _take_tour(self) -> None:
@@ -113,13 +115,18 @@ def sections_of(window: QtWidgets.QWidget, pages: Iterable[Page]) -> list[Sectio
     ]
     named: dict[str, list[Line]] = {page.title: [] for page in pages}
     for pair, titles in by_line.items():
-        named.setdefault(" · ".join(titles), []).append(pair)
+        in_order = [page.title for page in pages if page.title in titles]
+        named.setdefault(" · ".join(in_order), []).append(pair)
     sections += [(tr("Page {title}").format(title=title), lines) for title, lines in named.items()]
     return [(title, lines) for title, lines in sections if lines]
 
 
 def _within(line: KeyLine, page: QtWidgets.QWidget) -> bool:
-    return line.owner is page or page.isAncestorOf(line.owner)
+    """Whether the keys belong to a page, also those of a sheet of its own that lies over it."""
+    found: QtWidgets.QWidget | None = line.owner
+    while found is not None and found is not page:
+        found = found.parentWidget()
+    return found is page
 
 
 def _section(title: str, lines: Sequence[Line]) -> QtWidgets.QWidget:
@@ -133,7 +140,7 @@ def _section(title: str, lines: Sequence[Line]) -> QtWidgets.QWidget:
     theme.follow(head, lambda: head.setStyleSheet(f"color: {theme.now().sky}; font-weight: 600;"))
     grid.addWidget(head, 0, 0, 1, 2)
     for row, (keys, words) in enumerate(lines, 1):
-        key, about = QtWidgets.QLabel("   ".join(keys)), QtWidgets.QLabel(words)
+        key, about = QtWidgets.QLabel("   ".join(keys)), QtWidgets.QLabel(_begun(words))
         key.setObjectName("key")
         for label in (key, about):
             label.setTextFormat(Qt.TextFormat.PlainText)
@@ -141,6 +148,10 @@ def _section(title: str, lines: Sequence[Line]) -> QtWidgets.QWidget:
         grid.addWidget(key, row, 0, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(about, row, 1)
     return section
+
+
+def _begun(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def show_sheet(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from acquire.engine.status import HostApi
-from acquire.errors import HotstageError, RecipeError
+from acquire.errors import HotstageError, LinkError, RecipeError
 from acquire.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 COMMAND_TOO_OLD_S = 2.0
 MAX_RECIPE_BYTES = 4_000_000
 MAX_SHOWN_STEPS = 5_000
+_OTHER_VERSION = ("missing or unknown fields", "serves no method")
+"""What is said of a message, or a call, that only one of two versions knows."""
 
 
 class HostConnection(HostApi, Protocol):
@@ -170,6 +172,11 @@ class Orders:
 def text_of(error: BaseException) -> str:
     """What a person reads of an error: its own words, and the kind of one that is not ours."""
     text = str(error)
+    if isinstance(error, LinkError) and any(sign in text for sign in _OTHER_VERSION):
+        return (
+            f"the engine is of another version of hotstage than this window ({text.rstrip('.')}). Let "
+            "its run end, close all windows on it, wait half a minute, and open this one anew."
+        )
     return text if isinstance(error, HotstageError) and text else f"{type(error).__name__}: {text}"
 
 

@@ -1,7 +1,9 @@
 """The window's one way to the engine host: worker threads on one side, mailboxes for the UI on the other.
 
-Orders and heater-off have their own threads (:mod:`gui.orders`, :mod:`gui.emergency`). Every worker has its own connection, so that a call that hangs holds up nothing else. The UI thread
-never waits here: it takes what lies in a mailbox, or leaves a command and returns.
+Orders and heater-off have their own threads (:mod:`gui.orders`, :mod:`gui.emergency`), and so has
+what is large (:mod:`gui.newest`). Every worker has its own connection, so that a call that hangs
+holds up nothing else. The UI thread never waits here: it takes what lies in a mailbox, or leaves a
+command and returns.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from acquire.clock import WallClock
 from acquire.engine.checked import CheckReport
 from acquire.engine.live_maps import LiveMap
 from acquire.engine.status import (
@@ -26,10 +27,10 @@ from acquire.engine.status import (
     LiveSpectrum,
     PlanView,
 )
-from acquire.stream import Mailbox
 from gui.background import Background, Done
 from gui.emergency import EmergencyLine, EmergencyReport
 from gui.hand import ContinuationPlan, HandLine
+from gui.newest import Newest
 from gui.orders import Connect, OrderEvent, Orders
 from gui.polling import keep_polling
 
@@ -39,8 +40,6 @@ STALE_AFTER_S = 1.0
 STATUS_PERIOD_S = 0.1
 SERIES_PERIOD_S = 0.2
 PLAN_PERIOD_S = 1.0
-MAP_PERIOD_S = 0.2
-LONG_POLL_S = 0.2
 CLOSE_WITHIN_S = 0.5
 
 
@@ -87,14 +86,7 @@ class Session:
         self._status_at_s = -float("inf")
         self._link_error = "connecting"
         self._plan = PlanView()
-        self._stream = ""
-        self._generation = 0  # rises when serial numbers may have begun anew
-        self._images: Mailbox[LiveImage] = Mailbox(WallClock())
-        self._image_wanted = threading.Event()
-        self._image_wanted.set()
-        self._spectra: Mailbox[LiveSpectrum] = Mailbox(WallClock())
-        self._map_stream = ""
-        self._maps: Mailbox[LiveMap] = Mailbox(WallClock())
+        self._newest = Newest(connect, self._stop)
         # one place: the next piece is asked for when the last was taken, so nothing piles up or is lost
         self._series: queue.Queue[SeriesUpdate] = queue.Queue(maxsize=1)
         self._events: deque[Event] = deque(maxlen=256)
@@ -106,9 +98,6 @@ class Session:
         self._emergency = EmergencyLine(connect, emergency, self._events.append)
         targets: dict[str, Callable[[], None]] = {
             "window-status": self._watch_status,
-            "window-image": self._watch_images,
-            "window-spectrum": self._watch_spectra,
-            "window-map": self._watch_maps,
             "window-series": self._watch_series,
             "window-plan": self._watch_plan,
         }
@@ -133,18 +122,15 @@ class Session:
 
     def take_image(self) -> LiveImage | None:
         """The newest image that was not taken yet; the next is fetched when this is taken."""
-        image = self._images.take(0.0)
-        if image is not None:
-            self._image_wanted.set()
-        return image
+        return self._newest.take_image()
 
     def take_spectrum(self) -> LiveSpectrum | None:
         """The newest spectrum that was not taken yet."""
-        return self._spectra.take(0.0)
+        return self._newest.take_spectrum()
 
     def take_map(self) -> LiveMap | None:
         """The newest state of a map that was not taken yet."""
-        return self._maps.take(0.0)
+        return self._newest.take_map()
 
     def take_series(self) -> SeriesUpdate | None:
         """The next piece of the curves, none left out."""
@@ -169,17 +155,23 @@ class Session:
     @property
     def watched_stream(self) -> str:
         """The stream whose images are taken; ``""`` is any."""
-        return self._stream
+        return self._newest.stream
 
     def watch_stream(self, stream: str) -> None:
         """Take images of this stream only; ``""`` is any."""
-        if stream != self._stream:
-            self._stream = stream
-            self._generation += 1
+        self._newest.stream = stream
+
+    def look_again(self) -> None:
+        """Fetch the newest image, spectrum and map also where they were taken already.
+
+        A window that has cleared its panels for another run would wait for the next ones, which may
+        never come: nothing new is recorded in a pause.
+        """
+        self._newest.look_again()
 
     def watch_map(self, stream: str) -> None:
         """Take this map only; ``""`` is the one that changed last."""
-        self._map_stream = stream
+        self._newest.map_stream = stream
 
     def start(self, recipe_yaml: str, folder: str) -> None:
         """Start a run of a recipe into a new folder."""
@@ -245,7 +237,8 @@ class Session:
         self._plan_due.set()
         self.background.wake()
         deadline = time.monotonic() + CLOSE_WITHIN_S
-        own = [*self._threads, *self._orders.threads, *self.background.threads, self.hand.thread]
+        own = [*self._threads, *self._newest.threads, *self._orders.threads]
+        own += [*self.background.threads, self.hand.thread]
         for thread in [*own, *self._emergency.threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
         left = [thread.name for thread in own if thread.is_alive()]
@@ -272,57 +265,6 @@ class Session:
 
         self._keep(poll, lost)
 
-    def _watch_images(self) -> None:
-        after, seen = -1, -1
-
-        def poll(host: HostApi) -> None:
-            nonlocal after, seen
-            if seen != self._generation:
-                after, seen = -1, self._generation
-            # one that nobody would see costs as much as one that is shown
-            if not self._image_wanted.wait(LONG_POLL_S) and seen == self._generation:
-                return
-            image = host.image(self._stream, after, LONG_POLL_S)
-            if image is None:
-                self._stop.wait(0.005)  # a host that answers at once is not asked without pause
-            elif seen == self._generation:
-                after = image.serial
-                self._image_wanted.clear()
-                self._images.put(image)
-
-        self._keep(poll, self._forget_serials)
-
-    def _watch_spectra(self) -> None:
-        after, seen = -1, -1
-
-        def poll(host: HostApi) -> None:
-            nonlocal after, seen
-            if seen != self._generation:
-                after, seen = -1, self._generation
-            spectrum = host.spectrum(after, LONG_POLL_S)
-            if spectrum is not None:
-                after = spectrum.serial
-                self._spectra.put(spectrum)
-            self._stop.wait(0.05)
-
-        self._keep(poll, self._forget_serials)
-
-    def _watch_maps(self) -> None:
-        after, seen = -1, (-1, "")
-
-        def poll(host: HostApi) -> None:
-            nonlocal after, seen
-            asked = (self._generation, self._map_stream)
-            if seen != asked:
-                after, seen = -1, asked
-            found = host.map(asked[1], after, LONG_POLL_S)
-            if found is not None:
-                after = found.serial
-                self._maps.put(found)
-            self._stop.wait(MAP_PERIOD_S)
-
-        self._keep(poll, self._forget_serials)
-
     def _watch_series(self) -> None:
         cursor, run, fresh = (0, 0, 0), -1, True
 
@@ -332,7 +274,7 @@ class Session:
             if not fresh and series.run != run:
                 # the piece may be cut at the old run's cursor: ask again from the beginning
                 cursor, fresh = (0, 0, 0), True
-                self._forget_serials("")
+                self._newest.begin_anew()
                 series = host.series(cursor)
             update = SeriesUpdate(series, fresh)
             while not self._stop.is_set():
@@ -357,9 +299,6 @@ class Session:
             self._plan_due.wait(PLAN_PERIOD_S)
 
         self._keep(poll, lambda error: None)
-
-    def _forget_serials(self, error: str) -> None:
-        self._generation += 1
 
     def _keep(self, poll: Callable[[HostApi], None], lost: Callable[[str], None]) -> None:
         keep_polling(self._connect, self._stop, poll, lost)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from acquire.engine.status import EngineState
 from gui import theme
-from gui.answers import EmergencyAnswers
 from gui.emergency import EmergencyReport
 from gui.hand import ContinuationPlan
 from gui.help import Help
@@ -21,7 +19,10 @@ from gui.panels.notices import Notices
 from gui.panels.topbar import TopBar
 from gui.session import Session, StatusSnapshot
 from gui.settings import Settings, settings_path
+from gui.starting import Starting
+from gui.telling import Telling
 from gui.widgets import keys
+from gui.widgets.choice import Tabs
 from gui.widgets.keys import HeldKey, OverAll
 from gui.words import tr
 
@@ -48,10 +49,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.settings = settings if settings is not None else Settings(settings_path())
         theme.use(self.settings.choice("theme", tuple(theme.THEMES)))
         self._new_folder = new_folder
-        self._start_when_read: Path | None = None
-        self._start_when_ready = False
-        self._last_state: EngineState | None = None
-        self._was_stale = True
+        self._starting = Starting(self._start, self.complain)
         self.setWindowTitle("hotstage")
         self.topbar = TopBar()
         self.notices = Notices()
@@ -62,11 +60,9 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.runs = RunsPage(session, self.settings)
         self.instruments = InstrumentsPage(session, self.settings)
         self.pages: tuple[Page, ...] = (self.live, self.editor, self.instruments, self.runs)
-        self._answers = EmergencyAnswers(
-            self.topbar, self.notices.info, self.notices.error, self.log.say
-        )
+        self.telling = Telling(self.notices, self.log, self.topbar)
         self.stack = QtWidgets.QStackedWidget()
-        self.tabs = QtWidgets.QTabBar()
+        self.tabs = Tabs()
         self.help = Help(self)
         self._compose()
         theme.dress(self)
@@ -85,9 +81,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def open_recipe(self, path: Path, start: bool = False) -> None:
         """Load a recipe; ``start`` runs it as soon as it is read and the engine answers."""
-        # until this one has been read, another may be shown, and could be started
-        self._start_when_ready = False
-        self._start_when_read = path if start else None
+        self._starting.want(path if start else None)
         self.session.read_recipe(path)
 
     def open_run(self, path: Path) -> None:
@@ -102,8 +96,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def complain(self, words: str) -> None:
         """Show and log an error without stopping anybody."""
-        self.notices.error(words)
-        self.log.say("error", words)
+        self.telling.complain(words)
 
     # ------------------------------------------------------------------ Qt's hooks
 
@@ -160,10 +153,21 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def heater_off(self) -> None:
         """Send heater off both ways, now."""
-        self.topbar.show_heater_off(tr("sending …"))
         self.session.heater_off("heater off pressed by the operator")
+        self.topbar.show_heater_off(tr("sending …"))
 
     def _run(self) -> None:
+        """Run what one sees, and nothing that is hidden behind another page."""
+        front = self.stack.currentWidget()
+        if front is self.live:
+            self._start()
+        elif front is self.editor:
+            self.editor.run_this()
+        elif self.topbar.run.isEnabled():
+            self.show_page(self.live)
+            self.telling.tell(tr("This is the recipe that would be run: press Run again."))
+
+    def _start(self) -> None:
         recipe = self.recipe.recipe
         if recipe is not None and self.topbar.run.isEnabled():
             folder = self._new_folder(recipe.path)
@@ -201,6 +205,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
     # ------------------------------------------------------------------ what comes
 
     def _take_image(self) -> None:
+        self.session.hand.tick()
         for event in self.session.take_events():  # an answer to heater off waits for no slower tick
             self._show_event(event)
         self.pages[self.stack.currentIndex()].take_image()
@@ -221,33 +226,13 @@ class OperatorWindow(QtWidgets.QMainWindow):
             snapshot, self.image.stream_shown, self.image.shown, self.image.not_shown, back
         )
         self._say_changes(snapshot)
-        self._answers.tick()
-        if back and (self._start_when_ready or self._start_when_read is not None):
-            # or it would heat at the moment when somebody leaves the stored run
-            self._start_when_ready, self._start_when_read = False, None
-            self.complain(tr("The recipe was not started: a stored run is being looked at."))
-        if self._start_when_ready and self.topbar.run.isEnabled():
-            self._start_when_ready = False
-            self._run()
+        self.telling.tick()
+        self._starting.look(snapshot, self.topbar.run.isEnabled(), back)
 
     def _say_changes(self, snapshot: StatusSnapshot) -> None:
-        if snapshot.stale != self._was_stale:
-            self._was_stale = snapshot.stale
-            words = tr("in contact")
-            if snapshot.stale:
-                words = tr("no contact: {why}").format(why=snapshot.link_error)
-            self.log.say("warning" if snapshot.stale else "window", words)
-        state = snapshot.status.state
-        if not snapshot.stale and state is not self._last_state:
-            if state is EngineState.FAILED and self._last_state is not None:
-                words = tr("The run failed: {why}").format(why=snapshot.status.cause)
-                if self._answers.shown:  # the answer to heater off is what must be read now
-                    self.log.say("error", words)
-                else:
-                    self.complain(words)
-            self._last_state = state
-            name = snapshot.status.run_name
-            self.setWindowTitle(f"{name} – {state.value} – hotstage" if name else "hotstage")
+        if self.telling.changes(snapshot):
+            name, state = snapshot.status.run_name, tr(snapshot.status.state.value)
+            self.setWindowTitle(f"{name} – {state} – hotstage" if name else "hotstage")
             self._mark_unsaved(self.editor.document.unsaved)
 
     def _show_event(self, event: object) -> None:
@@ -258,32 +243,19 @@ class OperatorWindow(QtWidgets.QMainWindow):
         elif isinstance(event, ContinuationPlan):
             self.notices.ask_continuation(event)
         elif isinstance(event, CommandResult):
-            if event.error:
-                self.complain(f"{event.name}: {event.error}")
-            else:
-                self.notices.info(
-                    tr("{order}: taken by the engine ({ms:.0f} ms)").format(
-                        order=tr(event.name), ms=event.took_s * 1000
-                    )
-                )
+            self.telling.result(event)
 
     def _show_recipe(self, recipe: RecipeText) -> None:
-        self._start_when_ready = not recipe.error and recipe.path == self._start_when_read
-        if recipe.path == self._start_when_read:
-            self._start_when_read = None
+        self._starting.read(recipe)
         if recipe.error:
             self.complain(recipe.error)
             return
         self.recipe.show_recipe(recipe)
         self.editor.follow(recipe.path)
-        if self._start_when_ready and self.session.snapshot().status.state.active:
-            self._start_when_ready = False
-            words = tr("{file} was not started: a run is going on.")
-            self.complain(words.format(file=recipe.path.name))
         self._take_status()  # Run is offered at once
 
     def _show_emergency(self, report: EmergencyReport) -> None:
-        self._answers.take(report)
+        self.telling.emergency(report)
 
     # ------------------------------------------------------------------ composition
 
@@ -300,7 +272,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
             index = self.tabs.addTab(page.title)
             self.tabs.setTabToolTip(index, page.key)
             page.complained.connect(self.complain)
-            page.told.connect(self.notices.info)
+            page.told.connect(self.telling.tell)
         line = QtWidgets.QHBoxLayout()
         line.setSpacing(6)
         line.addWidget(self.tabs, 0, Qt.AlignmentFlag.AlignTop)
@@ -343,11 +315,12 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.editor.unsaved_changed.connect(self._mark_unsaved)
         self.live.looked.connect(self.open_run)
         self.runs.replay_changed.connect(self._take_status)
+        self.runs.continue_wanted.connect(self.session.hand.ask_continuation)
         self.tabs.currentChanged.connect(self._turn_to)
         self.theme_button.clicked.connect(self.change_theme)
         keys.install(
             self,
-            ("F5", tr("Run the loaded recipe"), self._run),
+            ("F5", tr("Run the recipe that is in front"), self._run),
             ("Space", tr("Pause; go on"), self._pause_or_resume),
             ("H", tr("Hold the temperature"), self._hold),
             ("M", tr("A note for the run's journal"), self._write_note),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,17 @@ def pytest_xdist_auto_num_workers() -> int:
         cores = os.cpu_count() or 1
     fit = int(psutil.virtual_memory().available / WORKER_BYTES)
     return max(1, min(cores + WAITING_WORKERS, fit))
+
+
+def pytest_collection() -> None:
+    """Nothing is thrown away while thousands of tests are collected and all that they need imported."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was collected and imported lives as long as the workers: no test looks through it again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -400,7 +400,8 @@ def host(
 @app.command()
 def gui(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe to open.", show_default=False)
+        Path | None,
+        typer.Argument(help="A recipe to open; it runs when you press Run.", show_default=False),
     ] = None,
     station: StationOption = "simulated",
     host: Annotated[
@@ -425,7 +426,11 @@ def gui(
         typer.Option("--screenshot", help="Save a picture of the window and end.", hidden=True),
     ] = None,
 ) -> int:
-    """Open the operator's window. Closing it does not touch a run."""
+    """Open the operator's window; at the first start a tour shows you round.
+
+    Without --station everything in it is simulated, and nothing can be hurt. Closing the window does
+    not touch a run: the same command opens a window on it again.
+    """
     from acquire.cli.serving import open_window
 
     return open_window(

@@ -13,14 +13,11 @@ from types import FrameType
 from acquire import plugins
 from acquire.cli.console import say
 from acquire.engine.client import start_host
-from acquire.engine.experiment import check_folder
-from acquire.engine.host import EngineHost
 from acquire.errors import ConfigError
 from acquire.farends import FarEnds
 from acquire.recipe import Recipe
 from acquire.remote import connect, log_to_file, serve, simulate, supervise
 from acquire.station import Station
-from acquire.store import ZARR_NAME
 
 
 def serve_station(name: str, listen: str | None) -> int:
@@ -51,6 +48,10 @@ def simulate_station(name: str, seed: int | None) -> int:
 
 def host_engine(name: str, listen: str, linger_s: float | None, ready: Path | None) -> int:
     """Serve an engine on a station until a signal, or until nobody needs it."""
+    # a server of instruments, which has no engine, does not wait for it
+    from acquire.engine.host import EngineHost
+    from acquire.engine.hosts import listed
+
     ending = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -68,7 +69,8 @@ def host_engine(name: str, listen: str, linger_s: float | None, ready: Path | No
             part.write_text(line, encoding="utf-8")
             part.replace(ready)
         say(line)
-        host.wait(ending, linger_s)
+        with listed(station.station.name, host.address):
+            host.wait(ending, linger_s)
     finally:
         if host is not None:
             host.close()
@@ -100,17 +102,38 @@ def open_window(
             "--start runs a recipe, --open looks at a stored run: choose one of them."
         )
     if output is not None:
+        from acquire.engine.experiment import check_folder
+
         check_folder(output)
     _need_a_screen()
     window = plugins.find(plugins.WINDOWS, "operator")
-    if stored is not None and not (stored / ZARR_NAME).is_dir():
-        raise ConfigError(f"{stored} is no run: name a folder with {ZARR_NAME} in it.")
+    if stored is not None:
+        _need_a_run(stored)
     if host is not None:
         address = host
     else:
-        address = "" if stored is not None and recipe is None else start_host(station)
+        address = "" if stored is not None and recipe is None else _host_of(station)
     status: int = window(address, recipe, output, screenshot, start, stored=stored)
     return status
+
+
+def _host_of(station: str) -> str:
+    """The host on which something of this station is on, so that a closed window comes back to it; else a new one."""
+    from acquire.engine.hosts import find_busy
+
+    busy = find_busy(Station.load(station).name)
+    if busy is None:
+        return start_host(station)
+    what = f"the run {busy.run_name!r}" if busy.run_name else "what is done by hand"
+    say(f"Attached to the engine host at {busy.address}, where {what} goes on.")
+    return busy.address
+
+
+def _need_a_run(folder: Path) -> None:
+    from acquire.store import ZARR_NAME
+
+    if not (folder / ZARR_NAME).is_dir():
+        raise ConfigError(f"{folder} is no run: name a folder with {ZARR_NAME} in it.")
 
 
 def _need_a_screen() -> None:

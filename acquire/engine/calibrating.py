@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from acquire.errors import MeasureError
 from acquire.instruments import Axis, Frame, ScalarSpec, StreamSpec
-from acquire.measure.eels.calibrate import Feature
 from acquire.measure.eels.camera import Camera
-from acquire.measure.eels.corrections import AxisCorrection, measure_correction
 from acquire.recipe import CalibrateEnergy, Recipe
 from acquire.store import JournalEntry, Run
+
+if TYPE_CHECKING:
+    # scipy comes with it, for which a run that calibrates nothing does not wait
+    from acquire.measure.eels.corrections import AxisCorrection
 
 CORE, LOW, ENERGY = "core_loss", "low_loss", "energy_loss"
 SCALARS: Mapping[str, ScalarSpec] = {
@@ -43,6 +46,8 @@ class Calibrations:
         self, recipe: Recipe, earlier: Sequence[tuple[float, AxisCorrection]] = ()
     ) -> None:
         self._expected = any(isinstance(s, CalibrateEnergy) for s in recipe.distinct_steps())
+        if self._expected:
+            import acquire.measure.eels.corrections  # noqa: F401 - the preflight waits for it, not the run
         self._found = list(earlier)
 
     @property
@@ -80,6 +85,8 @@ def inherited(runs: Sequence[Run]) -> tuple[tuple[float, AxisCorrection], ...]:
 
 
 def _of_note(entry: JournalEntry) -> tuple[float, AxisCorrection] | None:
+    from acquire.measure.eels.corrections import AxisCorrection
+
     names = ("dispersion_ev", *(field.name for field in fields(AxisCorrection)))
     if not all(name in entry.details for name in names):
         return None  # one that was refused
@@ -105,6 +112,9 @@ def measured(
     Raises:
         MeasureError: nothing that could be trusted.
     """
+    from acquire.measure.eels.calibrate import Feature
+    from acquire.measure.eels.corrections import measure_correction
+
     axis, low_axis = _axis(spec, CORE), _axis(spec, LOW)
     if axis is None or not frames:
         raise MeasureError("there are no spectra with an energy axis to calibrate by.")

@@ -70,7 +70,7 @@ class Conductor:
     def conduct(self, plan: Plan | None, make: EstimatorMaker, commander: str) -> RunReport:
         """Carry the run out from taking control to giving it back; never raises."""
         run = self.run
-        opened = in_control = False
+        opened = in_control = frozen = False
         try:
             run.station.control.take(commander)
             in_control = True
@@ -83,6 +83,7 @@ class Conductor:
                 # to look for garbage among all that was imported takes 90 ms, in any thread
                 gc.collect()
                 gc.freeze()
+                frozen = True
             self._raise_if_ending()
             self._enter(EngineState.RUNNING)
             # without a recorded scan it is blanked, but for the steps that need it
@@ -99,7 +100,8 @@ class Conductor:
         try:
             return self._finish(opened=opened, in_control=in_control)
         finally:
-            gc.unfreeze()
+            if frozen:
+                gc.unfreeze()
 
     # --------------------------------------------------------------------------- preparing
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from acquire.engine.by_hand import ByHand
 from acquire.engine.calibrating import Calibrations
 from acquire.engine.dose import DoseMeter, probe_current_pa
 from acquire.engine.earlier import NOTHING, Earlier
@@ -72,6 +73,8 @@ class RunContext:
         """Why an instrument does not answer, by role, as the parts of the run that use it see it."""
         self.preface: tuple[str, ...] = ()
         """What happened to the specimen by hand before the run, for the journal."""
+        self.by_hand_e_per_nm2 = 0.0
+        """What of the dose was given by hand before the run, where that was most."""
         self.estimators_off: list[str] = []
         """Estimators that were disabled."""
         self._broken: set[str] = set()
@@ -81,6 +84,11 @@ class RunContext:
         """Why the run was being aborted when it failed, if it was."""
         self._emergency = ""
         self._abort_reason: str | None = None
+
+    def begin_with(self, hand: ByHand) -> None:
+        """Count what the specimen has seen by hand: it does not forget."""
+        self.preface, self.by_hand_e_per_nm2 = hand.words(), hand.dose_e_per_nm2
+        hand.hand_on(self.dose)
 
     def now_s(self) -> float:
         """Run time."""
@@ -183,11 +191,13 @@ class RunContext:
         if not seen + more_e_per_nm2 > limit:
             return True
         where = "" if area is None else f" at ({area.x_nm:.4g}, {area.y_nm:.4g}) nm"
+        by_hand = self.by_hand_e_per_nm2
+        of_which = f" (up to {show(by_hand, 'e/nm²')} by hand before the run)" if by_hand else ""
         self.break_limit(
             "dose",
             f"the dose{where} would exceed the recipe's limit of {show(limit, 'e/nm²')} "
             f"(limits.dose) at run time {show_duration(self.now_s())}: "
-            f"{show(seen, 'e/nm²')} so far, and the next exposure adds "
+            f"{show(seen, 'e/nm²')} so far{of_which}, and the next exposure adds "
             f"{show(more_e_per_nm2, 'e/nm²')}. Raise the limit, or take fewer or shorter exposures.",
         )
         return not self.enforce

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from acquire.engine.by_hand import ByHand
 from acquire.engine.conductor import Conductor
 from acquire.engine.context import RunContext
 from acquire.engine.earlier import NOTHING, Earlier
@@ -43,8 +44,8 @@ class Engine:
         self._lock = threading.Lock()
         self._state = EngineState.IDLE
         self._conductor: Conductor | None = None
-        self.preface: tuple[str, ...] = ()
-        """What happened to the specimen before the next run, for its journal."""
+        self.by_hand = ByHand()
+        """What the specimen has seen since the last run began; the next one begins with it."""
         self._early_end: str | None = None
         """Why a run is aborted that has not come into being yet."""
 
@@ -89,7 +90,8 @@ class Engine:
                 run = RunContext(
                     self.station, recipe, sink, self.live, self._dispatcher, enforce, earlier
                 )
-                run.preface, self.preface = self.preface, ()
+                hand, self.by_hand = self.by_hand, ByHand()
+                run.begin_with(hand)
                 self.live.begin()
                 progress = Progress(run, planned or PlanView(recipe.name), folder)
                 conductor = self._conduct(run, progress)

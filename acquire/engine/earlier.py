@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from acquire.instruments import AnyArray
-from acquire.measure.eels.corrections import AxisCorrection
 from acquire.stream import Continues, DetectorChoice, RunHeader
+
+if TYPE_CHECKING:
+    from acquire.measure.eels.corrections import AxisCorrection
 
 DRIFT = 1e-4
 """A computer's clock gains or loses less than this, as a fraction, when nothing corrects it."""

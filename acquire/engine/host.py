@@ -200,7 +200,6 @@ class HostService(HandService):
                 raise HotstageError("the engine host is ending; nothing was started.")
             self._running.set()  # from here on nothing is done by hand any more
             self._not_run = ""
-            self._engine.preface = self._manual.preface()
             self._manual.end("a run begins")
             thread = threading.Thread(
                 target=self._carry_out, args=(experiment,), name="run", daemon=True
@@ -254,6 +253,7 @@ class HostService(HandService):
 
     def heater_off(self, reason: str) -> None:
         """See HostApi.heater_off."""
+        self._manual.switched_off()  # what is under way by hand sees it before it is done
         try:
             self._engine.heater_off(reason)
         finally:
@@ -287,12 +287,12 @@ class HostService(HandService):
         self._checker.close()
         if self._engine.state.active:
             self._engine.abort(reason)
+        self._manual.close()
         give_up = time.monotonic() + END_S
         for thread in self._threads:
             thread.join(max(0.0, give_up - time.monotonic()))
             if thread.is_alive():
                 logger.error("the run did not end within %s s", END_S)
-        self._manual.close()
         self._watch.close()
 
 

@@ -91,6 +91,7 @@ class HandService:
             asked_by=watch.asked_by,
             by_hand=manual.show().words,
             by_hand_of=manual.of,
+            beam_known=watch.scan_answers,
         )
         if status.state.active:
             return status
@@ -101,7 +102,14 @@ class HandService:
         watch = self._watch
         blanked = watch.blanked()
         beam_on = self._manual.beam_on or blanked is False
-        status = replace(status, blanked=not beam_on, planned_celsius=math.nan)
+        # right after a run nobody has asked yet: the run has blanked it
+        told = blanked is not None or self._engine.run_context is not None
+        status = replace(
+            status,
+            blanked=not beam_on,
+            beam_known=status.beam_known and told,
+            planned_celsius=math.nan,
+        )
         reading = watch.reading
         if reading is None:
             return status

@@ -6,9 +6,13 @@ import logging
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import xarray as xr
+
 from acquire.engine.calibrating import inherited
 from acquire.engine.earlier import Before, Earlier, MapBegan
 from acquire.engine.history import end_s
+from acquire.engine.spectra import FLASH_S
 from acquire.errors import StoreError
 from acquire.recipe import SpectrumImage, Step
 from acquire.store import Run
@@ -16,6 +20,10 @@ from acquire.store.maps import MAP_NOTE
 from acquire.stream import DetectorChoice
 
 logger = logging.getLogger(__name__)
+
+UNWRITTEN_S = 0.3
+"""What a dying program may not have shown of a burst: a block under way, and those since the store was
+published last."""
 
 
 def earlier_of(
@@ -95,5 +103,16 @@ def _unrecorded_dose(run: Run) -> float:
         run.images(name) if kind == "images" else run.spectra(name)
         for name, kind in run.streams.items()
     )
-    doses = [float(data["dose"].values[-1]) for data in streams if data.sizes["time"]]
+    doses = [_lost_dose(data) for data in streams if data.sizes["time"]]
     return max((dose for dose in doses if math.isfinite(dose)), default=0.0)
+
+
+def _lost_dose(frames: xr.Dataset) -> float:
+    """That of one exposure, or of as many spectra as a burst takes within :data:`UNWRITTEN_S`."""
+    dose = float(frames["dose"].values[-1])
+    if "position_x" not in frames or frames.sizes["time"] < 2:
+        return dose
+    places = np.stack([frames[f"position_{axis}"].values[-2:] for axis in "xy"])
+    each_s = float(frames["time"].values[-1] - frames["time"].values[-2])
+    burst = bool((places[:, 0] == places[:, 1]).all()) and 0 < each_s < FLASH_S
+    return dose * math.ceil(UNWRITTEN_S / each_s) if burst else dose

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from functools import partial
 
 from acquire.engine.core import Engine
+from acquire.engine.insisting import insist
 from acquire.engine.manual_beam import HandBeam
 from acquire.engine.manual_heat import HandHeat
 from acquire.engine.station_view import ManualView
-from acquire.errors import HotstageError, InstrumentError, LeaseError
+from acquire.errors import HotstageError, InstrumentError, LeaseError, LinkError
 from acquire.instruments import HolderReading, RampRequest, SafeState, ScanExposure
-from acquire.units import show
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ TICK_S = 0.2
 IDLE_S = 1.0
 """Wall seconds after which control is given back when nothing is on by hand any more."""
 COMMANDER = "hotstage by hand"
+BEAM_IN_DOUBT = "the beam is to be blanked and may be on"
 EMERGENCY = "emergency off"
 """What the server says of control that it took away because heater off was pressed."""
 
@@ -55,10 +56,12 @@ class Manual:
         self._reading = reading
         self._lock = threading.RLock()
         self._of = ""
+        self._offs = self._offs_before = 0
+        """How often all was switched off at once: by now, and when the present command came."""
         self._beat_s = self._used_s = -math.inf
-        self._heat = HandHeat(self._station, self._note)
+        self._heat = HandHeat(engine, self._note)
         self._beam = HandBeam(engine, self._note)
-        self._trouble = ""
+        self._trouble = self._doubt = ""
         self._stop = threading.Event()
         threading.Thread(target=self._watch, name="manual", daemon=True).start()
 
@@ -84,23 +87,9 @@ class Manual:
             view_left_s=beam.view_left_s,
             view_frames=beam.view_frames,
             sharpness=beam.sharpness,
-            dose_e_per_nm2=beam.dose.total_e_per_nm2,
-            trouble=self._trouble or beam.trouble,
+            dose_e_per_nm2=self._engine.by_hand.dose_e_per_nm2,
+            trouble=self._doubt or self._trouble or beam.trouble,
         )
-
-    def preface(self) -> tuple[str, ...]:
-        """What the specimen has seen by hand, for the journal of the run that follows."""
-        lines = []
-        if math.isfinite(self._heat.hottest_celsius):
-            hottest = show(self._heat.hottest_celsius, "°C")
-            lines.append(f"heated by hand before this run, up to {hottest}")
-        images, dose = self._beam.images + self._beam.view_frames, self._beam.dose.total_e_per_nm2
-        if images or dose:
-            lines.append(
-                f"exposed by hand before this run: {show(dose, 'e/nm²')} where most, which is not "
-                "counted in the run's dose"
-            )
-        return tuple(lines)
 
     # -------------------------------------------------------------------------- commands
 
@@ -188,12 +177,19 @@ class Manual:
     def shift(self, who: str, dx_nm: float, dy_nm: float) -> None:
         """Move the field of view over the specimen by a scan shift; raises LimitError, HotstageError."""
         with self._commanding(who), self._in_hand(who):
-            self._station.scan.shift(dx_nm, dy_nm)
+            try:
+                self._station.scan.shift(dx_nm, dy_nm)
+            except LinkError:
+                self._engine.by_hand.lost_place()
+                raise
+            self._engine.by_hand.shifted(dx_nm, dy_nm)
             self._note(f"scan shifted by ({dx_nm:.4g}, {dy_nm:.4g}) nm")
 
     def clear_fault(self) -> None:
         """Unlatch a heater fault while no run is on; raises FaultError while its cause persists."""
         with self._lock:
+            if reason := self._busy():
+                raise HotstageError(reason)
             if not self._of:
                 self._station.control.take(COMMANDER)
             try:
@@ -217,6 +213,7 @@ class Manual:
 
     def switched_off(self) -> None:
         """All was made safe at once, by whatever way: nothing under way may undo it; never waits."""
+        self._offs += 1
         self._heat.switched_off()
         self._beam.cut()
 
@@ -230,7 +227,9 @@ class Manual:
     @contextmanager
     def _commanding(self, who: str) -> Iterator[None]:
         """Context of a command: one at a time, refused where it must be."""
+        offs = self._offs
         with self._lock:
+            self._offs_before = offs
             if reason := self._busy():
                 raise HotstageError(reason)
             if not who:
@@ -254,6 +253,9 @@ class Manual:
             if self._of and not self._heat.words and not self._beam.on:
                 self._leave(f"refused: {error}")
             raise
+        if self._offs != self._offs_before:
+            self._leave("heater off was pressed meanwhile")
+            raise InstrumentError("heater off was pressed meanwhile; all is off.")
 
     def _take(self, who: str) -> None:
         self._beat_s = self._used_s = time.monotonic()
@@ -306,6 +308,10 @@ class Manual:
                 with self._lock:
                     if self._of:
                         self._tick()
+                    elif self._beam.on and self._busy():
+                        self._beam.forget()  # it is the run's now
+                    elif self._beam.on or self._doubt:
+                        self._doubt = insist((self._beam.tick, BEAM_IN_DOUBT))
             except Exception:
                 logger.exception("while control by hand was watched")
 
@@ -318,14 +324,19 @@ class Manual:
             self._trouble = f"{self._of} gave no sign of life for {TTL_S:g} s; all was made safe"
             self._leave(f"no sign of life for {TTL_S:g} s")
             return
-        self._beam.tick()
-        if fault := self._heat.look(self._reading()):
-            self._trouble = f"the heater tripped: {fault}"
-            self._note(self._trouble)
+        self._doubt = insist(
+            (self._look_after_heat, "the heater is to be switched off and may be on"),
+            (self._beam.tick, BEAM_IN_DOUBT),
+        )
         if self._heat.words or self._beam.on:
             self._used_s = now_s
         elif now_s - self._used_s > IDLE_S:
             self._leave("nothing is on")
+
+    def _look_after_heat(self) -> None:
+        if fault := self._heat.look(self._reading()):
+            self._trouble = f"the heater tripped: {fault}"
+            self._note(self._trouble)
 
     def _note(self, text: str) -> None:
         run = self._engine.run_context

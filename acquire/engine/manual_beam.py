@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from acquire.engine.checks import check_exposure
 from acquire.engine.core import Engine
-from acquire.engine.dose import DoseMeter, probe_current_pa, spot_dose
+from acquire.engine.dose import probe_current_pa, spot_dose
 from acquire.engine.manual_view import HandView
 from acquire.errors import LimitError
 from acquire.instruments import ScanExposure
@@ -32,16 +32,16 @@ class HandBeam:
         self._counted_s = math.nan
         self._current_pa = math.nan
         self._view: HandView | None = None
-        self.dose = DoseMeter()
-        self.images = 0
-        """Taken in live views that have ended."""
+        self._unsure = False
+        """Whether a view has ended and its beam may still be on."""
         self.trouble = ""
         """Why the last live view ended; empty if it was to."""
 
     @property
     def on(self) -> bool:
         """Whether the beam is on by hand."""
-        return not (math.isnan(self.left_s) and math.isnan(self.view_left_s))
+        at_rest = math.isnan(self.left_s) and math.isnan(self.view_left_s)
+        return self._unsure or not at_rest
 
     @property
     def left_s(self) -> float:
@@ -81,17 +81,24 @@ class HandBeam:
         self.end()
         self._current_pa = probe_current_pa(self._scan.describe())
         self._scan.park(x_nm, y_nm)
-        self._scan.blank(False)
         self._at_nm = (x_nm, y_nm)
+        # before the beam is on: an un-blanking whose answer is lost is ended all the same
         self._counted_s = time.monotonic()
         self._until_s = self._counted_s + for_s
+        try:
+            self._scan.blank(False)
+        except Exception:
+            self.end()
+            raise
         self._note(f"beam on, resting at ({x_nm:.4g}, {y_nm:.4g}) nm, for {show_duration(for_s)}")
 
     def view(self, exposure: ScanExposure, frames: int, for_s: float) -> None:
         """Take images, see :class:`acquire.engine.manual_view.HandView`."""
         self.end()
         self.trouble = ""
-        self._view = HandView(self._engine, self.dose, exposure, frames, for_s, self._ended)
+        self._view = HandView(
+            self._engine, self._engine.by_hand, exposure, frames, for_s, self._ended
+        )
         self._note(
             f"{'single image' if frames == 1 else 'live view'}: field "
             f"{show(exposure.field_of_view_nm, 'nm')}, {exposure.shape[1]} × {exposure.shape[0]}, "
@@ -99,15 +106,22 @@ class HandBeam:
         )
 
     def end(self) -> None:
-        """End the live view and blank the beam; idempotent."""
+        """End the live view and blank the beam; idempotent.
+
+        Raises:
+            InstrumentError: it may still be on, which :meth:`tick` goes on to end.
+        """
         if self._view is not None:
             self._view.stop()
         if math.isfinite(self._until_s):
-            try:
-                self._scan.blank(True)
-            finally:
-                self._count()
-                self._until_s = math.nan
+            self._until_s = min(self._until_s, time.monotonic())
+            self._count()
+            self._scan.blank(True)
+            self._count()
+            self._until_s = math.nan
+        if self._unsure:
+            self._scan.blank(True)
+            self._unsure = False
 
     def cut(self) -> None:
         """The beam was blanked otherwise: end what would un-blank it; returns at once."""
@@ -117,19 +131,25 @@ class HandBeam:
         if math.isfinite(self._until_s):
             self._until_s = time.monotonic()
 
+    def forget(self) -> None:
+        """Somebody else commands the beam from now on."""
+        self._until_s, self._unsure = math.nan, False
+
     def tick(self) -> None:
-        """End what has lasted long enough."""
+        """End what has lasted long enough, again until it has ended; raises as :meth:`end`."""
         if self._view is not None:
             self._view.tick()
+        if self._unsure:
+            self.end()
         if math.isfinite(self._until_s):
             self._count()
             if time.monotonic() >= self._until_s:
                 self.end()
                 self._note("beam blanked: its time is up")
 
-    def _ended(self, taken: int, reason: str) -> None:
+    def _ended(self, reason: str, unsure: bool) -> None:
         """Called by a view's thread: it takes no lock, since who ends the view may wait for it."""
-        self.images += taken
+        self._unsure = self._unsure or unsure
         if reason:
             self.trouble = f"the live view ended: {reason}"
             self._note(self.trouble)
@@ -139,7 +159,7 @@ class HandBeam:
         rested_s = (now_s - self._counted_s) * self._engine.station.clock.rate
         self._counted_s = now_s
         dose = spot_dose(self._current_pa, rested_s, SPOT_NM)
-        self.dose.add_spot(self._at_nm, dose, SPOT_NM)
+        self._engine.by_hand.rested(dose, self._at_nm, SPOT_NM)
 
 
 def _bounded(for_s: float, what: str) -> None:

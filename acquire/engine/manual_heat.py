@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from acquire.engine.actions import ARRIVED_CELSIUS
+from acquire.engine.core import Engine
 from acquire.errors import FaultError, InstrumentError
 from acquire.instruments import HolderReading, HolderState, RampRequest
-from acquire.station import OpenStation
 from acquire.units import show
 
 COLD_CELSIUS = 25.0
@@ -30,14 +30,13 @@ class _Told:
 class HandHeat:
     """For one thread at a time, but for :meth:`switched_off`; ``note`` writes to the log."""
 
-    def __init__(self, station: OpenStation, note: Callable[[str], None]) -> None:
-        self._station = station
+    def __init__(self, engine: Engine, note: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._station = engine.station
         self._note = note
         self._told: _Told | None = None
         self._offs = 0
         """How often the heater was switched off at once."""
-        self.hottest_celsius = math.nan
-        """The highest setpoint that was seen; NaN before the first ramp."""
 
     @property
     def words(self) -> str:
@@ -96,8 +95,7 @@ class HandHeat:
         told = self._told
         if told is None or reading is None or reading.t_s <= told.at_s:
             return ""
-        if not reading.setpoint_celsius <= self.hottest_celsius:  # also while that is NaN
-            self.hottest_celsius = reading.setpoint_celsius
+        self._engine.by_hand.warmed(reading.setpoint_celsius)
         if reading.state in (HolderState.OFF, HolderState.TRIPPED):
             self._told = None
             return reading.fault

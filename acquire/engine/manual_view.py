@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from acquire.engine.by_hand import ByHand
 from acquire.engine.core import Engine
 from acquire.engine.dose import (
     Beat,
-    DoseMeter,
     as_taken,
     field_of,
     image_dose,
@@ -38,18 +38,18 @@ class HandView:
         exposure: of every image.
         frames: how many; 0 until it is stopped.
         for_s: wall seconds after which it ends by itself.
-        ended: called once from its thread when the beam is blanked again, with the number of images
-            and the reason, which is empty if that was to be.
+        ended: called once from its thread when it has ended, with the reason, which is empty if that
+            was to be, and whether the beam may still be on.
     """
 
     def __init__(
         self,
         engine: Engine,
-        dose: DoseMeter,
+        dose: ByHand,
         exposure: ScanExposure,
         frames: int,
         for_s: float,
-        ended: Callable[[int, str], None],
+        ended: Callable[[str, bool], None],
     ) -> None:
         self._engine = engine
         self._dose = dose
@@ -60,6 +60,7 @@ class HandView:
         self._stop = engine.station.clock.signal()
         self.taken = 0
         self.sharpness = math.nan
+        self._unsure = False
         self._thread = threading.Thread(target=self._run, name="manual-view", daemon=True)
         self._thread.start()
 
@@ -97,12 +98,14 @@ class HandView:
         if reason and self._stop.is_set():
             logger.info("the live view was cut: %s", reason)
             reason = ""
-        self._ended(self.taken, reason)
+        self._ended(reason, self._unsure)
 
     def _expose(self) -> None:
         scan, clock = self._engine.station.scan, self._engine.station.clock
-        scan.blank(False)
+        if self._stop.is_set():
+            return
         try:
+            scan.blank(False)
             spec = scan.arm(self._exposure, self._frames or None)
             taken = as_taken(self._exposure, spec)
             dose = image_dose(probe_current_pa(scan.describe()), taken)
@@ -110,15 +113,17 @@ class HandView:
             try:
                 for frame in scan.frames(self._stop):
                     beat.took(frame)
-                    self._dose.add_image(dose, field_of(taken))
+                    self._dose.image(dose, field_of(taken))
                     self._show(frame, spec)
                     self.tick()
             finally:
                 if beat.exposing(clock.now_s()) and not self._complete:
-                    self._dose.add_image(dose, field_of(taken))
+                    self._dose.image(dose, field_of(taken))
                 scan.disarm()
         finally:
+            self._unsure = True
             scan.blank(True)
+            self._unsure = False
 
     @property
     def _complete(self) -> bool:

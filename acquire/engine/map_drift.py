@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from acquire.engine.beamtime import BeamTime
 from acquire.engine.earlier import MapBegan
 from acquire.errors import HotstageError, LimitError, LinkError, MeasureError
 from acquire.instruments import Frame, ScalarSpec
-from acquire.measure.drift import Prepared, Registration, prepare, register
 from acquire.units import show, show_duration
+
+if TYPE_CHECKING:
+    # scipy comes with it, for which a run without maps does not wait
+    from acquire.measure.drift import Prepared, Registration
 
 OFFSET_SCALARS = {
     "field_offset_x": ScalarSpec(
@@ -53,6 +57,8 @@ class MapDrift:
         max_shift_nm: float,
         began: MapBegan | None = None,
     ) -> None:
+        import acquire.measure.drift  # noqa: F401 - the preflight waits for it, and not the run
+
         self._time = time
         self._run = time.run
         self._name = name
@@ -84,6 +90,8 @@ class MapDrift:
         """
         if not self._run.enforce:
             return  # a preflight's images are empty
+        from acquire.measure.drift import prepare, register
+
         try:
             image = prepare(frame.data[self._detector], pixel_nm)
             if self._first is None:
@@ -181,6 +189,8 @@ def _earlier(began: MapBegan | None) -> Prepared | None:
     """The first image of a map that goes on; None if it can be no measure."""
     if began is None:
         return None
+    from acquire.measure.drift import prepare
+
     try:
         image = prepare(began.image, began.pixel_nm)
     except MeasureError:

@@ -76,7 +76,7 @@ class ManualView:
     sharpness: float = NAN
     """Of its newest image, see :func:`acquire.engine.sharpness.sharpness`."""
     dose_e_per_nm2: float = 0.0
-    """What the worst place got by hand since the host began."""
+    """What the worst place got by hand since the last run began; the next one begins with it."""
     trouble: str = ""
     """Why something ended that was on by hand; empty if it was ended by a command."""
 

@@ -141,6 +141,12 @@ class StationWatch:
                 return reading.word == "blanked"
         return None
 
+    @property
+    def scan_answers(self) -> bool:
+        """Whether what is known of the beam can be taken for the present."""
+        state, _ = self._state_of(self._watched["scan"], time.monotonic())
+        return state not in (LinkState.LOST, LinkState.FAULT)
+
     def view(self, manual: ManualView) -> StationView:
         """All that is known of the station."""
         station = self._station.station
@@ -158,6 +164,10 @@ class StationWatch:
 
     def _view_of(self, watched: _Watched) -> InstrumentView:
         now_s = time.monotonic()
+        age_s = now_s - watched.answered_s
+        if watched.holder is not None:  # of a run: that it was asked for does not make it new
+            clock = self._station.clock
+            age_s = max(age_s, (clock.now_s() - watched.holder.t_s) / clock.rate)
         state, trouble = self._state_of(watched, now_s)
         mend = _SERVER_MEND if watched.kind == "server" else _MENDS.get(state, "")
         told = watched.description or Description("", "", "")
@@ -167,7 +177,7 @@ class StationWatch:
             link=state,
             trouble=trouble,
             mend=mend if state in _MENDS else "",
-            age_s=now_s - watched.answered_s,
+            age_s=age_s,
             model=told.model,
             driver=told.driver,
             serial=told.serial,

@@ -88,6 +88,8 @@ class EngineStatus:
     holder_state: str = ""
     fault: str = ""
     blanked: bool = True
+    beam_known: bool = True
+    """False while the scan does not say whether the beam is on: what ``blanked`` tells is old."""
     control: str = ""
     """Empty while this engine holds control, else what is wrong."""
     frames: Mapping[str, int] = field(default_factory=dict)
@@ -178,7 +180,7 @@ class LiveSpectrum:
     counts: Mapping[str, AnyArray]
     """``core_loss`` and, if recorded, ``low_loss``."""
     energy_ev: Mapping[str, AnyArray]
-    """Nominal energy loss of every channel, by the same keys."""
+    """Energy loss of every channel, as tuned and calibrated, by the same keys."""
 
 
 @dataclass(frozen=True, slots=True)

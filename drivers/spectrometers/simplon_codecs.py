@@ -70,14 +70,29 @@ def _unshuffled(packed: bytes, block: int, element: int, size: int) -> bytes:
     return b"".join([*(part.tobytes() for part in straight), tail])
 
 
+_SWAPS = tuple(
+    (np.uint64(apart), np.uint64(mask))
+    for apart, mask in (
+        (7, 0x00AA00AA00AA00AA),
+        (14, 0x0000CCCC0000CCCC),
+        (28, 0x00000000F0F0F0F0),
+    )
+)
+"""Bits of a word of 8 × 8 that change places, and how far they are apart: of squares of 2, 4 and 8."""
+
+
 def _bits_back(shuffled: NDArray[Any], block: int, element: int) -> NDArray[np.uint8]:
     """Elements whose first bits came first, then all second bits, and so on; the lowest bit first."""
     if not shuffled.size:
         return np.empty(0, np.uint8)
-    planes = shuffled.reshape(-1, 8 * element, block // (8 * element))
-    bits = np.unpackbits(planes, axis=2, bitorder="little")
-    back: NDArray[np.uint8] = np.packbits(bits.transpose(0, 2, 1), axis=2, bitorder="little")
-    return back
+    planes = shuffled.reshape(-1, element, 8, block // (8 * element))
+    # a byte of eight planes each: a word whose rows of bits become columns
+    words = planes.transpose(0, 1, 3, 2).copy().view("<u8")[..., 0]
+    for apart, mask in _SWAPS:
+        moved = (words ^ (words >> apart)) & mask
+        words ^= moved ^ (moved << apart)
+    columns = words[..., None].view(np.uint8)
+    return np.ascontiguousarray(columns.transpose(0, 2, 3, 1))
 
 
 def _lengths(size: int, block: int) -> Iterator[int]:

@@ -19,7 +19,9 @@ from typing import Any
 STUCK_S = 120.0
 """A question that takes longer is given up: the first fit on a machine compiles for a while."""
 LEAVE_S = 2.0
-"""For what the child is at when the window closes."""
+"""For a file that the child is writing when the window closes."""
+_LEAVES_FILES = frozenset({"write_csv"})
+"""Calls that are finished also when the window closes; nobody is there for the answers of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Aside:
         self._asked: OrderedDict[str, tuple[str, tuple[Any, ...]]] = OrderedDict()
         self._answers: dict[str, object] = {}
         self._busy = ""
+        self._call = ""
         self._closed = False
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -65,13 +68,17 @@ class Aside:
             return self._answers.pop(kind, None)
 
     def close(self) -> None:
-        """Drop what is still to be asked; what is being worked at has two seconds to be finished."""
+        """Drop what is asked; a file that is being written has two seconds to be finished."""
         with self._changed:
             self._closed = True
             self._asked.clear()
             self._changed.notify_all()
-            if self._busy:
+            if not self._busy:
+                return
+            if self._call in _LEAVES_FILES:
                 self._leave.start()
+            else:
+                self._kill()
 
     def _talk(self) -> None:
         while True:
@@ -81,7 +88,7 @@ class Aside:
                 if self._closed:
                     break
                 kind, (call, arguments) = self._asked.popitem(last=False)
-                self._busy = kind
+                self._busy, self._call = kind, call
             answer = self._answer(call, arguments)
             with self._changed:
                 self._busy = ""
@@ -98,6 +105,8 @@ class Aside:
                 self._end_child(0.0)
                 self._child = _begin()
             child = self._child
+            if self._closed and call not in _LEAVES_FILES:
+                child.kill()  # begun while the window closed, which could not see it
             assert child.stdin is not None
             assert child.stdout is not None
             pickle.dump((call, arguments), child.stdin, pickle.HIGHEST_PROTOCOL)

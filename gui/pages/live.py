@@ -110,6 +110,7 @@ class LivePage(Page):
             if update.fresh:
                 for panel in (self.image, self.histogram, self.spectrum, self.profile, self.map):
                     panel.clear()
+                self.session.look_again()
             self.curves.add(update.series, update.fresh)
             for note in update.series.notes:
                 self.log.add(note)

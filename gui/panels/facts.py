@@ -76,7 +76,7 @@ class FactsLine(QtWidgets.QWidget):
                 share=100 * share, limit=text.dose(limit)
             )
             left_s = status.dose_used_up_s - status.t_s
-            if math.isfinite(left_s):
+            if math.isfinite(left_s) and status.state.active:
                 words += tr(", {time} left").format(time=text.clock(left_s))
             self.dose.setToolTip(
                 tr(
@@ -87,7 +87,9 @@ class FactsLine(QtWidgets.QWidget):
             words += " e/nm²"
         set_text(self.dose, f"⚠ {words}" if near else words)
         low = 0 < status.disk_free_bytes < LOW_DISK_BYTES
-        words = f"disk {show_bytes(status.disk_free_bytes)} free" if status.disk_free_bytes else ""
+        words = ""
+        if status.disk_free_bytes:
+            words = tr("disk {size} free").format(size=show_bytes(status.disk_free_bytes))
         set_text(self.disk, f"⚠ {words}" if low else words)
         recorded = ", ".join(f"{name} {count}" for name, count in sorted(status.frames.items()))
         self.frames.setToolTip(

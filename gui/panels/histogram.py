@@ -43,6 +43,7 @@ class Table:
     """Of whole particles, nm."""
     all_of_them: int
     """Particles, also those that the edge of the image cuts."""
+    stream: str = ""
 
 
 _NOTHING = Table(-1, np.empty(0), 0)
@@ -110,12 +111,21 @@ class HistogramPanel(Panel):
     def show_image(self, image: LiveImage) -> None:
         """Take the table that came with an image."""
         diameters = image.particles.get("diameter_nm")
-        if diameters is None or image.estimate_index == self._newest.index:
+        if diameters is None:
+            if image.stream == self._newest.stream:  # nothing was measured of it by then
+                self._newest = Table(-1, np.empty(0), 0, image.stream)
             return
         sizes = np.asarray(diameters, np.float64)
         border = np.asarray(image.particles.get("border", np.zeros(len(sizes))))
         whole = sizes[np.isfinite(sizes) & (sizes > 0) & (border == 0)]
-        self._newest = Table(image.estimate_index, whole, len(sizes))
+        last = self._newest
+        same = (image.stream, image.estimate_index, len(sizes)) == (
+            last.stream,
+            last.index,
+            last.all_of_them,
+        )
+        if not (same and np.array_equal(whole, last.sizes)):  # segments count from 0 again
+            self._newest = Table(image.estimate_index, whole, len(sizes), image.stream)
 
     def show_status(self, status: EngineStatus) -> None:
         """Draw what is new, at most five times a second, as soon as it is fitted."""

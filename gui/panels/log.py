@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections import deque
 
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.status import EngineStatus, LiveNote
 from gui import text, theme
@@ -52,6 +52,13 @@ class LogPanel(Panel):
         self.body.addLayout(row)
         self._active = False
         self._fresh = False
+        self._at_end = True
+        bar = self.lines.verticalScrollBar()
+        # only by hand: a new width or font moves the bar as well
+        bar.actionTriggered.connect(
+            lambda _: self._scrolled(bar.sliderPosition() >= bar.maximum() - 1)
+        )
+        bar.rangeChanged.connect(lambda _, most: bar.setValue(most) if self._at_end else None)
         self._kept: deque[tuple[str, str, str]] = deque(maxlen=_KEPT_LINES)
         theme.follow(self, self._write_again)
         self.button.clicked.connect(self._mark)
@@ -88,6 +95,19 @@ class LogPanel(Panel):
         self.field.setEnabled(self._active)
         self.button.setEnabled(possible and bool(self.field.text().strip()))
 
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Keep the newest line in sight, where it was; the lines keep the oldest otherwise."""
+        super().resizeEvent(event)
+        if self._at_end:
+            QtCore.QTimer.singleShot(0, self._to_end)
+
+    def _to_end(self) -> None:
+        bar = self.lines.verticalScrollBar()
+        bar.setValue(bar.maximum())
+
+    def _scrolled(self, to_end: bool) -> None:
+        self._at_end = to_end
+
     def _mark(self) -> None:
         words = self.field.text().strip()
         if words and self.button.isEnabled():
@@ -114,9 +134,12 @@ class LogPanel(Panel):
         )
 
     def _write_again(self) -> None:
+        at_end = self._at_end
         self.lines.clear()
         for line in self._kept:
             self._append(*line)
+        if at_end:
+            self._to_end()
 
 
 def _lines(words: str) -> str:

@@ -75,14 +75,23 @@ class MapPanel(Panel):
         self.plot.viewport().installEventFilter(self)
 
     def clear(self) -> None:
-        """Forget what is shown: it belongs to another run."""
+        """Forget what is shown: it belongs to another run, and so do the names of maps."""
+        self.show_nothing()
+        self.stream.hide()
+        self.stream.setCurrentIndex(0)
+        while self.stream.count() > 1:
+            self.stream.removeItem(1)
+
+    def show_nothing(self) -> None:
+        """There is no map at this time."""
         self._map = self._drawn = self._framed = self._at = None
         self.stage.show_plot(False)
-        self.stream.hide()
         set_text(self.info, "")
 
     def show_map(self, found: LiveMap) -> None:
         """Take a map so far."""
+        if self._map is None or self._map.taken.shape != found.taken.shape:
+            self._at = None
         self._map = found
         self.choice.offer(found)
         offered = [self.stream.itemData(i) for i in range(self.stream.count())]

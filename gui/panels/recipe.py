@@ -16,7 +16,11 @@ from gui.widgets.panel import ElidedLabel, Panel, set_text
 from gui.words import tr
 
 _COLUMNS = ("", tr("Step"), tr("At"), tr("For"))
+_CELL_PX = 12
+"""What the style leaves beside the words of a cell."""
 Qt = QtCore.Qt
+WIDE = 340
+"""Narrower, how long a step takes is only in its tip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,10 @@ class PlanModel(QtCore.QAbstractTableModel):
             for_ = text.clock(row.for_s) if row.for_s is not None else ""
             return (self.glyph(row), f"{row.index + 1}  {row.words}", at, for_)[index.column()]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return row.words
+            lasts = tr("{words}, for {time}").format(
+                words=row.words, time=text.clock(row.for_s or 0)
+            )
+            return row.words if row.for_s is None else lasts
         if role == Qt.ItemDataRole.BackgroundRole and present:
             return QtGui.QColor(theme.now().selection)
         if role == Qt.ItemDataRole.ForegroundRole and self.glyph(row) == "✓":
@@ -150,7 +157,8 @@ class RecipePanel(Panel):
         header = self.table.horizontalHeader()
         header.setHighlightSections(False)
         modes = QtWidgets.QHeaderView.ResizeMode
-        for column, width in ((0, 26), (2, 56), (3, 56)):
+        clock_px = self.table.fontMetrics().horizontalAdvance("00:00:00") + _CELL_PX
+        for column, width in ((0, 26), (2, clock_px), (3, clock_px)):
             header.setSectionResizeMode(column, modes.Fixed)
             header.resizeSection(column, width)
         header.setSectionResizeMode(1, modes.Stretch)
@@ -219,7 +227,10 @@ class RecipePanel(Panel):
         if self.model.current != self._followed and not self.table.underMouse():
             self._followed = self.model.current
             found = next((i for i, r in enumerate(self.model.rows) if r.index == self._followed), 0)
-            self.table.scrollTo(self.model.index(found, 1))
+            self.table.scrollTo(
+                self.model.index(found, 1),
+                QtWidgets.QAbstractItemView.ScrollHint.PositionAtCenter,
+            )
 
     def _state(self, status: EngineStatus) -> EngineState:
         return status.state if self._plan_is_current else EngineState.IDLE
@@ -234,8 +245,17 @@ class RecipePanel(Panel):
         elif self.recipe is not None:
             rows = tuple(StepRow(i, words) for i, words in enumerate(self.recipe.steps))
         self.model.show(rows)
-        for column, planned in ((2, [row.at_s for row in rows]), (3, [row.for_s for row in rows])):
-            self.table.setColumnHidden(column, all(seconds is None for seconds in planned))
+        columns = {
+            2: any(row.at_s is not None for row in rows),
+            3: any(row.for_s is not None for row in rows) and self.width() >= WIDE,
+        }
+        for column, shown in columns.items():
+            self.table.setColumnHidden(column, not shown)
+
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Rows have other heights: find the present step again."""
+        super().resizeEvent(event)
+        self._followed = -1
 
     def _name_next(self) -> None:
         read = self.recipe.name if self.recipe is not None else ""

@@ -8,7 +8,7 @@ import time
 import numpy as np
 from PySide6 import QtCore, QtWidgets
 
-from acquire.engine.status import EngineStatus, LiveSpectrum
+from acquire.engine.status import EngineStatus, EstimateView, LiveSpectrum
 from gui import text
 from gui.aside import Aside, Failed
 from gui.aside.work import FoundEdge, SpectrumFacts
@@ -24,6 +24,8 @@ from gui.words import tr
 
 LOOK_S = 0.2
 """Wall seconds between spectra that are looked at for edges."""
+OLD_S = 30.0
+"""What was estimated so many run seconds before the spectrum is told with its age."""
 LOW = "low_loss"
 _KIND = "spectrum"
 _WORDS = {"core_loss": tr("core loss"), LOW: tr("low loss")}
@@ -79,7 +81,8 @@ class SpectrumPanel(Panel):
         self._spectrum: LiveSpectrum | None = None
         self._status = EngineStatus()
         self.facts: SpectrumFacts | None = None
-        self._looked_at = (-1, "")
+        self._looked_at: object = None
+        self._asked_of: object = None
         self._looked_s = -math.inf
         self._drawn: object = None
         if settings is not None:
@@ -91,6 +94,7 @@ class SpectrumPanel(Panel):
     def clear(self) -> None:
         """Forget what is shown: it belongs to another run."""
         self._spectrum = self.facts = self._drawn = None
+        self._looked_at = self._asked_of = None
         self._offer(False)
         self.curve.setData([], [])
         self._draw_facts()
@@ -123,7 +127,10 @@ class SpectrumPanel(Panel):
             return
         answer = self._aside.take(_KIND)
         if isinstance(answer, SpectrumFacts):
-            self.facts = answer
+            # what was found in another stream, channel or run says nothing of what is shown
+            shown = self._spectrum.stream if self._spectrum is not None else ""
+            known = self._asked_of == (shown, self.channel.currentData())
+            self.facts = answer if known else None
         elif isinstance(answer, Failed):
             self.facts = None
             self.numbers.setToolTip(answer.why)
@@ -196,7 +203,8 @@ class SpectrumPanel(Panel):
         if spectrum is None or name not in spectrum.counts:
             return
         shift = self.shift_ev
-        state = (spectrum.serial, name, self.log.isChecked(), shift, self.facts, self.following.on)
+        now = spectrum.stream, spectrum.serial
+        state = (now, name, self.log.isChecked(), shift, self.facts, self.following.on)
         if self.isVisible() and state != self._drawn:
             self._drawn = state
             known = math.isfinite(shift)
@@ -243,11 +251,13 @@ class SpectrumPanel(Panel):
         if self._aside is None or spectrum is None or name not in spectrum.counts:
             return
         now_s = time.monotonic()
-        if self._looked_at == (spectrum.serial, name) or now_s - self._looked_s < LOOK_S:
+        looked_at = spectrum.stream, spectrum.serial, name
+        if self._looked_at == looked_at or now_s - self._looked_s < LOOK_S:
             return
         if self._aside.busy(_KIND):
             return
-        self._looked_at, self._looked_s = (spectrum.serial, name), now_s
+        self._looked_at, self._looked_s = looked_at, now_s
+        self._asked_of = spectrum.stream, name
         told = (key for key in self._status.estimates if key.endswith(_COUNTS))
         wanted = [key.removesuffix(_COUNTS) for key in told]
         shift = self.shift_ev if math.isfinite(self.shift_ev) else 0.0
@@ -265,15 +275,26 @@ class SpectrumPanel(Panel):
             _axis(spectrum.energy_ev[LOW]) if low is not None else (0.0, 1.0),
         )
 
+    def _view(self, name: str) -> EstimateView | None:
+        """The newest estimate of a name, also with the prefix of its recipe."""
+        estimates = self._status.estimates
+        longer = (key for key in estimates if key.endswith(f"_{name}"))
+        return estimates.get(name) or estimates.get(next(longer, ""))
+
     def _estimate(self, name: str) -> tuple[float, float, str]:
-        """Value, σ and unit of the newest estimate of a name, also with the prefix of its recipe."""
-        found = self._status.estimates.get(name)
-        if found is None:
-            longer = (k for k in self._status.estimates if k.endswith(f"_{name}"))
-            found = self._status.estimates.get(next(longer, ""))
+        """Value, σ and unit of it; NaN where there is none."""
+        found = self._view(name)
         if found is None:
             return math.nan, math.nan, ""
         return found.value, found.sigma, "" if found.unit == "1" else found.unit
+
+    def _before(self, name: str) -> str:
+        """How long before the spectrum an estimate was made, if it is old; else empty."""
+        found = self._view(name)
+        if self._spectrum is None or found is None:
+            return ""
+        old_s = self._spectrum.t_s - found.t_s
+        return tr(" ({age} before)").format(age=text.age(old_s)) if old_s > OLD_S else ""
 
     def _number_words(self) -> str:
         parts = []
@@ -285,7 +306,7 @@ class SpectrumPanel(Panel):
             if math.isfinite(value):
                 zero = name == "zero_loss_position"
                 told = f"{value:+.3f} eV" if zero else text.with_sigma(value, sigma, unit)
-                parts.append(f"{words} {told}")
+                parts.append(f"{words} {told}{self._before(name)}")
             if name == "zero_loss_position" and facts is not None and math.isfinite(facts.fwhm_ev):
                 parts.append(tr("FWHM {ev:.2f} eV").format(ev=facts.fwhm_ev))
         parts += [

@@ -142,7 +142,9 @@ class TemperaturePanel(Panel):
         }
         if self._plan.profile_t_s:
             plan = (self._plan.profile_t_s, self._plan.profile_celsius)
-            columns["planned_celsius"] = np.interp(columns["time_s"], *plan)
+            columns["planned_celsius"] = np.interp(
+                columns["time_s"], *plan, left=math.nan, right=math.nan
+            )
         return Figure("temperature", self._caption(), {"temperature": columns})
 
     def _caption(self) -> list[str]:
@@ -165,7 +167,7 @@ class TemperaturePanel(Panel):
         """The legend; at the cursor with the values there."""
         t_s = self.time_cursor.t_s
         if t_s is None:
-            words = [tr("╌╌ planned"), tr("─ set"), tr("─ measured")]
+            words = [tr("╌ plan"), tr("─ set"), tr("─ measured")]
         else:
             found = self.curves.temperature.at(t_s)
             plan = math.nan
@@ -175,9 +177,10 @@ class TemperaturePanel(Panel):
             values = (plan, found["set"], found["measured"])
             words = [
                 f"{line} {value:.1f}" if math.isfinite(value) else f"{line} {text.UNKNOWN}"
-                for line, value in zip(("╌╌", "─", "─"), values, strict=True)
+                for line, value in zip(("╌", "─", "─"), values, strict=True)
             ]
             words[-1] += " °C"
             near = self.time.events.near(t_s)
             set_text(self.info, "   ".join(near))
-        set_text(self._legend, legend(zip(words, _CURVES, strict=True)))
+        first = 0 if self._plan.profile_t_s else 1  # a stored run has no planned curve
+        set_text(self._legend, legend(zip(words[first:], _CURVES[first:], strict=True)))

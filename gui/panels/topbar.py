@@ -44,7 +44,7 @@ class TopBar(QtWidgets.QWidget):
         self.state = QtWidgets.QLabel()
         self.state.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.state.setFixedSize(158, HEIGHT)
-        self.run = _control(tr("▶ Run"), "F5", tr("Start the loaded recipe"))
+        self.run = _control(tr("▶ Run"), "F5", tr("Run the recipe that is in front"))
         self.pause = _control(
             tr("❚❚ Pause"), "Space", tr("Pause after or within the exposure; go on")
         )
@@ -171,7 +171,7 @@ class TopBar(QtWidgets.QWidget):
         set_text(self.state, lines)
         _paint(self.state, badge.background, badge.foreground, "font-weight: 700; font-size: 11pt;")
         self.state.setToolTip(snapshot.link_error or status.cause)
-        known = not snapshot.stale and not status.server
+        known = not snapshot.stale and not status.server and status.beam_known
         beam = (tr("◐  BLANKED"), _DARK) if status.blanked else (tr("☀  BEAM ON"), _LIT)
         set_text(self.beam, beam[0] if known else tr("?  BEAM"))
         _paint(self.beam, beam[1] if known else _UNKNOWN, "#E8ECF1")

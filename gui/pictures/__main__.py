@@ -14,7 +14,6 @@ from gui.bench.processes import engine_host
 FOR_DOCS = {
     "window": "hold-1280x720-night",
     "window-day": "map-1280x720-day",
-    "window-tour": "tour-1280x720-night",
     "window-recipe": "recipe-1280x720-night",
     "window-instruments": "instruments-1280x720-day",
     "window-replay": "replay-1280x720-night",

@@ -40,6 +40,7 @@ class Stage:
         session = Session(
             lambda: HostClient(address), lambda at, reason: emergency_off(at, reason=reason)
         )
+        session.hand.who = "window of the operator"  # who makes the pictures is of no interest
         self.window = OperatorWindow(session, Folders(None), Settings(settings))
         self.window.resize(*sizes[0])
         self.window.show()
@@ -95,6 +96,8 @@ class Stage:
             if time.monotonic() > until_s:
                 return False
             self.application.processEvents(QtCore.QEventLoop.ProcessEventsFlag.AllEvents, 20)
+            # what was closed goes, as it does where Qt runs the loop
+            self.application.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
             time.sleep(0.003)
         return True
 

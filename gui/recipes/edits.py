@@ -26,7 +26,8 @@ _NAMED = ("record", "estimate")
 
 def put(text: str, path: Place, value: Any) -> str:
     """Write a value, with what must be there to hold it; raises RecipeError."""
-    return _verified(_put(_ended(text), path, value), _put_plain(_plain(text), path, value))
+    new = _verified(_put(_ended(text), path, value), _put_plain(_plain(text), path, value))
+    return _commented(text, new)
 
 
 def remove(text: str, path: Place) -> str:
@@ -46,13 +47,15 @@ def rename(text: str, path: Place, name: str) -> str:
         raise RecipeError(tr("A step has no name to change."))
     renamed = {name if k == path[-1] else k: v for k, v in holder.items()}
     expected = _put_plain(plain, path[:-1], renamed)
-    return _verified(text[: key[0]] + inline(name) + text[key[1] :], expected)
+    new = _verified(text[: key[0]] + inline(name) + text[key[1] :], expected)
+    return _commented(text, new)
 
 
 def insert(text: str, steps: Place, index: int, step: Mapping[str, Any]) -> str:
     """Put a step into a list of steps, which is made if it is not there; raises RecipeError."""
     expected = _insert_plain(_plain(text), steps, index, step)
-    return _verified(_insert_lines(_ended(text), steps, index, step_lines(step)), expected)
+    new = _verified(_insert_lines(_ended(text), steps, index, step_lines(step)), expected)
+    return _commented(text, new)
 
 
 def duplicate(text: str, path: Place) -> str:
@@ -79,7 +82,8 @@ def move(text: str, path: Place, steps: Place, index: int) -> tuple[str, Place]:
     del _inside(plain, path[:-1])[path[-1]]
     steps, index = _without(path, steps, index)
     new = _insert_lines(_cut(whole, path), steps, index, lines)
-    return _verified(new, _insert_plain(plain, steps, index, step)), (*steps, index)
+    new = _verified(new, _insert_plain(plain, steps, index, step))
+    return _commented(text, new), (*steps, index)
 
 
 # --------------------------------------------------------------------------- what it should mean
@@ -129,12 +133,21 @@ def _verified(text: str, expected: Any) -> str:
     except RecipeError:
         same = False
     if not same:
-        raise RecipeError(
-            tr(
-                "This is written in a way that the form cannot change safely; change it in the text."
-            )
-        )
+        raise _unsafe()
     return text
+
+
+def _commented(before: str, after: str) -> str:
+    """The text after a change that takes nothing out, if every comment is still there."""
+    if layout_of(before).comments() - layout_of(after).comments():
+        raise _unsafe()
+    return after
+
+
+def _unsafe() -> RecipeError:
+    return RecipeError(
+        tr("This is written in a way that the form cannot change safely; change it in the text.")
+    )
 
 
 # --------------------------------------------------------------------------- the text

@@ -80,7 +80,8 @@ def save(path: Path, text: str, known: str | None, newline: str = "\n") -> Store
         ChangedOnDisk: it holds something else by now; nothing was written.
         RecipeError: it cannot be written; what was there is whole.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))  # a link stays one
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     content = text.replace("\n", newline).encode()
     try:
         if known is not None and path.exists() and _mark(path.read_bytes()) != known:
@@ -91,9 +92,9 @@ def save(path: Path, text: str, known: str | None, newline: str = "\n") -> Store
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o777)
-        beside.replace(path)
+        if target.exists():
+            beside.chmod(target.stat().st_mode & 0o777)
+        beside.replace(target)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise RecipeError(
@@ -134,7 +135,7 @@ class Drafts:
 
     def for_run(self, text: str, name: str) -> Path:
         """A file with text that shall be run without being saved; raises OSError."""
-        folder = self._folder / "run"
+        folder = self._folder / "run" / self._file.stem  # of this window: another may run, too
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
         path.write_bytes(text.encode())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +16,8 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from acquire.engine.checked import Place
 from acquire.errors import RecipeError
+
+_COMMENT = re.compile(r"(?<!\S)#")
 
 
 @dataclass(slots=True)
@@ -102,6 +106,23 @@ class Layout:
         """The values directly in a mapping or sequence, in order."""
         for child in self.spots[path].children:
             yield self.spots[child]
+
+    def comments(self) -> Counter[str]:
+        """Every comment, and how often it stands there."""
+        scalars = sorted((s.start, s.end) for s in self.spots.values() if s.kind == "scalar")
+        keys = sorted(s.key for s in self.spots.values() if s.key is not None)
+        words = sorted([*scalars, *keys])
+        starts = [start for start, _ in words]
+        found: Counter[str] = Counter()
+        for line_start in self._line_starts:
+            line = self.text[line_start : self.line_end(line_start)]
+            for sign in _COMMENT.finditer(line):
+                at = line_start + sign.start()
+                last = bisect_right(starts, at) - 1
+                if last < 0 or at >= words[last][1]:
+                    found[line[sign.start() :].strip()] += 1
+                    break
+        return found
 
     def _add(self, node: Any, path: Place, key: tuple[int, int] | None) -> int:
         start = int(node.start_mark.index)

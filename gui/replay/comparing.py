@@ -70,13 +70,13 @@ class Compared:
             return empty
         known = np.isfinite(values)
         t_s, values, sigma = t_s[known], values[known], sigma[known]
+        at_s, broken = break_at_gaps(t_s, values)
+        _, sigmas = break_at_gaps(t_s, sigma)
         if against is Against.TEMPERATURE:
-            return self._celsius(t_s), values, sigma
+            return self._celsius(at_s), broken, sigmas
         shift_s = self.reached_s if against is Against.SINCE else 0.0
         if not np.isfinite(shift_s):
             return empty
-        at_s, broken = break_at_gaps(t_s, values)
-        _, sigmas = break_at_gaps(t_s, sigma)
         return at_s - shift_s, broken, sigmas
 
     def _celsius(self, t_s: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -19,10 +19,15 @@ _MAP = "map_row"
 
 
 class StoredMaps:
-    """The maps of one segment; times are its own."""
+    """The maps of one segment; times are its own.
 
-    def __init__(self, run: Run, step_starts_s: Sequence[float]) -> None:
+    ``serials`` rise through all segments, and when a run is looked at again: a map that differs from
+    the one before has another.
+    """
+
+    def __init__(self, run: Run, step_starts_s: Sequence[float], serials: Iterator[int]) -> None:
         self._run = run
+        self._serials = serials
         self._starts_s = np.sort(np.asarray([*step_starts_s, -np.inf], np.float64))
         self._last: tuple[tuple[object, ...], LiveMap] | None = None
         kinds = run.streams.items()
@@ -47,8 +52,8 @@ class StoredMaps:
         key = (name, len(rows), tuple(known), spectra.sizes["time"])
         if self._last is not None and self._last[0] == key:
             return self._last[1]
-        serial = 1 + (self._last[1].serial if self._last is not None else 0)
-        found = self._build(name, spectra, rows, list(zip(estimates, known, strict=True)), serial)
+        parts = list(zip(estimates, known, strict=True))
+        found = self._build(name, spectra, rows, parts, next(self._serials))
         self._last = key, found
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,7 @@ class StoredRun:
     def __init__(self, path: Path, cache: ArrayCache | None = None) -> None:
         self._cache = cache if cache is not None else ArrayCache()
         self._given = path
+        self._map_serials = itertools.count(1)
         self._readers = ThreadPoolExecutor(_READERS, "replay-read")
         try:
             self._look()
@@ -174,7 +176,7 @@ class StoredRun:
         self._tracks = {name: self._track(name, kind) for name, kind in self._kinds.items()}
         self._tables = ParticleTables(self._runs, self._cache)
         self._places: dict[tuple[int, str], StoredPlaces] = {}
-        self._maps = [StoredMaps(run, step_starts_s(run)) for run in self._runs]
+        self._maps = [StoredMaps(run, step_starts_s(run), self._map_serials) for run in self._runs]
 
     def _track(self, name: str, kind: str) -> Track:
         pieces = []
@@ -216,13 +218,14 @@ class StoredRun:
             measured, table = found
         placed = self._try(trouble, lambda: self._place(number, track.name, piece, index))
         place_index, place_x_nm, place_y_nm = placed or (-1, NAN, NAN)
-        x = piece.data.x.values
+        x, y = piece.data.x.values, piece.data.y.values
+        axis = x if len(x) > 1 else y  # pixels are square, and an image may be one wide
         return LiveImage(
             serial=row,
             stream=track.name,
             index=index,
             t_s=float(piece.t_start_s[own]),
-            pixel_size_nm=float(x[1] - x[0]) if len(x) > 1 else 1.0,
+            pixel_size_nm=abs(float(axis[1] - axis[0])) if len(axis) > 1 else 1.0,
             detectors=dict(zip(names, arrays, strict=True)),
             estimate_index=measured,
             particles=table,

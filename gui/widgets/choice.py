@@ -1,4 +1,4 @@
-"""A list to choose from that a mouse wheel cannot change by accident."""
+"""Lists and tabs to choose from that a mouse wheel cannot change by accident."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ class Choice(QtWidgets.QComboBox):
         self.setToolTip(tip)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
         self.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToContents)
+
+    def wheelEvent(self, event: QtGui.QWheelEvent) -> None:  # noqa: N802 - Qt's name
+        """Ignore it."""
+        event.ignore()
+
+
+class Tabs(QtWidgets.QTabBar):
+    """Tabs that the wheel does not turn."""
 
     def wheelEvent(self, event: QtGui.QWheelEvent) -> None:  # noqa: N802 - Qt's name
         """Ignore it."""

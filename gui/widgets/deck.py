@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from PySide6 import QtCore, QtWidgets
 
+from gui.widgets.choice import Tabs
 from gui.widgets.panel import Panel
 
 
@@ -19,7 +20,7 @@ class Deck(QtWidgets.QStackedWidget):
         self.panels = tuple(panels)
         self.bars: list[QtWidgets.QTabBar] = []
         for index, panel in enumerate(self.panels):
-            bar = QtWidgets.QTabBar()
+            bar = Tabs()
             bar.setDrawBase(False)
             bar.setExpanding(False)
             bar.setUsesScrollButtons(False)

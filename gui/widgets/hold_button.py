@@ -76,6 +76,11 @@ class HoldButton(QtWidgets.QPushButton):
             self.cancel()
         super().focusOutEvent(event)
 
+    def hideEvent(self, event: QtGui.QHideEvent) -> None:  # noqa: N802 - Qt's name
+        """One that is not seen any more lets go: its release may go elsewhere."""
+        super().hideEvent(event)
+        self._reset()
+
     def changeEvent(self, event: QtCore.QEvent) -> None:  # noqa: N802 - Qt's name
         """A button that is disabled while held lets go."""
         super().changeEvent(event)

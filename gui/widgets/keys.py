@@ -76,6 +76,10 @@ class OverAll(QtCore.QObject):
         self._keys = {int(key.key): key for key in keys}
         named = ((QtGui.QKeySequence(key.key).toString(), key.words) for key in keys)
         Described(window, *named, over_dialogs=True)
+        self._listen()
+
+    def _listen(self) -> None:
+        """See events before every other filter that is installed by now."""
         application = QtWidgets.QApplication.instance()
         if application is not None:
             application.installEventFilter(self)
@@ -88,13 +92,15 @@ class OverAll(QtCore.QObject):
 
     def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
         """See every event of the application before anybody else."""
-        kind = event.type()
-        if watched is self._window and kind == QtCore.QEvent.Type.WindowDeactivate:
+        if watched is self._window and event.type() == QtCore.QEvent.Type.WindowDeactivate:
             # the release of the key goes to whatever took the focus: nobody holds it any more
             for key in self._keys.values():
                 if key.released is not None:
                     key.released()
             return False
+        if isinstance(event, QtGui.QDragEnterEvent):
+            # Qt eats all keys while something is dragged, by a filter that has come after this one
+            self._listen()
         if not isinstance(event, QtGui.QKeyEvent):
             return False
         held = self._keys.get(int(event.key()))
@@ -103,7 +109,7 @@ class OverAll(QtCore.QObject):
         act = {
             QtCore.QEvent.Type.KeyPress: held.pressed,
             QtCore.QEvent.Type.KeyRelease: held.released,
-        }.get(kind)
+        }.get(event.type())
         if act is None:
             return False
         if not event.isAutoRepeat():
@@ -122,14 +128,14 @@ def lines_of(root: QtWidgets.QWidget) -> list[KeyLine]:
         _, kept = found.setdefault((id(widget), words, over), (widget, []))
         kept += [key for key in keys if key not in kept]
 
-    for described in root.findChildren(Described):
-        for key, words in described.keys:
-            put(described.parent(), [key], words, described.over_dialogs)
     for shortcut in root.findChildren(QtGui.QShortcut):
         put(shortcut.parent(), _native(shortcut.keys()), shortcut.whatsThis())
     for action in root.findChildren(QtGui.QAction):
         if not action.shortcut().isEmpty():
             put(action.parent(), _native(action.shortcuts()), action.toolTip())
+    for described in root.findChildren(Described):
+        for key, words in described.keys:
+            put(described.parent(), [key], words, described.over_dialogs)
     return [
         KeyLine(owner, tuple(keys), words, over)
         for (_, words, over), (owner, keys) in found.items()

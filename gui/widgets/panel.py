@@ -63,6 +63,10 @@ class Panel(QtWidgets.QFrame):
             self._chip.raise_()
 
 
+_TELLS_NOTHING = 3
+"""Letters and dots to which a text was shortened that are better left out; the tip has it."""
+
+
 class ElidedLabel(QtWidgets.QLabel):
     """A right-aligned label that shortens its text to fit instead of demanding room; the tip has all of it."""
 
@@ -99,6 +103,8 @@ class ElidedLabel(QtWidgets.QLabel):
         rect = self.rect().adjusted(self._padding, 0, -self._padding, 0)
         elide = QtCore.Qt.TextElideMode.ElideRight
         shown = self.fontMetrics().elidedText(self._full, elide, rect.width())
+        if shown != self._full and len(shown) <= _TELLS_NOTHING:
+            shown = ""
         side = (
             QtCore.Qt.AlignmentFlag.AlignLeft
             if self._align_left

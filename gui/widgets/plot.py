@@ -16,14 +16,14 @@ def make_plot(x_label: str, y_label: str, *, x_axis: Any = None, **tints: str) -
     ``x_axis`` is an ``AxisItem`` for the bottom other than the usual one; plots with one draw curves
     that are thinned already. ``tints`` names the theme's colour of an axis: ``left="diameter"``.
     """
-    widget = pg.PlotWidget(axisItems={"bottom": x_axis} if x_axis is not None else None)
+    axes = {"bottom": x_axis} if x_axis is not None else None
+    widget = pg.PlotWidget(axisItems=axes, enableMenu=False)
     widget.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
     plot = widget.getPlotItem()
     if x_axis is None:
         # on the PlotItem: settings of the single curve are overwritten when it is added
         plot.setDownsampling(auto=True, mode="peak")
         plot.setClipToView(True)
-    plot.setMenuEnabled(False)
     plot.hideButtons()
     plot.showGrid(x=True, y=True, alpha=0.12)
     for side, label in (("bottom", x_label), ("left", y_label)):

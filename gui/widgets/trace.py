@@ -150,6 +150,9 @@ class Trace:
             return unknown
         after = int(np.searchsorted(x, t))
         nearest = after if after == 0 or x[after] - t < t - x[after - 1] else after - 1
+        rows = self._levels[0].low
+        if x[after] != t and np.isnan(rows[:, [after, after - 1]]).all(axis=0).any():
+            return unknown
         return {name: float(self.column(name)[nearest]) for name in self.names}
 
     # ----------------------------------------------------------------------------- keeping

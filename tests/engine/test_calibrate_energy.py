@@ -131,15 +131,17 @@ def test_a_stream_that_a_script_began_before_is_said_to_lack_the_calibration() -
     clock, sink = VirtualClock(), MemorySink()
     header = Recipe.parse("hotstage: 1\nname: script\n")
     with Station.load("simulated").open(clock) as station, clock.enrolled("test"):
-        report = Engine(station).run(header, sink, scripted([other, calibrate, other]))
+        report = Engine(station).run(header, sink, script(other, calibrate, other))
     assert report.outcome == "completed", report.cause
     warnings = [note.text for note in sink.notes if note.kind == "warning"]
     assert [text for text in warnings if "'other' were begun before the first" in text]
 
 
-def scripted(steps: list[Step]) -> Plan:
-    """A script of these steps."""
-    yield from steps
+def script(*steps: Step) -> Plan:
+    """Of these steps."""
+    plan = iter(steps)
+    while (step := next(plan, None)) is not None:
+        yield step
 
 
 def test_without_a_correction_of_its_own_the_low_loss_is_off_as_the_core_loss_is() -> None:

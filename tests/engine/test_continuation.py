@@ -240,6 +240,18 @@ def test_a_run_can_be_cut_off_again_and_again(cutting: Cutting) -> None:
     assert all(begin >= end for begin, end in zip(offsets[1:], ends, strict=False))
 
 
+def test_a_burst_that_was_killed_may_have_given_more_than_one_spectrum(cutting: Cutting) -> None:
+    recipe = Recipe.parse(
+        "hotstage: 1\nname: burst\nsteps: [{spectrum: {at: [0 nm, 0 nm], frames: 4000, spectra: "
+        "{range: [400 eV, 502.4 eV], dispersion: 0.8 eV, dwell_time: 1 ms, dual: false}}}]\n"
+    )
+    run = cutting.kill(recipe, 1.0)
+    earlier = _plan(run, cutting.bench.station).earlier
+    spectra = open_run(run).spectra("spectrum")
+    known = float(spectra["dose"].sum())
+    assert earlier.dose_e_per_nm2 == pytest.approx(known + 300 * float(spectra["dose"][-1]))
+
+
 # ------------------------------------------------------------------------------------ heat
 
 

@@ -11,12 +11,22 @@ import pytest
 
 from acquire.clock import WallClock
 from acquire.engine import manual
+from acquire.engine.by_hand import ByHand
 from acquire.engine.client import HostClient
+from acquire.engine.dose import DoseMeter
 from acquire.engine.host import EngineHost
 from acquire.engine.sharpness import sharpness
 from acquire.engine.station_view import LIVE_VIEW, InstrumentView, LinkState
-from acquire.errors import HotstageError, InstrumentError, LeaseError, LimitError, RecipeError
+from acquire.errors import (
+    HotstageError,
+    InstrumentError,
+    LeaseError,
+    LimitError,
+    LinkError,
+    RecipeError,
+)
 from acquire.instruments import ScanExposure
+from acquire.measure.dose import Area
 from acquire.remote import InstrumentServer, attach, emergency_off
 from acquire.station import Station
 
@@ -142,7 +152,9 @@ def test_heat_by_hand_is_ramped_held_cooled_and_off_and_told(bench: Bench) -> No
         assert words in told
 
 
-def test_the_beam_is_on_only_while_looked_at_and_its_dose_is_counted(bench: Bench) -> None:
+def test_the_beam_is_on_only_while_looked_at_and_its_dose_is_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, scan = bench.client, bench.real.scan
     assert scan.blanked() is False or client.manual_blank(ME) is None
     with pytest.raises(RecipeError, match="no detector 'nix'"):
@@ -176,6 +188,40 @@ def test_the_beam_is_on_only_while_looked_at_and_its_dose_is_counted(bench: Benc
     assert not scan.blanked()
     _until(lambda: scan.blanked())  # by itself, when its time is up
     assert client.instruments().manual.dose_e_per_nm2 > seen.dose_e_per_nm2
+    # a command to blank that gets lost is given again, and what is wrong is told meanwhile
+    bench_scan, lost = bench.host.station.scan, []
+    blank = bench_scan.blank
+
+    def lossy(blanked: bool) -> None:
+        if blanked and len(lost) < 3:
+            lost.append(client.instruments().manual)
+            raise LinkError("the scan does not answer")
+        blank(blanked)
+
+    # by whoever has it in hand, also when nobody has any more
+    with monkeypatch.context() as patch:
+        patch.setattr(bench_scan, "blank", lossy)
+        client.manual_beam(ME, 60.0, 10.0, 5.0)
+        client.manual_end(ME)
+        assert client.status().by_hand_of == ""
+        _until(lambda: len(lost) == 3 and scan.blanked())
+        _until(lambda: client.status().blanked and not client.status().by_hand)
+    lost.clear()
+    client.manual_heat(ME, 100.0, 100.0)  # so that control is not given back
+    with monkeypatch.context() as patch:
+        patch.setattr(bench_scan, "blank", lossy)
+        client.manual_beam(ME, 0.2, 10.0, 5.0)
+        _until(lambda: len(lost) == 3)
+        assert lost[-1].beam_left_s == 0.0
+        assert "may be on, which is tried again: the scan does not" in lost[-1].trouble
+        _until(lambda: scan.blanked())
+        patch.setattr(bench_scan, "blank", blank)
+        # heater off that is pressed while a command is under way is not undone by it
+        patch.setattr(bench_scan, "park", lambda *at: bench.host.service._manual.switched_off())
+        with pytest.raises(InstrumentError, match="heater off was pressed meanwhile"):
+            client.manual_beam(ME, 60.0, 0.0, 0.0)
+    assert scan.blanked()
+    assert client.status().by_hand_of == ""
     client.manual_shift(ME, 20.0, -10.0)
     with pytest.raises(LimitError, match="scan shift"):
         client.manual_shift(ME, 1e9, 0.0)
@@ -221,6 +267,8 @@ def test_a_run_ends_what_is_in_hand_and_nothing_is_done_by_hand_during_it(
     client.manual_heat(ME, 400.0, 100.0)
     client.manual_view(ME, FIELD, 0, 60.0)
     _until(lambda: client.status().holder_state == "holding")
+    _until(lambda: client.instruments().manual.view_frames > 0)
+    by_hand = client.instruments().manual.dose_e_per_nm2
     client.start(RECIPE, str(tmp_path / "run"))
     assert client.status().by_hand_of == ""
     for refused in (
@@ -232,6 +280,8 @@ def test_a_run_ends_what_is_in_hand_and_nothing_is_done_by_hand_during_it(
         with pytest.raises(HotstageError, match="a run is going on: abort it"):
             refused()
     _until(lambda: client.status().prompt == "look")
+    assert client.status().dose_e_per_nm2 > by_hand  # the specimen does not forget
+    assert client.instruments().manual.dose_e_per_nm2 == 0.0  # and counts nothing twice
     text = "first line\nsecond line, with ü"
     client.note(text)
     client.abort("seen")
@@ -240,7 +290,7 @@ def test_a_run_ends_what_is_in_hand_and_nothing_is_done_by_hand_during_it(
     assert ("note", text) in notes
     before = [words for kind, words in notes if kind == "by hand"]
     assert any("up to 400 °C" in words for words in before)
-    assert any("not counted in the run's dose" in words for words in before)
+    assert any("run's dose and limits.dose begin with" in words for words in before)
 
     folder = str(tmp_path / "run")
     plan = client.continuation(folder)
@@ -267,6 +317,28 @@ def test_a_server_that_is_gone_is_said_so_within_a_second(bench: Bench) -> None:
     with pytest.raises(InstrumentError, match="not known"):
         client.heater_off("test")
     _until(lambda: client.status().by_hand_of == "")
+
+
+def test_what_was_exposed_by_hand_lies_where_the_next_run_finds_it() -> None:
+    hand, run = ByHand(), DoseMeter()
+    field = Area(0.0, 0.0, 100.0, 100.0)
+    hand.image(5.0, field)
+    hand.shifted(300.0, 0.0)
+    hand.image(2.0, field)
+    hand.rested(1000.0, (10.0, 0.0), 1.0)
+    assert hand.dose_e_per_nm2 == 1002.0
+    hand.hand_on(run)  # the run's field is the one that the shift has led to
+    assert run.highest_in(field) == 1002.0
+    assert run.highest_in(Area(-300.0, 0.0, 100.0, 100.0)) == 5.0
+    assert run.highest_in(Area(300.0, 0.0, 100.0, 100.0)) == 0.0
+    assert len(run.take_new()) == 3  # rows of the run's own map
+    unsure, all_over = ByHand(), DoseMeter()
+    unsure.image(5.0, field)
+    unsure.lost_place()
+    unsure.image(float("nan"), field)
+    unsure.hand_on(all_over)
+    assert all_over.highest_in(Area(900.0, 0.0, 1.0, 1.0)) == 5.0
+    assert "not known: the scan tells no probe current" in unsure.words()[-1]
 
 
 def test_sharpness_is_highest_in_focus_and_knows_no_noise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"  # before Qt is imported
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PySide6 import QtCore
 from pytestqt.qtbot import QtBot
 
 from acquire.engine.checked import CheckReport, Finding
@@ -396,6 +398,16 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A window remembers nothing of another test's, nor of the person's who runs it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return settings_path()
+
+
+@pytest.fixture(autouse=True)
+def _no_window_left(own_settings: Path) -> Iterator[None]:
+    """What a test's windows leave goes before the next: collected under an open one it crashes Qt."""
+    yield
+    application = QtCore.QCoreApplication.instance()
+    if application is not None:
+        application.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
+        gc.collect()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 from pytestqt.qtbot import QtBot
 
 from acquire.engine.client import HostClient
@@ -16,6 +16,7 @@ from acquire.remote import emergency_off
 from acquire.store import open_run
 from gui.app import Folders, application_with_theme
 from gui.bench.processes import engine_host
+from gui.keys_sheet import KeysSheet
 from gui.session import Session
 from gui.window import OperatorWindow
 
@@ -142,8 +143,62 @@ def test_a_newcomer_s_first_ten_minutes(
     wait(lambda: not again.session.snapshot().stale)
     assert again.help.tour is None
     assert not again.help.waiting
+    wait(again.isActiveWindow)
     qtbot.keyClick(again, Key.Key_F1, Shift)
     assert again.help.tour is not None
     qtbot.keyClick(again.help.tour.frame, Key.Key_Escape)
     assert again.help.tour is None
+
+    # F1 lists every key that is installed, and says what it does
+    again.activateWindow()
+    wait(again.isActiveWindow)
+    qtbot.keyClick(again, Key.Key_F1)
+    (sheet,) = again.findChildren(KeysSheet)
+    lines = [line for _, lines in sheet.sections for line in lines]
+    assert all(words for _, words in lines)
+    listed = {key for keys, _ in lines for key in keys}
+    installed = {found.key().toString() for found in again.findChildren(QtGui.QShortcut)}
+    assert {"F12", "F9"} | installed <= listed
+    assert not sheet.isModal()
+    wait(sheet.isActiveWindow)
+    qtbot.keyClick(sheet, Key.Key_Escape)
+    assert not sheet.isVisible()
     again.close()
+
+
+def test_the_tour_keeps_off_a_run_and_lets_everything_through(
+    qtbot: QtBot, host, server, open_window
+) -> None:
+    host.state = EngineState.RUNNING
+    window = open_window()
+    window.help.begin_tour_if_new()
+    qtbot.waitUntil(lambda: not window.help.waiting, timeout=5000)
+    assert window.help.tour is None  # somebody has other things to do
+
+    window.help.begin_tour()  # asked for
+    tour = window.help.tour
+    qtbot.keyClick(tour.frame, Key.Key_H)
+    qtbot.waitUntil(lambda: window.topbar.offers_resume, timeout=5000)
+    qtbot.keyClick(tour.frame, Key.Key_Space)
+    qtbot.waitUntil(lambda: ("resume",) in host.commands, timeout=5000)
+    qtbot.keyClick(tour.frame, Key.Key_F12)
+    qtbot.waitUntil(lambda: len(server.offs) == 1, timeout=5000)
+    assert tour.frame.isVisible()
+    assert tour.frame.hasFocus()
+
+    # what must be read is under no card
+    host.changes |= {"fault": "open heater", "prompt": "still there?"}
+    qtbot.waitUntil(window.notices.fault.isVisible, timeout=5000)
+    for _ in tour.cards[1:]:
+        qtbot.waitUntil(lambda: not covers(window, tour.frame, window.notices), timeout=5000)
+        assert not covers(window, tour.frame, window.topbar)
+        tour.go(1)
+
+
+def covers(window: OperatorWindow, card: QtWidgets.QWidget, other: QtWidgets.QWidget) -> bool:
+    """Whether a card lies over a part of the window."""
+    rects = [
+        QtCore.QRect(widget.mapTo(window, QtCore.QPoint(0, 0)), widget.size())
+        for widget in (card, other)
+    ]
+    return rects[0].intersects(rects[1])

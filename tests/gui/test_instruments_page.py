@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import pytest
 from PySide6 import QtCore, QtWidgets
 from pytestqt.qtbot import QtBot
 
 from acquire.engine.station_view import LIVE_VIEW, LinkState, ManualView, ReadingView
 from acquire.engine.status import EngineState, EstimateView, LiveImage
+from acquire.errors import LinkError
 from acquire.instruments import ScanExposure
+from gui import hand
 from gui.pages.instruments import InstrumentsPage
 from gui.widgets.hold_button import HoldButton
 from gui.widgets.quantity import units_are_read
@@ -82,7 +85,7 @@ def test_every_instrument_says_how_it_stands_what_it_allows_and_what_to_do(
 
 
 def test_the_heater_by_hand_states_its_consequence_and_must_be_held(
-    qtbot: QtBot, host, open_window
+    qtbot: QtBot, host, open_window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.changes.update(setpoint_celsius=25.0, holder_state="off")
     window = open_window()
@@ -101,12 +104,27 @@ def test_the_heater_by_hand_states_its_consequence_and_must_be_held(
     )
     qtbot.mouseClick(heat.go, LEFT)
     assert "hold the button" in window.notices.message.text()
+    qtbot.mousePress(heat.go, LEFT)
+    window.show_page(window.live)  # by its key, with the button still held
+    assert not heat.go._timer.isActive()
+    qtbot.mouseRelease(heat.go, LEFT)
+    window.show_page(page)
     assert host.commands == []
     hold_down(qtbot, heat.go, lambda: commands(host, "manual_heat") == [(700.0, 5.0)])
     qtbot.waitUntil(lambda: "to 700 °C at 5 °C/s" in page.in_hand.text(), timeout=EVENTUALLY_MS)
     assert "By hand: to 700 °C" in window.topbar.step.text()
     assert "in hand of" in window.facts.control.text()
     qtbot.waitUntil(lambda: host.beats > 1, timeout=EVENTUALLY_MS)  # this window lives
+    line = window.session.hand
+    monkeypatch.setattr(hand, "FROZEN_AFTER_S", 0.0)  # it has stood still for longer than that
+    for _ in range(2):
+        told_s = line._told_s
+        qtbot.waitUntil(lambda told_s=told_s: line._told_s > told_s, timeout=EVENTUALLY_MS)
+        beats = host.beats
+    told_s = line._told_s
+    qtbot.waitUntil(lambda: line._told_s > told_s, timeout=EVENTUALLY_MS)
+    assert host.beats == beats  # nobody could command from it
+    monkeypatch.undo()
 
     host.changes.update(setpoint_celsius=300.0, holder_state="ramping")
     qtbot.waitUntil(window.topbar.hold.isEnabled, timeout=EVENTUALLY_MS)
@@ -125,6 +143,11 @@ def test_the_heater_by_hand_states_its_consequence_and_must_be_held(
     qtbot.mouseClick(page.end, LEFT)
     qtbot.waitUntil(lambda: page.in_hand.text() == "nothing is on by hand", timeout=EVENTUALLY_MS)
     assert len(heat._curve.x) > 3
+    assert commands(host, "manual_end") == [()]
+    host.manual = ManualView(of=line.who, heat="to 400 °C at 5 °C/s")
+    qtbot.waitUntil(page.end.isEnabled, timeout=EVENTUALLY_MS)
+    window.close()  # does not wait until it is missed
+    assert commands(host, "manual_end") == [(), ()]
 
 
 def test_the_beam_by_hand_must_be_held_says_its_dose_and_ends_by_itself(
@@ -151,6 +174,7 @@ def test_the_beam_by_hand_must_be_held_says_its_dose_and_ends_by_itself(
     qtbot.waitUntil(lambda: "ends in 120 s" in view.info.text(), timeout=EVENTUALLY_MS)
     qtbot.mouseClick(view.stop, LEFT)
     qtbot.waitUntil(lambda: commands(host, "manual_blank") == [()], timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: "ended: this was" in view.finder.words.text(), timeout=EVENTUALLY_MS)
     qtbot.mouseClick(view.arrows["↑"], LEFT)
     qtbot.waitUntil(lambda: commands(host, "manual_shift") == [(0.0, -20.0)], timeout=EVENTUALLY_MS)
     beam = page.beam
@@ -199,6 +223,16 @@ def test_nothing_is_done_by_hand_where_it_must_not_be_and_a_loss_is_shown_within
     host.changes["server"] = "connection refused"
     qtbot.waitUntil(lambda: held_back("instrument server does not"), timeout=EVENTUALLY_MS)
     del host.changes["server"]
+    answer = host.instruments
+
+    def unknown() -> None:
+        raise LinkError("'hotstage.engine' here serves no method 'instruments'.")
+
+    host.instruments = unknown
+    qtbot.waitUntil(lambda: held_back("another version of hotstage"), timeout=EVENTUALLY_MS)
+    assert "?" in page.cards.cards["holder"].words.text()
+    host.instruments = answer
+    qtbot.waitUntil(page.heat.go.isEnabled, timeout=EVENTUALLY_MS)
 
     host.state = EngineState.RUNNING
     qtbot.waitUntil(lambda: "RUNNING" in window.topbar.state.text(), timeout=EVENTUALLY_MS)
@@ -252,6 +286,9 @@ def test_what_is_always_visible_fits_and_long_notes_are_kept(
     assert "recorded" in facts.frames.text()
     assert "plan 650.0" in bar.setpoint.text()
     assert bar.holder.text().startswith("♨")
+    assert bar.beam.text().endswith("BEAM ON")
+    host.changes["beam_known"] = False
+    qtbot.waitUntil(lambda: bar.beam.text().startswith("?"), timeout=EVENTUALLY_MS)
     whole = (
         bar.setpoint,
         bar.holder,

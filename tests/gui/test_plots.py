@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,23 @@ from PySide6 import QtCore
 from pytestqt.qtbot import QtBot
 
 from acquire.engine.live_maps import LiveMap
-from acquire.engine.status import EngineState, EstimateView, LiveNote
+from acquire.engine.status import (
+    EngineState,
+    EngineStatus,
+    EstimateView,
+    LiveImage,
+    LiveNote,
+    LiveSeries,
+    LiveSpectrum,
+    PlanView,
+)
 from gui.aside import Aside, Failed
-from gui.panels.histogram import bin_edges
+from gui.panels.histogram import HistogramPanel, bin_edges
+from gui.panels.image import tints
+from gui.panels.image.particles import particles_of
+from gui.panels.map import MapPanel
+from gui.panels.spectrum import SpectrumPanel
+from gui.panels.temperature import TemperaturePanel
 from gui.widgets.trace import Trace, zigzag
 
 EVENTUALLY_MS = 30_000
@@ -55,7 +71,9 @@ def test_a_gap_parts_a_curve_at_every_magnification_and_has_no_value() -> None:
         assert list(broken) == [(4999 + 20_000) / 2, (24_999 + 26_000) / 2]
         assert set(low[0][x < 10_000]) == {1.0}
         assert np.nanmax(high[0]) == 3.0, "a point that goes back in time is left out"
-    assert np.isnan(trace.at(12_000.0)["value"])
+    for within in (5100.0, 12_000.0, 19_900.0):
+        assert np.isnan(trace.at(within)["value"]), "however near its edge"
+    assert (trace.at(4999.0)["value"], trace.at(20_000.0)["value"]) == (1.0, 2.0)
     assert np.isnan(trace.at(99_000.0)["value"])
 
 
@@ -69,7 +87,128 @@ def test_bins_stay_where_they_are_while_sizes_change() -> None:
     assert len(bin_edges(np.array([0.5, 5000.0]), 0.1)) < 402
 
 
+# ------------------------------------------------------------------------------ single panels
+
+
+def a_map(serial: int, stream: str, rows: int, *, streams: tuple[str, ...] = ()) -> LiveMap:
+    values = {"shift": np.arange(rows * rows, dtype=np.float64).reshape(rows, rows)}
+    taken = np.ones((rows, rows), np.int32)
+    return LiveMap(serial, stream, (0.0, 0.0), (1.0, 1.0), 1, taken, values, streams)
+
+
+def test_a_map_says_nothing_of_another_one_and_waits_for_none_of_an_earlier_run(
+    qtbot: QtBot,
+) -> None:
+    panel = MapPanel()
+    qtbot.addWidget(panel)
+    panel.show()
+    panel.show_map(a_map(1, "large", 8, streams=("large", "small")))
+    panel._look(panel.image.mapToScene(QtCore.QPointF(6.5, 7.5)))
+    assert "(6, 7) nm: 62" in panel.info.text()
+    panel.show_map(a_map(2, "small", 3, streams=("large", "small")))
+    assert panel.info.text().startswith("small")
+    asked: list[str] = []
+    panel.stream_chosen.connect(asked.append)
+    panel.stream.setCurrentIndex(panel.stream.findData("large"))
+    panel.clear()
+    assert asked == ["large", ""], "the new run has no map of that name"
+
+
+def test_a_spectrum_is_drawn_anew_for_another_stream_with_the_same_number(qtbot: QtBot) -> None:
+    panel = SpectrumPanel()
+    qtbot.addWidget(panel)
+    panel.show()
+    energy = {"core_loss": np.arange(100.0)}
+    for stream, height in (("line", 5.0), ("map", 9.0)):
+        counts = {"core_loss": np.full(100, height)}
+        panel.show_spectrum(LiveSpectrum(3, stream, 3, 1.0, counts, energy))
+        assert panel.info.text().startswith(stream)
+        assert set(panel.curve.yData) == {height}
+    for t_s, before in ((0.0, ""), (-300.0, " (5 min before)")):
+        told = {"line_ti3_fraction": EstimateView(0.3, 0.1, "1", t_s)}
+        panel.show_status(EngineStatus(estimates=told))
+        panel._draw()
+        assert panel.numbers.text() == f"Ti³⁺ 0.30 ± 0.10{before}"
+
+
+def test_a_histogram_is_of_the_table_that_came_last(qtbot: QtBot) -> None:
+    panel = HistogramPanel(Aside())
+    qtbot.addWidget(panel)
+    panel.fit.setCurrentIndex(2)  # no fit
+    panel.show()
+
+    def come(stream: str, index: int, sizes: list[float] | None) -> None:
+        table = {} if sizes is None else {"diameter_nm": np.array(sizes)}
+        image = LiveImage(0, stream, index, 0.0, 1.0, {}, index if table else -1, table)
+        panel.show_image(image)
+        panel._asked_at_s = -np.inf
+        panel.show_status(EngineStatus())
+
+    come("overview", 5, [4.0, 5.0, 6.0])
+    assert list(panel.drawn.sizes) == [4, 5, 6]
+    come("detail", 5, [7.0, 8.0])
+    assert list(panel.drawn.sizes) == [7, 8], (
+        "frames of every stream, and of every segment, count from 0"
+    )
+    come("overview", 6, None)
+    assert list(panel.drawn.sizes) == [7, 8], "of another stream, which is not measured"
+    come("detail", 4, None)
+    assert panel.stage.currentIndex() == 0, "nothing was measured by then"
+
+
+def test_a_particle_of_unknown_size_has_no_colour_of_a_size_nor_a_plan_temperatures_behind_its_end(
+    qtbot: QtBot,
+) -> None:
+    table = {
+        "x_nm": np.arange(3.0),
+        "y_nm": np.zeros(3),
+        "diameter_nm": np.array([4.0, np.nan, 8.0]),
+        "mask_diameter_nm": np.full(3, 6.0),
+    }
+    particles = particles_of(table)
+    assert particles is not None
+    tint = tints.tint_of(particles, "size", (4.0, 8.0))
+    colours = [tints.palette("size")[n] for n in tint]
+    assert colours == [tints.SIZES[0], tints.PLAIN, tints.SIZES[-1]]
+    panel = TemperaturePanel()
+    qtbot.addWidget(panel)
+    panel.show()
+    t_s = np.arange(0.0, 30.0)
+    none = np.empty(0)
+    panel.add(LiveSeries((0, 0, 0), 1, t_s, 20 + t_s, 20 + t_s, none, {}, ()), True)
+    plan = PlanView("short", (), (0.0, 10.0), (20.0, 30.0))
+    panel.show_status(EngineStatus(state=EngineState.RUNNING, t_s=29.0), plan)
+    columns = panel.figure().tables["temperature"]
+    assert columns["planned_celsius"][5] == 25
+    assert np.isnan(columns["planned_celsius"][11:]).all()
+
+
 # ------------------------------------------------------------------------------ the window
+
+
+def test_who_comes_to_a_paused_run_sees_its_last_image_spectrum_and_map(
+    qtbot: QtBot, host: Any, open_window: Any
+) -> None:
+    host.state = EngineState.PAUSED
+    host.frame_period_s = 1e9  # no other frame comes
+    host.growing = a_map(1, "map", 3)
+    one = host.spectrum
+    host.spectrum = lambda after=-1, wait_s=0.0: one(-1) if after < 0 else time.sleep(wait_s)
+    whole = host.series
+    shown = threading.Event()
+
+    def series(cursor: tuple[int, int, int] = (0, 0, 0)) -> Any:
+        shown.wait(5)  # a long run's curves take their time
+        return whole(cursor)
+
+    host.series = series
+    live = open_window().live
+    there = lambda: live.image.shown and live.spectrum._spectrum and live.map._map  # noqa: E731
+    qtbot.waitUntil(lambda: bool(there()), timeout=EVENTUALLY_MS)
+    shown.set()
+    qtbot.waitUntil(lambda: len(live.curves.temperature) > 0, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: bool(there()), timeout=EVENTUALLY_MS)
+    assert live.image.empty.isHidden()
 
 
 def test_a_moment_is_shown_in_all_plots_which_stay_still_until_the_present_is_asked_for(

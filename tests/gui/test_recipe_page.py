@@ -10,6 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from acquire.engine.checked import Finding
 from acquire.engine.status import EngineState
+from gui.recipes.files import Stored
 from gui.window import OperatorWindow
 
 Key = QtCore.Qt.Key
@@ -238,6 +239,31 @@ def test_what_is_shown_is_saved_and_run_and_nothing_is_lost(
     assert "changed by somebody else" in answer(qtbot, window, "Cancel")
     assert path.read_text(encoding="utf-8") == "theirs"
 
+    # undo does not lead back to what is in a file that holds something else by now
+    page.document.undo.setClean()
+    page.document.replace(page.document.text + "# more\n", "")
+    page.document.saved(Stored(path, "what was there when it was written", "\n", ""))
+    page.document.undo.undo()
+    assert page.document.unsaved
+    settle(qtbot, page)
+
+    # a file that was changed since is not what was asked about: it is not run
+    page.document.undo.setClean()
+    page.keeper.if_unchanged(page.run_wanted.emit)
+    qtbot.waitUntil(lambda: "Not run" in window.notices.message.text(), timeout=EVENTUALLY_MS)
+    assert host.commands == []
+    page.document.undo.resetClean()
+
+    # nor does a file that comes late take the place of what was typed meanwhile
+    page.document.undo.setClean()
+    page.keeper.open(path)
+    page.document.replace(page.document.text + "# meanwhile\n", "")
+    assert "not saved" in answer(qtbot, window, "Cancel")
+    assert page.document.text.endswith("# meanwhile\n")
+    page.document.undo.undo()
+    settle(qtbot, page)
+    page.document.undo.resetClean()
+
     # a run is asked for, told what it does, and is of the text that is shown
     host.state = EngineState.RUNNING
     qtbot.waitUntil(lambda: "a run is on" in page.bar.note.text(), timeout=EVENTUALLY_MS)
@@ -255,6 +281,15 @@ def test_what_is_shown_is_saved_and_run_and_nothing_is_lost(
     assert window.recipe.recipe.text == text
 
     # the window is not closed over unsaved text; after a crash it is offered again
+    page.document.replace(page.document.text + "# a\u00a0hard space\n", "")
+    page.text.setFocus()
+    page.text.moveCursor(QtGui.QTextCursor.MoveOperation.End)
+    qtbot.keyClicks(page.text, "#")
+    assert page.document.text.endswith("# a\u00a0hard space\n#")
+    left_ms = page.keeper._due.remainingTime()
+    qtbot.wait(20)
+    qtbot.keyClicks(page.text, "#")  # who never rests is kept for, too
+    assert page.keeper._due.remainingTime() < left_ms
     page.keeper._keep()
     window.close()
     assert "not saved" in answer(qtbot, window, "Cancel")

@@ -57,6 +57,14 @@ def test_a_change_touches_nothing_but_what_was_meant() -> None:
     shared = "hotstage: 1\nname: x\nsteps:\n  - ramp: &a {to: 5 °C, rate: 1 °C/s}\n  - ramp: *a\n"
     with pytest.raises(RecipeError, match="in the text"):
         edits.put(shared, ("steps", 1, "ramp", "to"), "7 °C")
+    explained = (
+        "name: x # not 'a#b'\nrecord:\n  overview:\n    scan:\n      detectors:\n"
+        "        - haadf # dark field\n        - abf\n      size: 512 # px\n"
+    )
+    scan = ("record", "overview", "scan")
+    with pytest.raises(RecipeError, match="in the text"):  # a word of explanation would be lost
+        edits.put(explained, (*scan, "detectors"), ["haadf"])
+    assert edits.put(explained, (*scan, "size"), 256) == explained.replace("512", "256")
 
 
 def test_steps_can_be_put_anywhere_with_their_comments() -> None:

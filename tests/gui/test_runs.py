@@ -19,7 +19,8 @@ from gui.pages import RunsPage
 from gui.pages.runs.words import seconds_of
 from gui.replay.cache import ArrayCache
 from gui.replay.comparing import Against
-from gui.replay.moments import Ending
+from gui.replay.moments import Ending, Wish
+from gui.replay.stored import StoredRun
 from gui.window import OperatorWindow
 from tests.report.conftest import FRAMES, PERIOD_S, abandon, write_experiment
 from tests.store.conftest import make_maker
@@ -82,7 +83,7 @@ def files_in(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_runs_are_listed_and_searched_and_what_cannot_be_read_is_named(
-    qtbot: QtBot, open_window, runs: Path
+    qtbot: QtBot, host, open_window, runs: Path
 ) -> None:
     window = open_window()
     page = list_runs(qtbot, window, runs)
@@ -105,6 +106,20 @@ def test_runs_are_listed_and_searched_and_what_cannot_be_read_is_named(
     browser.table.sortByColumn(1, QtCore.Qt.SortOrder.AscendingOrder)
     names = [browser.search.line(browser.search.index(row, 0)).path.name for row in range(3)]
     assert names == ["killed", "torn", "well"]
+    # one that was cut off can be gone on with, when its consequence has been confirmed
+    offered = {}
+    only = (
+        QtCore.QItemSelectionModel.SelectionFlag.ClearAndSelect
+        | QtCore.QItemSelectionModel.SelectionFlag.Rows
+    )
+    for row, name in reversed(list(enumerate(names))):
+        browser.table.selectionModel().select(browser.search.index(row, 0), only)
+        offered[name] = browser.continue_button.isEnabled()
+    assert offered == {"killed": True, "torn": False, "well": False}
+    qtbot.mouseClick(browser.continue_button, QtCore.Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(window.notices.rest.isVisible, timeout=EVENTUALLY_MS)
+    assert host.commands == [("continuation", str(runs / "earlier" / "killed"))]
+    window.notices.leave_it.click()
     # a run that comes meanwhile is told, and does not push the others about
     write_experiment(runs / "newest", parts=frozenset({"holder"}), frames=1)
     browser._look_again()
@@ -283,6 +298,31 @@ def test_a_run_is_followed_while_it_is_written_and_after_its_writer_died(
     assert shown_index(page) == 4
     abandon(writer)
     qtbot.waitUntil(lambda: "CUT OFF" in replay.banner.ending.text(), timeout=EVENTUALLY_MS)
+
+
+def test_a_map_that_grows_is_another_one_whenever_it_is_looked_at(tmp_path: Path) -> None:
+    """Panels know by its number whether they have drawn it."""
+    maker = make_maker()
+    writer = maker.open(tmp_path / "run")
+
+    def take(first: int, last: int) -> None:
+        for index in range(first, last):
+            writer.append_frame(maker.spectrum(index), maker.context(index))
+        writer.publish()
+
+    take(0, 3)
+    run = StoredRun(tmp_path / "run")
+    first = run.scene(Wish(0, 200.0)).map
+    assert first is not None
+    assert run.scene(Wish(1, 200.0)).map is first
+    take(3, 7)
+    assert run.refresh()
+    second = run.scene(Wish(2, 200.0)).map
+    assert second is not None
+    assert second.taken.sum() > first.taken.sum()
+    assert second.serial > first.serial
+    run.close()
+    writer.close(maker.report())
 
 
 def test_a_frame_that_is_damaged_is_named_and_not_shown(

@@ -13,14 +13,27 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from pytestqt.qtbot import QtBot
 
 from acquire.engine.status import EngineState, LiveImage
-from gui import orders
+from acquire.errors import LinkError
+from gui import answers, orders
 from gui.app import grab, show
+from gui.emergency import ENGINE, SERVER, EmergencyReport
 from gui.window import OperatorWindow
+from tests.gui.conftest import FakeHost
 
 Key = QtCore.Qt.Key
 LEFT = QtCore.Qt.MouseButton.LeftButton
 EVENTUALLY_MS = 20_000
 """Long enough for a machine that has other things to do; nothing is promised about it."""
+
+
+NO_KEYS = QtCore.Qt.KeyboardModifier.NoModifier
+
+
+class Dragging(QtCore.QObject):
+    """What Qt does with keys during a drag on a desktop."""
+
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        return isinstance(event, QtGui.QKeyEvent)
 
 
 def state_shown(window: OperatorWindow) -> str:
@@ -54,27 +67,28 @@ def test_run_starts_the_recipe_that_is_shown_into_the_folder_asked_for(
     assert not window.topbar.run.isEnabled()
 
 
-@pytest.mark.parametrize(
-    ("state", "key", "button", "command", "then"),
-    [
-        (EngineState.RUNNING, Key.Key_Space, "pause", ("pause",), EngineState.PAUSED),
-        (EngineState.PAUSED, Key.Key_Space, "pause", ("resume",), EngineState.RUNNING),
-        (EngineState.RUNNING, Key.Key_H, "hold", ("hold",), EngineState.PAUSED),
-    ],
-)
-@pytest.mark.parametrize("by", ["key", "button"])
-def test_a_control_calls_its_method_and_nothing_else(
-    qtbot: QtBot, host, open_window, state, key, button, command, then, by
-) -> None:
+CONTROLS = [
+    (EngineState.RUNNING, Key.Key_Space, "pause", ("pause",), EngineState.PAUSED),
+    (EngineState.PAUSED, Key.Key_Space, "pause", ("resume",), EngineState.RUNNING),
+    (EngineState.RUNNING, Key.Key_H, "hold", ("hold",), EngineState.PAUSED),
+]
+
+
+def test_a_control_calls_its_method_and_nothing_else(qtbot: QtBot, host, open_window) -> None:
     window = open_window()
-    run_to(qtbot, window, host, state)
-    qtbot.waitUntil(getattr(window.topbar, button).isEnabled, timeout=EVENTUALLY_MS)
-    if by == "key":
-        qtbot.keyClick(window, key)
-    else:
-        qtbot.mouseClick(getattr(window.topbar, button), LEFT)
-    qtbot.waitUntil(lambda: then.value.upper() in state_shown(window), timeout=EVENTUALLY_MS)
-    assert host.commands == [command]
+    for by in ("key", "button"):
+        for state, key, name, command, then in CONTROLS:
+            run_to(qtbot, window, host, state)
+            button = getattr(window.topbar, name)
+            qtbot.waitUntil(button.isEnabled, timeout=EVENTUALLY_MS)
+            host.commands.clear()
+            if by == "key":
+                qtbot.keyClick(window, key)
+            else:
+                qtbot.mouseClick(button, LEFT)
+            shown = then.value.upper()
+            qtbot.waitUntil(lambda: shown in state_shown(window), timeout=EVENTUALLY_MS)  # noqa: B023
+            assert host.commands == [command], (by, name)
 
 
 def test_a_click_on_abort_does_nothing_but_holding_it_aborts(
@@ -103,23 +117,24 @@ def test_abort_by_holding_its_key(qtbot: QtBot, host, open_window) -> None:
     assert [name for name, *_ in host.commands] == ["abort"]
 
 
-@pytest.mark.parametrize("by", ["key", "button"])
 def test_a_window_that_stalls_takes_no_short_press_for_a_long_one(
-    qtbot: QtBot, host, open_window, by: str
+    qtbot: QtBot, host, open_window
 ) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
     abort = window.topbar.abort
-    if by == "key":
-        qtbot.keyPress(window, Key.Key_F9)
-    else:
-        qtbot.mousePress(abort, LEFT)
-    time.sleep(0.8)  # what the operator does meanwhile waits in the queue behind the timer
-    QtWidgets.QApplication.processEvents()
-    assert 0 < abort.fraction < 0.5
-    abort.cancel()
-    qtbot.wait(150)
-    assert host.commands == []
+    for press in (
+        lambda: qtbot.keyPress(window, Key.Key_F9),
+        lambda: qtbot.mousePress(abort, LEFT),
+    ):
+        press()
+        time.sleep(0.8)  # what the operator does meanwhile waits in the queue behind the timer
+        QtWidgets.QApplication.processEvents()
+        assert 0 < abort.fraction < 0.5
+        abort.cancel()
+        qtbot.wait(150)
+        assert host.commands == []
+        qtbot.keyRelease(window, Key.Key_F9)
 
 
 def test_a_key_that_is_let_go_in_another_window_does_not_go_on_to_abort(
@@ -232,24 +247,22 @@ def test_a_refusal_is_shown_in_its_own_words_until_dismissed(
     assert host.refusal not in window.notices.message.text()
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [("hotstage: 1\nname: x\nstepz: []\n", "stepz"), (None, "cannot be read")],
-)
 def test_a_recipe_that_cannot_be_run_is_refused_and_the_old_one_stays(
-    qtbot: QtBot, host, open_window, recipe_file: Path, tmp_path: Path, content, said
+    qtbot: QtBot, host, open_window, recipe_file: Path, tmp_path: Path
 ) -> None:
     window = open_window()
     window.open_recipe(recipe_file)
     qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=EVENTUALLY_MS)
     bad = tmp_path / "bad.yaml"
-    if content is not None:
-        bad.write_text(content, encoding="utf-8")
-    window.open_recipe(bad, start=True)
-    qtbot.waitUntil(lambda: window.notices.kind == "error", timeout=EVENTUALLY_MS)
-    assert said in window.notices.message.text()
-    assert window.recipe.recipe.path == recipe_file
-    assert host.commands == []
+    bad.write_text("hotstage: 1\nname: x\nstepz: []\n", encoding="utf-8")
+    message = window.notices.message
+    for path, said in ((bad, "stepz"), (tmp_path / "none.yaml", "cannot be read")):
+        assert said not in message.text()
+        window.open_recipe(path, start=True)
+        qtbot.waitUntil(lambda: said in message.text(), timeout=EVENTUALLY_MS)  # noqa: B023
+        assert window.notices.kind == "error"
+        assert window.recipe.recipe.path == recipe_file
+        assert host.commands == []
 
 
 def test_the_old_recipe_is_not_started_while_the_one_to_start_is_still_read(
@@ -276,6 +289,38 @@ def test_the_old_recipe_is_not_started_while_the_one_to_start_is_still_read(
     assert "slow" in str(host.commands[0])
 
 
+def test_a_run_begins_only_where_one_sees_it_and_never_later_by_itself(
+    qtbot: QtBot, host, open_window, recipe_file: Path
+) -> None:
+    host.dead = True
+    window = open_window(wait=False)
+    window.open_recipe(recipe_file, start=True)
+    qtbot.waitUntil(lambda: window.recipe.recipe is not None, timeout=EVENTUALLY_MS)
+    host.state, host.dead = EngineState.RUNNING, False  # somebody else's
+    qtbot.waitUntil(
+        lambda: "was not started: a run is going on" in window.log.lines.toPlainText(),
+        timeout=EVENTUALLY_MS,
+    )
+    run_to(qtbot, window, host, EngineState.COMPLETED)
+    qtbot.waitUntil(window.topbar.run.isEnabled, timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(window.isActiveWindow, timeout=EVENTUALLY_MS)
+    window.show_page(window.editor)  # another recipe may be edited here: it is asked about
+    qtbot.keyClick(window, Key.Key_F5)
+    qtbot.waitUntil(
+        lambda: window.findChild(QtWidgets.QMessageBox, "question") is not None,
+        timeout=EVENTUALLY_MS,
+    )
+    window.findChild(QtWidgets.QMessageBox, "question").reject()
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow, timeout=EVENTUALLY_MS)
+    window.show_page(window.instruments)
+    qtbot.keyClick(window, Key.Key_F5)
+    assert window.stack.currentWidget() is window.live
+    assert host.commands == []
+    qtbot.keyClick(window, Key.Key_F5)
+    qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=EVENTUALLY_MS)
+
+
 def test_a_wheel_over_a_choice_changes_nothing(qtbot: QtBot, host, open_window) -> None:
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
@@ -294,6 +339,8 @@ def test_a_wheel_over_a_choice_changes_nothing(qtbot: QtBot, host, open_window) 
     )
     QtWidgets.QApplication.sendEvent(choice, wheel)
     assert choice.currentText() == "haadf"
+    QtWidgets.QApplication.sendEvent(window.tabs, wheel)
+    assert window.stack.currentWidget() is window.live
     assert not window.findChildren(QtWidgets.QAbstractSpinBox)
 
 
@@ -320,6 +367,42 @@ def test_f12_over_a_modal_dialog_reaches_server_and_engine(
     qtbot.waitUntil(lambda: "engine ack" in window.notices.message.text(), timeout=EVENTUALLY_MS)
     qtbot.waitUntil(lambda: "server ack" in window.notices.message.text(), timeout=EVENTUALLY_MS)
     box.close()
+    # over an open menu; and while something is dragged, when Qt eats all keys by a filter of its own
+    window.help.menu.popup(QtCore.QPoint(0, 0))
+    qtbot.keyClick(window.help.menu, Key.Key_F12)
+    qtbot.waitUntil(lambda: len(server.offs) == 2, timeout=EVENTUALLY_MS)
+    window.help.menu.close()
+    application = QtWidgets.QApplication.instance()
+    assert application is not None
+    drag = Dragging()
+    application.installEventFilter(drag)
+    mime = QtCore.QMimeData()
+    enter = QtGui.QDragEnterEvent(
+        QtCore.QPoint(9, 9), QtCore.Qt.DropAction.MoveAction, mime, LEFT, NO_KEYS
+    )
+    QtWidgets.QApplication.sendEvent(window, enter)
+    qtbot.keyClick(window, Key.Key_F12)
+    application.removeEventFilter(drag)
+    qtbot.waitUntil(lambda: len(server.offs) == 3, timeout=EVENTUALLY_MS)
+
+
+def test_an_answer_to_heater_off_is_not_covered_and_a_missing_one_not_forgotten(
+    qtbot: QtBot, host, open_window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = open_window()
+    button, line = window.topbar.heater_off, window.notices.message
+    window.telling.emergency(EmergencyReport(1, ENGINE, True, "", 0.01, True))
+    window.complain("the scan refused")
+    window.telling.tell("Mark: taken")
+    assert "HEATER OFF: engine acknowledged" in line.text()
+    monkeypatch.setattr(answers, "SHOWN_S", 0.0)
+    qtbot.waitUntil(lambda: "the scan refused" in line.text(), timeout=EVENTUALLY_MS)
+    assert button.text().endswith("F12")
+    for path in (ENGINE, SERVER):
+        window.telling.emergency(EmergencyReport(2, path, False, "no route", 5.0, True))
+    assert "Switch the heater off at its control unit" in line.text()
+    window.telling.tick()
+    assert "NOT SENT" in button.text()
 
 
 def test_heater_off_reaches_the_server_when_the_engine_hangs(
@@ -390,9 +473,25 @@ def test_image_outlines_and_curves_follow_the_run(qtbot: QtBot, host, open_windo
 
 
 def test_detector_and_logarithm_can_be_chosen(qtbot: QtBot, host, open_window) -> None:
+    host.frame_period_s = 1e6
+    fetched, maps = [], []
+
+    def image(*arguments):
+        found = FakeHost.image(host, *arguments)
+        fetched.extend([] if found is None else [found.index])
+        return found
+
+    def no_map(*arguments):
+        maps.append(arguments)
+        raise LinkError("'hotstage.engine' here serves no method 'map'.")
+
+    host.image, host.map = image, no_map
     window = open_window()
     run_to(qtbot, window, host, EngineState.RUNNING)
     qtbot.waitUntil(lambda: window.image.detector.count() == 2, timeout=EVENTUALLY_MS)
+    seen = len(maps)
+    qtbot.waitUntil(lambda: len(maps) > seen + 2, timeout=EVENTUALLY_MS)
+    assert fetched.count(0) <= 2  # what one watcher lacks shows no old image as if it were new
     window.image.detector.setCurrentText("abf")
     assert window.image.canvas.item.image.max() <= 400
     window.image.menu.outlines.trigger()

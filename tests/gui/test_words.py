@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 import gui
 from acquire.recipe.steps import KINDS
 from gui.panels.image import tints
-from gui.recipes.fields import _plain_words
+from gui.recipes.fields import about
 
 NOT_WORDS = re.compile(
     r"^(hotstage|haadf|abf|F\d+|(Ctrl|Shift|Alt)\+.*|\W*(nm|eV|°C|µs|px|Esc|Space)\W*|Export(\.\.\.)?)$"
@@ -41,9 +40,7 @@ def words_in_code() -> set[str]:
 def words_from_elsewhere() -> set[str]:
     """Names that the window is told, and what the steps of the recipe language say of themselves."""
     named = {*tints.MAPS, "heater", "spectra taken", "count", "mean diameter"}
-    return named | {
-        " ".join(_plain_words(inspect.getdoc(kind) or "").split()) for kind in KINDS.values()
-    }
+    return named | {about(kind) for kind in KINDS.values()}
 
 
 def write_catalogue(path: Path, words: set[str]) -> None:

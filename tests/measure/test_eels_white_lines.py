@@ -30,7 +30,7 @@ def _mean(lines: tuple[tuple[float, float, float], ...], electrons: float, offse
 
 def test_splittings_and_ratio_come_out_with_their_sigma() -> None:
     rng = np.random.default_rng(21)
-    n = 250
+    n = 150
     offset = 400.0 + rng.uniform(-1, 1, n)
     found = fit_white_lines(
         rng.poisson(_mean(SRTIO3, 6000.0, offset)).astype(float), offset, STEP, lorentzian=0.0

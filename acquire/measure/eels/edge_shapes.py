@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 Array = NDArray[np.float64]
 
@@ -92,6 +91,9 @@ class Scattered:
         """As those of the shape."""
         if self.losses is None or self.losses.per_ev.size < 2:
             return self.shape.columns(energy_ev)
+        # a third of a second, which programs that fit no edges together do not have to wait
+        from scipy import signal
+
         first = min(at for at, _ in (*self.shape.lines, *self.shape.steps)) - _BELOW_EV
         count = math.ceil((float(energy_ev.max()) - first) / _TABLE_EV) + 2
         table_ev = np.asarray(first + _TABLE_EV * np.arange(max(count, 2)), np.float64)

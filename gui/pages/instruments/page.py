@@ -8,7 +8,7 @@ from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.station_view import LIVE_VIEW, StationView
 from acquire.engine.status import EngineStatus, PlanView
-from gui import text
+from gui import text, theme
 from gui.pages.instruments.cards import Cards
 from gui.pages.instruments.controls import press_button
 from gui.pages.instruments.heating import HeatPanel
@@ -89,7 +89,7 @@ class InstrumentsPage(Page):
         station = self.session.hand.view()
         why_not = self._why_not(snapshot, station)
         self._show_strip(snapshot, station)
-        self.cards.show_station(station, stale)
+        self.cards.show_station(station, stale or bool(self.session.hand.trouble()))
         self.view.show_station(station, status.clock_rate, why_not)
         self.heat.show_station(station, status, why_not)
         self.beam.show_station(station, status.clock_rate, why_not)
@@ -106,6 +106,8 @@ class InstrumentsPage(Page):
             return tr("a run is going on: abort it, or let it end")
         if status.server:
             return tr("the instrument server does not answer")
+        if trouble := self.session.hand.trouble():
+            return tr("what the instruments do is not known: {why}").format(why=trouble)
         of = station.manual.of
         if of and of != self.session.hand.who:
             return tr("in the hand of {who}").format(who=of)
@@ -124,6 +126,9 @@ class InstrumentsPage(Page):
             ).format(name=station.name, about=station.description, file=station.source)
         set_text(self.station, words)
         set_text(self.in_hand, _in_hand(status, manual.of, manual.trouble))
+        style = f"color: {theme.now().error_text}; font-weight: 600;" if manual.trouble else ""
+        if self.in_hand.styleSheet() != style:
+            self.in_hand.setStyleSheet(style)
         self.end.setEnabled(not snapshot.stale and manual.of == self.session.hand.who)
 
     def _compose(self) -> None:
@@ -155,8 +160,8 @@ class InstrumentsPage(Page):
 
 
 def _in_hand(status: EngineStatus, of: str, trouble: str) -> str:
+    said = [f"✕ {trouble}"] if trouble else []
     if of:
-        return tr("{what}: in the hand of {who}").format(
-            what=status.by_hand or tr("nothing on"), who=of
-        )
-    return f"✕ {trouble}" if trouble else tr("nothing is on by hand")
+        words = tr("{what}: in the hand of {who}")
+        said.append(words.format(what=status.by_hand or tr("nothing on"), who=of))
+    return "   ".join(said) or tr("nothing is on by hand")

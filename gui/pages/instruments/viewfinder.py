@@ -72,12 +72,14 @@ class Viewfinder(QtWidgets.QWidget):
             self._width_nm = width_nm
             self.view.setRange(QtCore.QRectF(0, 0, width_nm, height_nm), padding=0.01)
 
-    def show_sharpness(self, value: float, frames: int) -> None:
-        """Draw how sharp the newest image is."""
+    def show_sharpness(self, value: float, frames: int, on: bool) -> None:
+        """Draw how sharp the newest image is; ``on``: others will follow."""
+        ended = tr("ended: this was its last image; ") if frames and not on else ""
         if not math.isfinite(value):
             self.sharp.setValue(0)
             self.sharp.setFormat("")
-            set_text(self.words, tr("{count} images, stored nowhere").format(count=frames))
+            words = tr("{count} images, stored nowhere")
+            set_text(self.words, ended + words.format(count=frames))
             return
         if not self._best >= value:  # also while that is NaN
             self._best = value
@@ -86,7 +88,8 @@ class Viewfinder(QtWidgets.QWidget):
         self.sharp.setFormat(tr("sharpness {share:.0f} % of the best").format(share=100 * share))
         set_text(
             self.words,
-            tr("sharpness {value:.3g}, best {best:.3g}; {count} images, stored nowhere").format(
+            ended
+            + tr("sharpness {value:.3g}, best {best:.3g}; {count} images, stored nowhere").format(
                 value=value, best=self._best, count=frames
             ),
         )

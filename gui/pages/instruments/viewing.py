@@ -97,7 +97,9 @@ class ViewPanel(Panel):
             left = tr("on, ends in {left:.0f} s").format(left=manual.view_left_s)
         dose = tr("by hand so far {dose:.3g} e/nm²").format(dose=manual.dose_e_per_nm2)
         set_text(self.info, why_not or "   ".join(part for part in (left, dose) if part))
-        self.finder.show_sharpness(manual.sharpness, manual.view_frames)
+        self.finder.show_sharpness(
+            manual.sharpness, manual.view_frames, math.isfinite(manual.view_left_s)
+        )
         possible = not why_not and bool(names)
         for button in (self.single, self.live, self.stop, *self.arrows.values()):
             button.setEnabled(possible)

@@ -61,6 +61,8 @@ class Document(QtCore.QObject):
         self.path, self.known = stored.path, stored.mark
         if stored.text == self.text:
             self.undo.setClean()
+        else:  # nor is what undo leads back to what the file holds now
+            self.undo.resetClean()
         self.saved_changed.emit()
 
     def type_in(self, position: int, removed: int, words: str) -> None:

@@ -266,6 +266,8 @@ class Form(QtWidgets.QScrollArea):
             same = field.hasFocus() and _same(row, field.text())
             if not same:
                 field.setText(row.value)
+                if not field.hasFocus():
+                    field.setCursorPosition(0)  # what is too long is seen from its beginning
 
     def _show_problems(self, reading: Reading, words: str) -> None:
         told: set[Problem] = set()

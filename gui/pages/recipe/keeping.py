@@ -19,7 +19,7 @@ from gui.words import tr
 
 RECENT = "recipe/recent"
 KEEP_AFTER_MS = 2000
-"""Unsaved text is kept beside the settings so long after the last change."""
+"""Unsaved text is kept beside the settings so long after a change, also while typing goes on."""
 _LANE = "files"
 
 
@@ -49,7 +49,7 @@ class Keeper(QtCore.QObject):
         self._due.setSingleShot(True)
         self._due.setInterval(KEEP_AFTER_MS)
         self._due.timeout.connect(self._keep)
-        document.changed.connect(lambda *_: self._due.start())
+        document.changed.connect(self._soon)
         document.saved_changed.connect(self._forget_if_saved)
         background.submit(_LANE, self._drafts.left_behind, self._left_behind)
 
@@ -98,9 +98,15 @@ class Keeper(QtCore.QObject):
         self._background.submit(_LANE, lambda: Drafts.discard(draft), self._done)
 
     def _load(self, path: Path, *, example: bool = False) -> None:
+        before = self._document.text
+
         def loaded(stored: Stored | None, error: Exception | None) -> None:
             if stored is None:
                 self.complained.emit(str(error))
+            elif self._document.text != before and self._document.unsaved:
+                self.ask_before_leaving(
+                    lambda: self._load(path, example=example)
+                )  # typed meanwhile
             elif example:
                 self._document.open(stored.text, None)
             else:
@@ -172,6 +178,25 @@ class Keeper(QtCore.QObject):
 
         self._background.submit(_LANE, lambda: self._drafts.for_run(text, name), written)
 
+    def if_unchanged(self, then: Callable[[Path], None]) -> None:
+        """``then`` is given the file, if it still holds what is shown: a run reads it anew."""
+        path, text = self._document.path, self._document.text
+        if path is None:
+            return
+
+        def read(stored: Stored | None, error: Exception | None) -> None:
+            if stored is None:
+                self.complained.emit(tr("Not run: {0}").format(error))
+            elif stored.text != text:
+                words = tr(
+                    "Not run: {0} was changed by somebody else since it was read. Open it again."
+                )
+                self.complained.emit(words.format(path))
+            else:
+                then(path)
+
+        self._background.submit(_LANE, lambda: files.load(path), read)
+
     def forget_draft(self) -> None:
         """Nothing of the present text needs to be kept."""
         self._due.stop()
@@ -200,6 +225,10 @@ class Keeper(QtCore.QObject):
             then()
 
     # ------------------------------------------------------------------ drafts
+
+    def _soon(self, *_: object) -> None:
+        if not self._due.isActive():
+            self._due.start()
 
     def _keep(self) -> None:
         if self._document.unsaved:

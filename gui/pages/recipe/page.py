@@ -168,8 +168,7 @@ class RecipePage(Page):
         ask(self, tr("Run {0!r} now?").format(reading.recipe.name), answers, more)
 
     def _run_file(self) -> None:
-        if self.document.path is not None:
-            self.run_wanted.emit(self.document.path)
+        self.keeper.if_unchanged(self.run_wanted.emit)
 
     # ------------------------------------------------------------------ what is shown
 

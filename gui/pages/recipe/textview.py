@@ -55,6 +55,10 @@ class TextView(QtWidgets.QPlainTextEdit):
             self._underline()
             self._gutter.update()
 
+    def shown(self) -> str:
+        """All of the text; unlike ``toPlainText`` with every kind of blank space as it is."""
+        return self.document().toRawText().replace("\u2029", "\n")
+
     def words_at(self, line: int) -> str:
         """What is said of a line."""
         return self._lines.get(line, ("", ""))[1]
@@ -111,14 +115,14 @@ class TextView(QtWidgets.QPlainTextEdit):
     def _typed(self, *_: int) -> None:
         if self._following:
             return
-        begin, old, new = difference(self._document.text, self.toPlainText())
+        begin, old, new = difference(self._document.text, self.shown())
         if old or new:
             self._document.type_in(begin, len(old), new)
 
     def _follow(self, position: int, removed: int, words: str) -> None:
         if position < 0:
             return  # typed here
-        old = self.toPlainText()
+        old = self.shown()
         self._following = True
         cursor = QtGui.QTextCursor(self.document())
         cursor.setPosition(_units(old[:position]))
@@ -129,7 +133,7 @@ class TextView(QtWidgets.QPlainTextEdit):
     def _moved(self) -> None:
         if not self._following and self.hasFocus():
             block = self.textCursor().block()
-            text = self.toPlainText()
+            text = self.shown()
             lines = text.split("\n")[: block.blockNumber()]
             self.line_entered.emit(
                 sum(len(line) + 1 for line in lines) + self.textCursor().positionInBlock()

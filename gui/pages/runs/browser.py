@@ -25,6 +25,7 @@ Qt = QtCore.Qt
 LOOK_AGAIN_MS = 5000
 _JOB = "list"
 _RECENT = "runs/folders"
+_UNFINISHED = (Ending.ABORTED, Ending.FAILED, Ending.CUT_OFF)
 
 
 class Browser(Panel):
@@ -37,6 +38,8 @@ class Browser(Panel):
     opened = QtCore.Signal(Path)
     compared = QtCore.Signal(object)
     """Several :class:`~gui.replay.listing.RunLine` that were chosen."""
+    continued = QtCore.Signal(str)
+    """Somebody asks what going on with the run in a folder would do."""
 
     def __init__(self, desk: Desk, settings: Settings) -> None:
         super().__init__(tr("Runs"))
@@ -69,10 +72,16 @@ class Browser(Panel):
             tr("Draw all chosen runs in one plot (Ctrl or Shift chooses several)"),
             self._compare,
         )
+        self.continue_button = _button(
+            tr("↻ Continue …"),
+            tr("See what is left of a run that was cut off. Nothing moves before you confirm."),
+            self._continue,
+        )
         self.said = ElidedLabel(align_left=True)
         self.said.setProperty("muted", True)
         foot = QtWidgets.QHBoxLayout()
         foot.addWidget(self.said, 1)
+        foot.addWidget(self.continue_button)
         foot.addWidget(self.compare_button)
         foot.addWidget(self.open_button)
         self.body.addWidget(self.table, 1)
@@ -192,6 +201,7 @@ class Browser(Panel):
     def _enable(self) -> None:
         chosen = self.chosen()
         self.open_button.setEnabled(len(chosen) == 1)
+        self.continue_button.setEnabled(len(chosen) == 1 and chosen[0].ending in _UNFINISHED)
         self.compare_button.setEnabled(
             len(chosen) > 1 and all(line.ending is not Ending.UNREADABLE for line in chosen)
         )
@@ -202,6 +212,11 @@ class Browser(Panel):
         chosen = self.chosen()
         if len(chosen) == 1:
             self.opened.emit(chosen[0].path)
+
+    def _continue(self) -> None:
+        chosen = self.chosen()
+        if len(chosen) == 1:
+            self.continued.emit(str(chosen[0].path.absolute()))
 
     def _compare(self) -> None:
         self.compared.emit(self.chosen())

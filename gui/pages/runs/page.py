@@ -32,6 +32,8 @@ class RunsPage(Page):
     key = "Ctrl+4"
     replay_changed = QtCore.Signal()
     """Stored data came to the front of the page, or left it."""
+    continue_wanted = QtCore.Signal(str)
+    """Asks what going on with the run in a folder would do."""
     _told = QtCore.Signal(str, int, object)
 
     def __init__(self, session: Session, settings: Settings) -> None:
@@ -52,6 +54,7 @@ class RunsPage(Page):
         self._told.connect(self.compare.take)
         self.browser.opened.connect(self.open_run)
         self.browser.compared.connect(self._compare)
+        self.browser.continued.connect(self.continue_wanted)
         self.replay.left.connect(self._back)
         self.replay.refused.connect(self.complained)
         self.compare.left.connect(self._back)

@@ -23,6 +23,8 @@ from gui.words import tr
 
 _MARKS = {"mark": "mark", "fault": "fault", "warning": "fault", "condition": "condition"}
 _AT_END_S = 1e-6
+_OLD_READING_S = 10.0
+"""A temperature that was read longer ago is told with its age."""
 _CLOSE_WITHIN_S = 0.5
 
 
@@ -177,8 +179,12 @@ class ReplayView(QtWidgets.QWidget):
         status = story.status_at(self.t_s)
         self.timeline.show_time(self.t_s)
         self.panels.show_time(self.t_s, status)
+        measured = text.celsius(status.measured_celsius)
+        old_s = self.t_s - status.reading_t_s
+        if old_s > _OLD_READING_S:
+            measured = tr("{celsius} {age} before").format(celsius=measured, age=text.age(old_s))
         facts = [
-            text.celsius(status.measured_celsius),
+            measured,
             tr("set {celsius}").format(celsius=text.celsius(status.setpoint_celsius)),
         ]
         if status.step_index >= 0:

@@ -134,7 +134,7 @@ class ReplayPanels(QtWidgets.QWidget):
 
         if scene.map is None and self._map_shown is not None:
             self.profile.clear()
-            self.map.clear()
+            self.map.show_nothing()
         elif scene.map is not None and scene.map is not self._map_shown:
             self.profile.show_map(scene.map)
             self.map.show_map(scene.map)

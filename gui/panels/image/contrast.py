@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from gui.words import tr
 
 PRESETS = ((0.5, 99.7), (0.1, 99.9), (2.0, 98.0), (0.0, 100.0))
 _SAMPLES_PER_SIDE = 128
-_FOLLOW = 0.25
+_FOLLOW = 0.5
+_EVERY_S = 0.15
+"""Of wall time; percentiles of every frame would cost as much as drawing it."""
 _MOST_REMEMBERED = 32
 
 Pair = tuple[float, float]
@@ -25,6 +28,7 @@ class Contrast:
         self.percentiles = percentiles
         self.frozen = False
         self._levels: dict[str, Pair] = {}
+        self._measured_s: dict[str, float] = {}
 
     def set_percentiles(self, percentiles: Pair) -> None:
         """Go by other percentiles, at once."""
@@ -40,14 +44,19 @@ class Contrast:
     def levels(self, key: str, array: AnyArray) -> Pair:
         """Black and white for an image; they follow slowly, so that noise does not make it flicker."""
         known = self._levels.get(key)
-        if known is not None and self.frozen:
+        now_s = time.monotonic()
+        if known is not None and (
+            self.frozen or now_s - self._measured_s.get(key, -math.inf) < _EVERY_S
+        ):
             return known
+        self._measured_s[key] = now_s
         low, high = percentiles_of(array, self.percentiles)
         if known is not None:
             low = known[0] + _FOLLOW * (low - known[0])
             high = known[1] + _FOLLOW * (high - known[1])
         elif len(self._levels) >= _MOST_REMEMBERED:
             self._levels.clear()
+            self._measured_s.clear()
         self._levels[key] = (low, max(high, low + 1e-9))
         return self._levels[key]
 

@@ -16,6 +16,8 @@ from gui.panels.image.raster import picture_of
 
 SUFFIXES = (".png", ".svg")
 _LEAST_WIDTH_PX = 1200
+_MOST_HEIGHT_PX = 4800
+"""A tall sliver is not enlarged beyond that."""
 _BAR_SHARE = 0.25
 
 Circle = tuple[float, float, float]
@@ -48,7 +50,8 @@ class Figure:
     @property
     def zoom(self) -> int:
         """Pixels of the figure per pixel of the image, a whole number."""
-        return max(1, -(-_LEAST_WIDTH_PX // int(self.part.shape[1])))
+        height, width = (int(side) for side in self.part.shape)
+        return max(1, min(-(-_LEAST_WIDTH_PX // width), _MOST_HEIGHT_PX // height))
 
 
 def write_figure(figure: Figure, path: Path, replace: bool) -> tuple[Path, Path]:

@@ -51,13 +51,14 @@ def size_limits(particles: Particles) -> tuple[float, float]:
 
 
 def tint_of(particles: Particles, by: str, limits: tuple[float, float]) -> Ints:
-    """(n,) index into :func:`palette` of every particle."""
+    """(n,) index into :func:`palette` of every particle; white has no number, or no known size."""
     if by == "track":
         return np.where(particles.track >= 0, particles.track % len(TRACKS), len(TRACKS))
     if by == "size":
         share = (particles.diameter_nm - limits[0]) / (limits[1] - limits[0])
-        step = np.floor(np.nan_to_num(share) * len(SIZES)).astype(np.int64)
-        return np.clip(step, 0, len(SIZES) - 1)
+        known = np.isfinite(share)
+        step = np.clip(np.floor(np.where(known, share, 0.0) * len(SIZES)), 0, len(SIZES) - 1)
+        return np.where(known, step.astype(np.int64), len(SIZES))
     return np.zeros(len(particles), np.int64)
 
 
@@ -68,7 +69,7 @@ def as_tints(numbers: Sequence[int]) -> Ints:
 
 def palette(by: str) -> tuple[str, ...]:
     """The colours that :func:`tint_of` points to."""
-    return {"track": (*TRACKS, PLAIN), "size": SIZES}.get(by, (PLAIN,))
+    return {"track": (*TRACKS, PLAIN), "size": (*SIZES, PLAIN)}.get(by, (PLAIN,))
 
 
 def shares(

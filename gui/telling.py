@@ -1,0 +1,74 @@
+"""What the window says to its operator: in the line of messages, and in the log."""
+
+from __future__ import annotations
+
+from acquire.engine.status import EngineState
+from gui.answers import EmergencyAnswers
+from gui.emergency import EmergencyReport
+from gui.orders import CommandResult
+from gui.panels.log import LogPanel
+from gui.panels.notices import Notices
+from gui.panels.topbar import TopBar
+from gui.session import StatusSnapshot
+from gui.words import tr
+
+
+class Telling:
+    """For a while nothing takes the place of an answer to heater off; errors are shown after it."""
+
+    def __init__(self, notices: Notices, log: LogPanel, topbar: TopBar) -> None:
+        self._notices, self._log = notices, log
+        self._answers = EmergencyAnswers(topbar, notices.info, notices.error, log.say)
+        self._unread = ""
+        """An error that waits until the answer to heater off has been read."""
+        self._last_state: EngineState | None = None
+        self._was_stale = True
+
+    def complain(self, words: str) -> None:
+        """Show and log an error."""
+        self._log.say("error", words)
+        if self._answers.shown:
+            self._unread = words
+        else:
+            self._notices.error(words)
+
+    def tell(self, words: str) -> None:
+        """Show what went well."""
+        if not self._answers.shown:
+            self._notices.info(words)
+
+    def tick(self) -> None:
+        """Show what had to wait."""
+        self._answers.tick()
+        if self._unread and not self._answers.shown:
+            self._notices.error(self._unread)
+            self._unread = ""
+
+    def emergency(self, report: EmergencyReport) -> None:
+        """Show how far a heater-off is."""
+        self._unread = ""
+        self._answers.take(report)
+
+    def result(self, result: CommandResult) -> None:
+        """Say how a command ended."""
+        if result.error:
+            self.complain(f"{tr(result.name)}: {result.error}")
+        else:
+            words = tr("{order}: taken by the engine ({ms:.0f} ms)")
+            self.tell(words.format(order=tr(result.name), ms=result.took_s * 1000))
+
+    def changes(self, snapshot: StatusSnapshot) -> bool:
+        """Say what a new status brings; returns whether the run's state is another."""
+        if snapshot.stale != self._was_stale:
+            self._was_stale = snapshot.stale
+            words = tr("in contact")
+            if snapshot.stale:
+                words = tr("no contact: {why}").format(why=snapshot.link_error)
+            self._log.say("warning" if snapshot.stale else "window", words)
+        state = snapshot.status.state
+        if snapshot.stale or state is self._last_state:
+            return False
+        if state is EngineState.FAILED and self._last_state is not None:
+            self.complain(tr("The run failed: {why}").format(why=snapshot.status.cause))
+        self._last_state = state
+        return True
