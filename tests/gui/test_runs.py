@@ -340,12 +340,17 @@ def test_a_frame_that_is_damaged_is_named_and_not_shown(
     window = open_window()
     page = list_runs(qtbot, window, tmp_path)
     open_one(qtbot, page, tmp_path / "run")
-    go(qtbot, page, 1.6)
-    assert shown_index(page) == 1
-    assert page.replay.trouble.isHidden()
-    go(qtbot, page, 4.0)
-    assert page.replay.scene is not None
-    assert page.replay.scene.image is None
+    damaged = []  # chunks are small, and two threads write them in any order
+    for index in range(4):
+        go(qtbot, page, index + 0.6)
+        assert page.replay.scene is not None
+        if page.replay.scene.image is None:
+            damaged.append(index)
+        else:
+            assert shown_index(page) == index
+            assert page.replay.trouble.isHidden()
+    assert 0 < len(damaged) < 4
+    go(qtbot, page, damaged[0] + 0.6)
     assert "hotstage verify" in page.replay.trouble.text()
     assert not page.replay.panels.image.empty.isHidden()
 
