@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import queue
 import threading
 import time
@@ -55,6 +56,9 @@ class RecipeText:
     steps: tuple[str, ...]
     """Its steps in words, repeats laid out."""
     error: str
+    hottest_celsius: float = math.nan
+    """By the recipe's own figures; what conditions decide is taken to last as long as it may."""
+    duration_s: float = math.nan
 
 
 OrderEvent = CommandResult | RecipeText
@@ -194,4 +198,9 @@ def _read_recipe(path: Path) -> RecipeText:
     except HotstageError as error:
         return RecipeText(path, "", "", (), str(error))
     steps = tuple(str(step) for step in itertools.islice(recipe.flat_steps(), MAX_SHOWN_STEPS))
-    return RecipeText(path, text, recipe.name, steps, "")
+    # only a worker that reads a recipe needs it
+    from gui.recipes.course import course_of
+
+    course = course_of(recipe)
+    hottest_celsius = max(course.profile_celsius, default=math.nan)
+    return RecipeText(path, text, recipe.name, steps, "", hottest_celsius, course.duration_s)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gui import text
 from gui.orders import RecipeText
 from gui.session import StatusSnapshot
 from gui.words import tr
@@ -60,3 +61,15 @@ class Starting:
                 file=name, why=why
             )
         )
+
+
+def what_run_does(recipe: RecipeText | None) -> str:
+    """The consequence of Run, before it is pressed again."""
+    if recipe is None:
+        return tr("No recipe is open.")
+    words = tr("Run {file}: heats to {hottest} at most, takes about {time}. Press Run again.")
+    return words.format(
+        file=recipe.path.name,
+        hottest=text.celsius(recipe.hottest_celsius),
+        time=text.clock(recipe.duration_s),
+    )

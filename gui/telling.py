@@ -37,6 +37,15 @@ class Telling:
         if not self._answers.shown:
             self._notices.info(words)
 
+    def ask(self, words: str) -> None:
+        """Show what the next press would do; whatever was to be read before is in the log."""
+        self._notices.ask(words)
+
+    def answered(self) -> None:
+        """The question is none any more."""
+        if self._notices.kind == "question":
+            self._notices.clear()
+
     def tick(self) -> None:
         """Show what had to wait."""
         self._answers.tick()

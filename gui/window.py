@@ -19,8 +19,9 @@ from gui.panels.notices import Notices
 from gui.panels.topbar import TopBar
 from gui.session import Session, StatusSnapshot
 from gui.settings import Settings, settings_path
-from gui.starting import Starting
+from gui.starting import Starting, what_run_does
 from gui.telling import Telling
+from gui.twice import Twice
 from gui.widgets import keys
 from gui.widgets.choice import Tabs
 from gui.widgets.keys import HeldKey, OverAll
@@ -61,6 +62,9 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.instruments = InstrumentsPage(session, self.settings)
         self.pages: tuple[Page, ...] = (self.live, self.editor, self.instruments, self.runs)
         self.telling = Telling(self.notices, self.log, self.topbar)
+        self._asking = Twice(
+            lambda: self.telling.ask(what_run_does(self.recipe.recipe)), self._start
+        )
         self.stack = QtWidgets.QStackedWidget()
         self.tabs = Tabs()
         self.help = Help(self)
@@ -132,6 +136,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         before = self.stack.currentIndex()
         self.stack.setCurrentIndex(index)
         if before != index:
+            self._asking.forget()
             self.pages[before].left()
             self.pages[index].entered()
             self._take_status()
@@ -160,12 +165,14 @@ class OperatorWindow(QtWidgets.QMainWindow):
         """Run what one sees, and nothing that is hidden behind another page."""
         front = self.stack.currentWidget()
         if front is self.live:
-            self._start()
+            if self.topbar.run.isEnabled():
+                self._asking.press(self.recipe.recipe)
         elif front is self.editor:
             self.editor.run_this()
         elif self.topbar.run.isEnabled():
             self.show_page(self.live)
-            self.telling.tell(tr("This is the recipe that would be run: press Run again."))
+            self._asking.press(self.recipe.recipe)
+        self._take_status()
 
     def _start(self) -> None:
         recipe = self.recipe.recipe
@@ -218,6 +225,9 @@ class OperatorWindow(QtWidgets.QMainWindow):
         snapshot, sent = self.session.snapshot(), self.session.in_flight()
         plan = self.session.plan()
         back = self.looking_back
+        if not self._asking.asked:
+            self.telling.answered()
+        self.topbar.asks_run = self._asking.asked
         self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent, back)
         self.notices.show_status(snapshot, sent, back)
         for page in self.pages:
@@ -320,7 +330,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.theme_button.clicked.connect(self.change_theme)
         keys.install(
             self,
-            ("F5", tr("Run the recipe that is in front"), self._run),
+            ("F5", tr("Run the recipe that is in front; again to start"), self._run),
             ("Space", tr("Pause; go on"), self._pause_or_resume),
             ("H", tr("Hold the temperature"), self._hold),
             ("M", tr("A note for the run's journal"), self._write_note),

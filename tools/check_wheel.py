@@ -40,6 +40,8 @@ def expected_files() -> set[str]:
     stations = {name for name in files if name.startswith("simulators/stations/")}
     if not any(name.endswith(".toml") for name in stations):
         files.add("simulators/stations/*.toml")
+    recipes = (ROOT / "examples" / "recipes").glob("*.yaml")
+    files |= {f"acquire/examples/recipes/{path.name}" for path in recipes}
     return files | set(MODULES) | {f"{package}/py.typed" for package in PACKAGES}
 
 

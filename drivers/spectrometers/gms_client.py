@@ -215,12 +215,16 @@ class GmsClient:
         self, job: str, state: Mapping[str, Any], zero: float, span_s: tuple[float, float]
     ) -> Done:
         rate = finite_rate(self._clock)
-        middle_s, now_s = sum(span_s) / 2, self._clock.now_s()
-
-        def station_s(theirs: float) -> float:
-            return min(now_s, middle_s + (theirs - zero) * rate)
-
         try:
+            ends = [part.get("end_s", zero) for part in state["parts"]]
+            latest_s = (max(ends, default=zero) - zero) * rate
+            # the middle of a call that went out fast and came back slowly is too late; what is done is
+            # past, and is moved as a whole: cut at the present it would seem shorter than it was
+            middle_s = min(sum(span_s) / 2, self._clock.now_s() - latest_s)
+
+            def station_s(theirs: float) -> float:
+                return middle_s + (theirs - zero) * rate
+
             parts = tuple(
                 Part(part, station_s(part.get("start_s", zero)), station_s(part.get("end_s", zero)))
                 for part in state["parts"]

@@ -96,7 +96,7 @@ class Notices(QtWidgets.QWidget):
 
     @property
     def kind(self) -> str:
-        """``error``, ``info`` or ``""`` for the message that is shown."""
+        """``error``, ``info``, ``question`` or ``""`` for the message that is shown."""
         return self._kind
 
     def error(self, words: str) -> None:
@@ -106,6 +106,10 @@ class Notices(QtWidgets.QWidget):
     def info(self, words: str) -> None:
         """Show an acknowledgement for some seconds."""
         self._say("info", f"✓  {words}")
+
+    def ask(self, words: str) -> None:
+        """Show what the next press would do, until :meth:`clear` or another message."""
+        self._say("question", f"?  {words}")
 
     def clear(self) -> None:
         """Go back to the quiet line."""
@@ -171,11 +175,11 @@ class Notices(QtWidgets.QWidget):
         if not self._kind:
             self.message.setStyleSheet(f"color: {now.muted};")
             return
-        text, ground = (
-            (now.error_text, now.error_ground)
-            if self._kind == "error"
-            else (now.good_text, now.good_ground)
-        )
+        text, ground = {
+            "error": (now.error_text, now.error_ground),
+            "info": (now.good_text, now.good_ground),
+            "question": (now.text, now.selection),
+        }[self._kind]
         # the palette's colour is what the shortened text is painted with
         self.message.setStyleSheet(
             f"color: {text}; background: {ground}; border-radius: 4px; font-weight: 600;"

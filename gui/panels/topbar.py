@@ -44,7 +44,11 @@ class TopBar(QtWidgets.QWidget):
         self.state = QtWidgets.QLabel()
         self.state.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.state.setFixedSize(158, HEIGHT)
-        self.run = _control(tr("▶ Run"), "F5", tr("Run the recipe that is in front"))
+        self.run = _control(
+            tr("▶ Run"),
+            "F5",
+            tr("Run the recipe that is in front: says what it does, and starts when pressed again"),
+        )
         self.pause = _control(
             tr("❚❚ Pause"), "Space", tr("Pause after or within the exposure; go on")
         )
@@ -56,6 +60,8 @@ class TopBar(QtWidgets.QWidget):
         self.hold.setToolTip(
             tr("Freeze the temperature of the live run now; recording goes on. On every page (H)")
         )
+        self.asks_run = False
+        """Whether the next press of Run starts: what it does has been said."""
         self._tips = {button: button.toolTip() for button in (self.run, self.pause)}
         for button, width in (
             (self.run, 72),
@@ -184,6 +190,7 @@ class TopBar(QtWidgets.QWidget):
         self.offers_resume = paused
         caption = tr("▶ Resume") if paused else tr("❚❚ Pause")
         _caption(self.pause, caption, "Space")
+        _caption(self.run, tr("▶ Again") if self.asks_run else tr("▶ Run"), "F5")
         self.run.setEnabled(fresh and recipe and not state.active and "Run" not in sent)
         self.pause.setEnabled(
             fresh and state in (S.RUNNING, S.PAUSED) and not {"Pause", "Resume"} & set(sent)

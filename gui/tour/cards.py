@@ -98,7 +98,7 @@ def opened(window: OperatorWindow) -> Card:
     return Card(
         tr("Press Run"),
         tr(
-            "The example is open. Press Run, or F5. When it has ended, “Look at this run” over its steps "
+            "The example is open. Press Run, or F5; it says what follows, and starts when pressed again. When it has ended, “Look at this run” over its steps "
             "shows what was recorded; on the page Recipe you can change it and run it again."
         ),
         (window.topbar.run, window.live.recipe),

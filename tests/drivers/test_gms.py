@@ -54,6 +54,8 @@ class ServerDouble:
         self.protocol = 2
         self.spoil: Callable[[dict[str, Any]], dict[str, Any]] = lambda state: state
         self._due = 0.0
+        self.slow_s = 0.0
+        """How long the answer to ``begin`` is on its way."""
 
     def hello(self) -> dict[str, Any]:
         return {"server": self.server, "protocol": self.protocol, "python": "3.7.4"}
@@ -110,6 +112,7 @@ class ServerDouble:
                 self._due = end
                 arrays[item["name"]] = {"dtype": "<f8", "shape": [1, CHANNELS]}
         self.state = {"state": "done", "parts": parts, "arrays": arrays, "now_s": now}
+        time.sleep(self.slow_s)
         return {"job": str(len(self.jobs)), "now_s": now}
 
     def wait(self, token: str, job_id: str, wait_s: float) -> dict[str, Any]:
@@ -392,6 +395,17 @@ def test_a_server_that_stays_busy_is_a_clear_error(
     with pytest.raises(InstrumentError, match="busy with 'scan' of Maria"):
         gms.tune(SETTING)
     assert double.jobs == []
+
+
+def test_an_exposure_is_as_long_as_it_was_also_when_the_answer_comes_slowly(
+    double: ServerDouble, gms: Gms, clock: WallClock
+) -> None:
+    gms.tune(SETTING)
+    double.slow_s = 0.02  # the middle of the call lies 0.01 s after GMS began to expose
+    [frame] = spectra(gms, clock)
+    low, high = frame.meta.spans["core_loss"]
+    assert high - low == pytest.approx(0.02, abs=1e-6)
+    assert frame.t_end_s <= clock.now_s()
 
 
 def test_a_shortened_exposure_is_an_error(double: ServerDouble, gms: Gms, clock: WallClock) -> None:

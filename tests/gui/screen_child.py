@@ -53,6 +53,7 @@ class Teller(QtCore.QObject):
             "active": window.isActiveWindow(),
             "dialog": bool(self._dialog is not None and self._dialog.isActiveWindow()),
             "state": window.topbar.state.text(),
+            "run": window.topbar.run.text(),
             "run_enabled": window.topbar.run.isEnabled(),
             "pause": window.topbar.pause.text(),
             "heater_off": window.topbar.heater_off.text(),

@@ -19,6 +19,7 @@ from gui.bench.processes import engine_host
 from gui.keys_sheet import KeysSheet
 from gui.session import Session
 from gui.window import OperatorWindow
+from tests.gui.hands import press_run
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
 Key = QtCore.Qt.Key
@@ -84,7 +85,7 @@ def test_a_newcomer_s_first_ten_minutes(
 
     # run the example, and see it
     wait(window.topbar.run.isEnabled)
-    qtbot.keyClick(window, Key.Key_F5)
+    press_run(qtbot, window)
     wait(lambda: status().state is EngineState.RUNNING)
     wait(lambda: window.image.shown >= 3)
     wait(lambda: status().state is EngineState.COMPLETED)

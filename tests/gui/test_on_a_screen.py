@@ -19,6 +19,7 @@ from acquire.engine.client import HostClient
 from acquire.engine.status import EngineState
 from acquire.store import open_run
 from gui.bench.processes import engine_host, virtual_screen
+from gui.twice import NOT_BEFORE_S
 
 pytestmark = [
     pytest.mark.process,
@@ -122,6 +123,10 @@ def test_an_operator_s_hands_on_a_run(robot: tuple[Robot, HostClient], tmp_path:
     hand.key("ctrl+t")
     hand.wait(lambda seen: seen["theme"] == "day")
     hand.key("ctrl+t", "F5")
+    hand.wait(lambda seen: "Again" in seen["run"] and "heats to 400.0 °C" in seen["message"])
+    assert host.status().state is EngineState.IDLE
+    time.sleep(NOT_BEFORE_S)  # the pace of a hand: what is pressed sooner is a double click
+    hand.key("F5")
     seen = hand.wait(lambda seen: "RUNNING" in seen["state"] and seen["shown"] > 2)
     assert seen["theme"] == "night"
 

@@ -17,8 +17,10 @@ from acquire.errors import LinkError
 from gui import answers, orders
 from gui.app import grab, show
 from gui.emergency import ENGINE, SERVER, EmergencyReport
+from gui.twice import NOT_BEFORE_S
 from gui.window import OperatorWindow
 from tests.gui.conftest import FakeHost
+from tests.gui.hands import press_run
 
 Key = QtCore.Qt.Key
 LEFT = QtCore.Qt.MouseButton.LeftButton
@@ -58,7 +60,15 @@ def test_run_starts_the_recipe_that_is_shown_into_the_folder_asked_for(
     qtbot.waitUntil(window.topbar.run.isEnabled, timeout=EVENTUALLY_MS)
     assert window.recipe.model.rows[0].words.startswith("ramp")
     recipe_file.write_text("changed behind the window's back", encoding="utf-8")
-    qtbot.keyClick(window, Key.Key_F5)
+    for _ in range(2):  # a double click
+        window.topbar.run.click()
+    qtbot.waitUntil(lambda: "Again" in window.topbar.run.text(), timeout=EVENTUALLY_MS)
+    window.show_page(window.runs)  # whoever looks elsewhere meanwhile is asked anew
+    window.show_page(window.live)
+    assert window.notices.kind == ""
+    assert host.commands == []
+    said = press_run(qtbot, window)
+    assert "heats to 700.0 °C at most, takes about 0:22:2" in said
     qtbot.waitUntil(lambda: "RUNNING" in state_shown(window), timeout=EVENTUALLY_MS)
     [(name, text, folder)] = host.commands
     assert name == "start"
@@ -316,7 +326,9 @@ def test_a_run_begins_only_where_one_sees_it_and_never_later_by_itself(
     window.show_page(window.instruments)
     qtbot.keyClick(window, Key.Key_F5)
     assert window.stack.currentWidget() is window.live
+    assert "first_light.yaml: heats to 700.0 °C" in window.notices.message.text()
     assert host.commands == []
+    qtbot.wait(round(1000 * NOT_BEFORE_S) + 20)
     qtbot.keyClick(window, Key.Key_F5)
     qtbot.waitUntil(lambda: len(host.commands) == 1, timeout=EVENTUALLY_MS)
 
