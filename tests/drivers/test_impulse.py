@@ -178,13 +178,14 @@ def test_hold_freezes_the_setpoint_whatever_stop_ramp_does(
 ) -> None:
     double.stop_holds = stop_holds
     holder.ramp(400.0, 100.0)
-    until(holder, lambda r: r.setpoint_celsius > 50)
+    until(holder, lambda r: r.setpoint_celsius > 60)
     began = time.monotonic()
     holder.hold()
     assert time.monotonic() - began < 0.5
     frozen = holder.read()
     time.sleep(0.1)
     assert frozen.state is HolderState.HOLDING
+    # the controller freezes what it read last, which at 100 °C/s is some degrees behind
     assert 50 < frozen.setpoint_celsius < 100
     assert holder.read().setpoint_celsius == frozen.setpoint_celsius
     sent = [command["$type"].rpartition(".")[2] for command in double.commands()]
