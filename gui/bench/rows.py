@@ -136,11 +136,12 @@ def recorded(bench: Bench, where: str, environment: Environment) -> None:
             host.close()
         stored = open_run(run)
         frames = stored.images("overview").sizes["time"]
-        lost = int(stored.gaps.sizes.get("gap", 0))
+        gaps = stored.gaps
+        lost = int(gaps["frames"].sum()) if "frames" in gaps else 0
     bench.add(
         f"acquisition, {where}",
-        "a run whose window was frozen, then killed: frames stored, gaps",
-        f"{frames} stored, {lost} gaps",
+        "a run whose window was frozen, then killed: frames stored, missing",
+        f"{frames} stored, {lost} missing",
         f">= {told}, none",
         frames >= told and not lost,
     )

@@ -24,6 +24,7 @@ from gui.settings import Settings
 from gui.widgets.cursor import TimeCursor
 from gui.widgets.deck import Deck
 from gui.widgets.export import Exporter
+from gui.widgets.splitter import split
 from gui.words import tr
 
 Qt = QtCore.Qt
@@ -71,13 +72,13 @@ class LivePage(Page):
         }
         for name, deck in self.decks.items():
             deck.turn(int(settings.number(f"live/tab/{name}", 0, 0, len(deck.panels) - 1)))
-        left = _splitter(Qt.Orientation.Vertical, (self.recipe, self.log), (420, 240))
-        right = _splitter(
+        left = split(Qt.Orientation.Vertical, (self.recipe, self.log), (420, 240))
+        right = split(
             Qt.Orientation.Vertical,
             (self.temperature, *self.decks.values()),
             (220, 240, 240),
         )
-        across = _splitter(Qt.Orientation.Horizontal, (left, self.image, right), (330, 680, 550))
+        across = split(Qt.Orientation.Horizontal, (left, self.image, right), (330, 680, 550))
         self.recipe.setMinimumWidth(290)
         self.image.setMinimumWidth(420)
         self.temperature.setMinimumWidth(330)
@@ -143,17 +144,3 @@ class LivePage(Page):
             self.settings.put(f"live/tab/{name}", float(deck.currentIndex()))
         for name, splitter in self.splitters.items():
             self.settings.put(f"live/{name}", splitter.saveState())
-
-
-def _splitter(
-    orientation: Qt.Orientation,
-    widgets: tuple[QtWidgets.QWidget, ...],
-    sizes: tuple[int, ...],
-) -> QtWidgets.QSplitter:
-    splitter = QtWidgets.QSplitter(orientation)
-    splitter.setHandleWidth(6)
-    splitter.setChildrenCollapsible(False)
-    for widget in widgets:
-        splitter.addWidget(widget)
-    splitter.setSizes(list(sizes))
-    return splitter

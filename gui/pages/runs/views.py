@@ -23,6 +23,7 @@ from gui.settings import Settings
 from gui.widgets.cursor import TimeCursor
 from gui.widgets.deck import Deck
 from gui.widgets.export import Exporter
+from gui.widgets.splitter import split
 from gui.words import tr
 
 Qt = QtCore.Qt
@@ -195,13 +196,9 @@ class ReplayPanels(QtWidgets.QWidget):
 
     def _compose(self) -> None:
         # other than on the run page: the line of time below leaves less height here
-        left = _splitter(
-            Qt.Orientation.Vertical, (self.happened, self.decks["spectra"]), (200, 220)
-        )
-        right = _splitter(
-            Qt.Orientation.Vertical, (self.temperature, self.decks["sizes"]), (190, 230)
-        )
-        across = _splitter(Qt.Orientation.Horizontal, (left, self.image, right), (380, 460, 420))
+        left = split(Qt.Orientation.Vertical, (self.happened, self.decks["spectra"]), (200, 220))
+        right = split(Qt.Orientation.Vertical, (self.temperature, self.decks["sizes"]), (190, 230))
+        across = split(Qt.Orientation.Horizontal, (left, self.image, right), (380, 460, 420))
         left.setMinimumWidth(330)
         self.image.setMinimumWidth(380)
         right.setMinimumWidth(330)
@@ -211,17 +208,3 @@ class ReplayPanels(QtWidgets.QWidget):
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(across)
-
-
-def _splitter(
-    orientation: Qt.Orientation,
-    widgets: tuple[QtWidgets.QWidget, ...],
-    sizes: tuple[int, ...],
-) -> QtWidgets.QSplitter:
-    splitter = QtWidgets.QSplitter(orientation)
-    splitter.setHandleWidth(6)
-    splitter.setChildrenCollapsible(False)
-    for widget in widgets:
-        splitter.addWidget(widget)
-    splitter.setSizes(list(sizes))
-    return splitter
