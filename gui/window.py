@@ -27,7 +27,7 @@ from gui.widgets.choice import Tabs
 from gui.widgets.keys import HeldKey, OverAll
 from gui.words import tr
 
-IMAGE_TICK_MS = 30
+IMAGE_TICK_MS = 32
 REST_TICK_MS = 100
 Qt = QtCore.Qt
 

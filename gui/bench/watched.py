@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 import warnings
+from array import array
 from typing import Any
 
 import psutil
@@ -39,7 +40,7 @@ class Watch(QtCore.QObject):
         self._window, self._born_s = window, born_s
         self._process = psutil.Process()
         self.painted_s = float("nan")
-        self.lags_s: list[float] = []
+        self.lags_s = array("d")
         self.looks: list[dict[str, float]] = []
         self._watching = False
         self._due_s = self._looked_s = 0.0
