@@ -20,7 +20,8 @@ from acquire.bench.eels_made import (
     titanium_pair,
     zero_losses,
 )
-from acquire.bench.particles_work import Bench, percent
+from acquire.bench.particles_work import percent
+from acquire.bench.work import Bench
 from acquire.measure.eels import (
     Camera,
     background_limit,

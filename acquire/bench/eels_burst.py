@@ -12,10 +12,10 @@ import numpy as np
 
 from acquire.bench.eels_made import FIT_EV, TI_EV
 from acquire.bench.eels_station import CORE, LOW, Array, microscope
-from acquire.bench.particles_work import Bench
 from acquire.bench.store_pace import ticks
 from acquire.bench.store_run import STREAM, header, report
 from acquire.bench.store_work import SPECTRA
+from acquire.bench.work import Bench
 from acquire.errors import HotstageError
 from acquire.instruments import AnyArray, SpectrometerSetting, SpectrumExposure, StreamSpec
 from acquire.measure.eels import (

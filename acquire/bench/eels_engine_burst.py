@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 
 from acquire.bench.eels_station import CORE, LOW, STATION
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.engine import Engine
 from acquire.errors import HotstageError
 from acquire.recipe import Recipe

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from acquire.bench.eels_station import Array, Microscope, Point, Spectra, microscope
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.errors import HotstageError
 from acquire.instruments import SpectrometerSetting, SpectrumExposure
 from acquire.measure.eels import core_shifts, find_zero_loss, line_profile

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from acquire.bench.eels_made import EXPONENT, FIT_EV, TI_EV, Array, low_loss, titanium_pair
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.errors import HotstageError
 from acquire.instruments import Axis
 from acquire.measure.eels import Camera, ShiftFilter

@@ -12,13 +12,13 @@ from acquire.bench.particle_scenes import SCENES, SceneSettings, isolated, make_
 from acquire.bench.particle_solids import Array, Solid
 from acquire.bench.particles_limit import diameter_limit
 from acquire.bench.particles_work import (
-    Bench,
     measure_scene,
     middle,
     options_for,
     percent,
     share_finite,
 )
+from acquire.bench.work import Bench
 from acquire.instruments import AnyArray
 from acquire.measure.particles import ParticleOptions, calibrate_shape, measure_particles
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from acquire.bench.particle_scenes import SCENES, make_scene
 from acquire.bench.particles_tracks import Series, make_series
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.measure.drift import register
 from acquire.measure.tracking import EventKind, Sightings, Tracker, TrackEvent
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from acquire.bench.particle_loop import NEAR, closed_loop, latency
 from acquire.bench.particle_ramp import ramp
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 
 FIELD_SHARE = 0.05
 DECISION_S = 0.1

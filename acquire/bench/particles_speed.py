@@ -11,7 +11,8 @@ from statistics import median
 from acquire.bench.particle_peers import PEERS, installed
 from acquire.bench.particle_scenes import SCENES, make_scene
 from acquire.bench.particles_score import score_discs
-from acquire.bench.particles_work import Bench, middle, options_for, percent
+from acquire.bench.particles_work import middle, options_for, percent
+from acquire.bench.work import Bench
 from acquire.measure.particles import measure_particles
 
 SIDES_PX = (512, 1024, 2048)

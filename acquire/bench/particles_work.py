@@ -1,10 +1,10 @@
-"""What every part of the particle bench shares: its effort, its seeds, and how an image is measured."""
+"""What the parts of the particle bench share: how an image is measured, and how figures are written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,45 +13,11 @@ from numpy.typing import NDArray
 from acquire.bench.particle_scenes import Scene
 from acquire.bench.particle_solids import Array
 from acquire.bench.particles_score import Score, score_discs
-from acquire.bench.verdicts import Verdict
 from acquire.measure.particles import (
     ParticleMeasurement,
     ParticleOptions,
     measure_particles,
 )
-
-
-@dataclass
-class Bench:
-    """How much is done, from which seed, and what was seen."""
-
-    seed: int
-    share: float = 1.0
-    """Of the full number of frames; a quick run does little of each."""
-    tell: Callable[[str], None] = lambda text: None
-    verdicts: list[Verdict] = field(default_factory=list)
-    measured: dict[str, Any] = field(default_factory=dict)
-    """By row: all numbers behind it."""
-    notes: list[str] = field(default_factory=list)
-
-    def count(self, full: int) -> int:
-        """How many frames are made of ``full`` ones; two at least."""
-        return max(2, round(self.share * full))
-
-    def seeds(self, what: str, count: int) -> Iterator[int]:
-        """Seeds for something by name: others for another name, the same for the same run's seed."""
-        name = [self.seed, *what.encode()]
-        return iter(np.random.SeedSequence(name).generate_state(count, np.uint32).tolist())
-
-    def add(
-        self, section: str, what: str, value: str, goal: str, good: bool | None, **numbers: Any
-    ) -> None:
-        """A row of the table, and the numbers behind it."""
-        met = None if good is None else bool(good)
-        self.verdicts.append(Verdict(section, what, value, goal, met))
-        if numbers:
-            self.measured[f"{section}: {what}"] = numbers
-        self.tell(what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
-import platform
 import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from acquire.bench.concluding import machine, write_document
 from acquire.bench.store_goals import Rounds, judge
 from acquire.bench.store_jobs import APPENDER, RAW, WHOLE, Job, measure
 from acquire.bench.store_pace import Measured
@@ -141,7 +139,7 @@ def main(
                 for (what, work), rounds in found.items()
             ],
         }
-        json.write_text(json_module.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_document(json, document)
     return 1 if check and not good else 0
 
 
@@ -184,13 +182,3 @@ def _measure_all(
             found.setdefault((what, job.work), []).append(measured)
             progress.advance(task)
     return found, failures
-
-
-def machine() -> dict[str, str | int]:
-    """What it was measured on."""
-    return {
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count() or 0,
-        "memory_bytes": psutil.virtual_memory().total,
-    }

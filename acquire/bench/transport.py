@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json as json_module
 import logging
-import math
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import SubprocessError
-from typing import Any
 
 import numpy as np
 import psutil
 from rich.console import Console
-from rich.text import Text
 
 from acquire.bench import transport_frames as frames
 from acquire.bench import transport_hostile as hostile
 from acquire.bench import transport_hostility as hostility
 from acquire.bench import transport_mishaps as mishaps
-from acquire.bench.store import machine
+from acquire.bench.concluding import Closing, chosen_parts
 from acquire.bench.transport_child import served
 from acquire.bench.transport_table import Bench
-from acquire.bench.verdicts import table_of
 from acquire.errors import ConfigError, HotstageError
 
 LEAST_OF_MEMCPY = 0.3
@@ -56,54 +50,17 @@ def main(
     Raises:
         ConfigError: an argument makes no sense.
     """
-    chosen = list(PARTS) if parts is None else [part.strip() for part in parts.split(",") if part]
-    if any(part not in PARTS for part in chosen) or not 0 <= soak < float("inf"):
-        raise ConfigError(
-            f"--parts {parts}, --soak {soak:g}: take parts out of {', '.join(PARTS)}, with commas, "
-            "and some seconds."
-        )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)  # a file takes whole words
-    began = time.monotonic()
+    chosen = chosen_parts("--parts", parts, tuple(PARTS))
+    if not 0 <= soak < float("inf"):
+        raise ConfigError(f"--soak {soak:g}: take some seconds, or 0 for none.")
+    closing = Closing("Transport")
     with tempfile.TemporaryDirectory(prefix="hotstage-transport-") as place:
         bench = Bench(Path(place), soak, quick=quick, seed=seed)
         jobs = [(part, PARTS[part]) for part in chosen]
         if soak or parts is None:
             jobs.append(("soak", mishaps.soak_rows))
-        failures = _measure(bench, jobs, console)
-    good = not failures and all(verdict.good is not False for verdict in bench.verdicts)
-    console.print(table_of("Transport: what was seen, and the goals", bench.verdicts))
-    for text in (*bench.notes, *failures):
-        console.print(Text(text, "red" if text in failures else ""), soft_wrap=True)
-    missed = sum(verdict.good is False for verdict in bench.verdicts)
-    console.print(
-        f"{missed} goals missed; seed {bench.seed}, {time.monotonic() - began:.0f} s."
-        + (" A quick run: its figures mean nothing." if quick else "")
-    )
-    if json is not None:
-        document = {
-            "good": good,
-            "quick": quick,
-            "seed": bench.seed,
-            "machine": machine(),
-            "notes": bench.notes,
-            "failures": failures,
-            "verdicts": [verdict.document() for verdict in bench.verdicts],
-            "measured": bench.measured,
-        }
-        text = json_module.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
-        json.write_text(text, encoding="utf-8")
-    return 1 if check and not good else 0
-
-
-def _finite(value: Any) -> Any:
-    """The same without infinities, which JSON does not have: what never came took null seconds."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        failures = _measure(bench, jobs, closing.console)
+    return closing.conclude(bench, failures, json, check=check, quick=quick)
 
 
 def _measure(

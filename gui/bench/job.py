@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from acquire.bench.particles_work import Bench
-from acquire.bench.store import machine
+from acquire.bench.concluding import machine
 from acquire.bench.verdicts import table_of
+from acquire.bench.work import Bench
 from acquire.errors import ConfigError, HotstageError
 from gui.bench import rows
 from gui.bench.processes import virtual_screen

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.engine.client import HostClient
 from acquire.errors import HotstageError
 from acquire.store import open_run

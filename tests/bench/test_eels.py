@@ -23,7 +23,7 @@ from acquire.bench.eels_made import (
 from acquire.bench.eels_simulated import TI3_BIAS
 from acquire.bench.eels_speed import make_block
 from acquire.bench.eels_station import microscope
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.cli.app import main
 from acquire.errors import ConfigError
 from acquire.instruments import SpectrometerSetting, SpectrumExposure
@@ -165,9 +165,16 @@ def test_the_exit_status_follows_the_goals(monkeypatch: pytest.MonkeyPatch) -> N
     assert eels.main("valence", 1) == 0
 
 
-@pytest.mark.parametrize(("parts", "seed"), [("valence,nonsense", 1), ("", 1), ("background", -1)])
-def test_what_makes_no_sense_is_refused(parts: str, seed: int) -> None:
-    with pytest.raises(ConfigError, match="take parts out of zero-loss, background"):
+@pytest.mark.parametrize(
+    ("parts", "seed", "said"),
+    [
+        ("valence,nonsense", 1, "take some of zero-loss, background"),
+        ("", 1, "take some of zero-loss, background"),
+        ("background", -1, "--seed -1: take 0 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(parts: str, seed: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
         eels.main(parts, seed)
 
 

@@ -26,7 +26,7 @@ from acquire.bench.particle_solids import Solid, draw, draw_union
 from acquire.bench.particles_limit import diameter_limit, poisson_limit
 from acquire.bench.particles_score import match, overlap, score_discs
 from acquire.bench.particles_tracks import make_series
-from acquire.bench.particles_work import Bench
+from acquire.bench.work import Bench
 from acquire.cli.app import main
 from acquire.errors import ConfigError
 
@@ -237,9 +237,16 @@ def test_the_exit_status_follows_the_goals(monkeypatch: pytest.MonkeyPatch) -> N
     assert particles.main("links", 1) == 0
 
 
-@pytest.mark.parametrize(("parts", "seed"), [("links,nonsense", 1), ("", 1), ("links", -1)])
-def test_what_makes_no_sense_is_refused(parts: str, seed: int) -> None:
-    with pytest.raises(ConfigError, match="take parts out of isolated, scenes"):
+@pytest.mark.parametrize(
+    ("parts", "seed", "said"),
+    [
+        ("links,nonsense", 1, "take some of isolated, scenes"),
+        ("", 1, "take some of isolated, scenes"),
+        ("links", -1, "--seed -1: take 0 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(parts: str, seed: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
         particles.main(parts, seed)
 
 

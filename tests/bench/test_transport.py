@@ -17,9 +17,11 @@ from acquire.errors import ConfigError, HotstageError
 
 
 def test_unknown_parts_and_senseless_times_are_refused() -> None:
-    for parts, soak in (("frames,nonsense", 0.0), (None, -1.0), (None, float("nan"))):
-        with pytest.raises(ConfigError, match="take parts out of frames, torn"):
-            transport.main(parts, soak)
+    with pytest.raises(ConfigError, match="take some of frames, torn"):
+        transport.main("frames,nonsense")
+    for soak in (-1.0, float("nan")):
+        with pytest.raises(ConfigError, match="--soak"):
+            transport.main(None, soak)
 
 
 @pytest.mark.process
