@@ -22,6 +22,15 @@ JsonOption = Annotated[
     typer.Option("--json", help="A file for all that is measured.", show_default=False),
 ]
 
+CheckOption = Annotated[bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="A little of each, to see that it works.")
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", help="Of all that is left to chance; a fresh one is printed.", min=0),
+]
+
 
 @bench.command()
 def store(
@@ -44,12 +53,8 @@ def store(
         typer.Option("--folder", help="A folder on the disk to be measured.", show_default=False),
     ] = None,
     json: JsonOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
-    ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A little of each, to see that it works.")
-    ] = False,
+    check: CheckOption = False,
+    quick: QuickOption = False,
 ) -> int:
     """Measure the store beside other writers, its latency and its memory, against its goals."""
     from acquire.bench.store import main
@@ -67,17 +72,10 @@ def particles(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Of scenes and noise; a fresh one is printed.", min=0),
-    ] = None,
+    seed: SeedOption = None,
     json: JsonOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
-    ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A little of each, to see that it works.")
-    ] = False,
+    check: CheckOption = False,
+    quick: QuickOption = False,
 ) -> int:
     """Measure live particle sizes, drift and tracks against their truth, and beside other tools."""
     from acquire.bench.particles import main
@@ -98,17 +96,10 @@ def eels(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Of spectra and noise; a fresh one is printed.", min=0),
-    ] = None,
+    seed: SeedOption = None,
     json: JsonOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
-    ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A little of each, to see that it works.")
-    ] = False,
+    check: CheckOption = False,
+    quick: QuickOption = False,
 ) -> int:
     """Measure EELS estimates beside their limits and the truth of simulated line scans, and their speed."""
     from acquire.bench.eels import main
@@ -136,18 +127,9 @@ def transport(
         ),
     ] = 0.0,
     json: JsonOption = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", help="Of all that is left to chance; a fresh one is printed.", min=0
-        ),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
-    ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A little of each, to see that it works.")
-    ] = False,
+    seed: SeedOption = None,
+    check: CheckOption = False,
+    quick: QuickOption = False,
 ) -> int:
     """Measure frames and calls beside plain sockets, and what servers and far ends endure: the fault table."""
     from acquire.bench.transport import main
@@ -237,12 +219,8 @@ def window(
         float, typer.Option("--soak", help="Seconds of the soak; the goal is 3600.", min=1.0)
     ] = 60.0,
     json: JsonOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when a goal is missed.")
-    ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A little of each, to see that it works.")
-    ] = False,
+    check: CheckOption = False,
+    quick: QuickOption = False,
 ) -> int:
     """Measure what the operator's window shows, what it costs a run, and how soon it obeys."""
     report = plugins.find(plugins.BENCHES, "window")
