@@ -20,23 +20,19 @@ spectrum is then uncertain by up to one count per row.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acquire.acquisition import Acquisition, Cut
-from acquire.clock import Clock, Signal, finite_rate
-from acquire.errors import InstrumentError
+from acquire.acquisition import Cut
+from acquire.clock import finite_rate
 from acquire.instruments import (
     Description,
     Frame,
     FrameMeta,
-    SpectrometerSetting,
     SpectrumExposure,
-    StreamSpec,
 )
 from acquire.station import DriverContext
 from drivers.links import ExchangeCut
@@ -46,13 +42,13 @@ from drivers.spectrometers.gatan_filter import (
     CORE,
     SATURATED,
     Part,
-    Ranges,
     Tuned,
     as_counts,
     expect_slit_out,
     expect_spectroscopy,
     expect_whole,
 )
+from drivers.spectrometers.gatan_spectrometer import GatanSpectrometer
 from drivers.spectrometers.gif_device import GifDevice
 from drivers.spectrometers.gif_settings import Settings, read
 
@@ -146,28 +142,20 @@ def open_gif(
     return Gif(context, emccd, settings)
 
 
-class Gif:
+class Gif(GatanSpectrometer):
     """Spectra of a GIF's camera; see :func:`open_gif`. Frames are int32 counts."""
 
     def __init__(self, context: DriverContext, emccd: Emccd, settings: Settings) -> None:
-        self._role = context.role
-        self._clock: Clock = context.clock
+        super().__init__(context, settings)
         self._emccd = emccd
-        self._settings = settings
         self._device = GifDevice(emccd, settings.camera)
         self._device.examine()
         self._device.select()
-        self._ranges = Ranges(settings)
-        self._lock = threading.Lock()
-        """Held while it is tuned or armed, so that spectra are what was said when they were armed."""
-        self._tuned: Tuned | None = None
         self._seen = emccd.connections
         """The connection on which the device was last found as it was set."""
-        self._exposure = SpectrumExposure(0.5)
         self._went_ahead = False
         """Whether the filter was brought to the first part of a spectrum when it was armed."""
         self._darks: dict[float, NDArray[np.float64]] = {}
-        self._acquisition = Acquisition(context.clock, context.role)
 
     def describe(self) -> Description:
         """Identity, limits and camera; ``dual`` is ``sequential``."""
@@ -187,101 +175,34 @@ class Gif:
             },
         )
 
-    def check(self, setting: SpectrometerSetting) -> None:
-        """Raise LimitError if the setting cannot be taken."""
-        self._ranges.check(setting)
-
-    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
-        """Raise LimitError if spectra of such a setting cannot be exposed so."""
-        self._ranges.check_exposure(setting, exposure)
-
-    def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
-        """Set dispersion and energy losses, take the slit out; returns what the filter took.
-
-        Raises:
-            LimitError: beyond a limit, or a dispersion that the filter does not have.
-            InstrumentError: armed, or the filter does not obey.
-        """
-        self.check(setting)
-        with self._lock:
-            if self._acquisition.armed():
-                raise InstrumentError(
-                    "the spectrometer cannot be tuned while armed; disarm it first."
-                )
-            self._tuned, self._went_ahead = None, False
-            expect_spectroscopy(self._device.spectroscopy())
-            index = self._ranges.index(setting.dispersion_ev)
-            self._device.set_dispersion(index)
-            self._ranges.expect_dispersion(index, self._device.dispersion())
-            expect_slit_out(self._device.take_slit_out())
-            wanted_ev = self._ranges.losses_ev(setting)
-            found_ev = {name: self._device.set_energy_loss(ev) for name, ev in wanted_ev.items()}
-            tuned = self._tuned = self._ranges.taken(setting, found_ev)
-            self._seen = self._emccd.connections
-            return tuned.setting
-
-    def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
-        """Prepare spectra of the parked probe, so that little is left to be done while the beam is on.
-
-        The filter goes to the low loss, and the first time of an exposure time dark images are taken.
-
-        Raises:
-            LimitError: beyond a limit.
-            InstrumentError: not tuned, armed already, or disarmed meanwhile.
-            LinkError: the link was lost meanwhile.
-        """
-        with self._lock:
-            tuned = self._demand_tuned()
-            self._ranges.check_exposure(tuned.setting, exposure)
-            ended = self._acquisition.arm(frames)
-            self._exposure = exposure
-            try:
-                self._take_darks(tuned, exposure, ended)
-                if tuned.setting.dual:
-                    # now, and not under the beam
-                    self._go_to(tuned, tuned.parts(exposure)[0], ended)
-                    self._went_ahead = True
-            except BaseException:
-                if not ended():
-                    self._acquisition.disarm()
-                raise
-            return self._ranges.spec(self._role, tuned, exposure)
-
-    def frames(self, stop: Signal) -> Iterator[Frame]:
-        """Expose and yield the armed spectra; the time spans hold the exposures for sure.
-
-        Raises:
-            LinkError: the link was lost in a spectrum, which is not taken again.
-            InstrumentError: not armed; or the filter is not as it was tuned any more.
-        """
-
-        def expose(index: int, cut: Cut) -> Frame | None:
-            try:
-                return self._spectrum(tuned, exposure, index, cut)
-            except ExchangeCut:
-                return None
-
-        with self._lock:
-            frames = self._acquisition.frames(stop, 0.0, expose)
-            # what was armed; another thread may tune it anew after this acquisition
-            tuned, exposure = self._demand_tuned(), self._exposure
-            return frames
-
-    def disarm(self) -> None:
-        """End the acquisition; idempotent."""
-        self._acquisition.disarm()
-
-    def make_safe(self, reason: str) -> None:
-        """End the acquisition; a spectrometer does no harm. Idempotent."""
-        self._acquisition.disarm()
-
-    def close(self) -> None:
-        """Let go of the device; idempotent."""
-        self._acquisition.disarm()
-
     # --------------------------------------------------------------------------- spectra
 
+    def _go_through(self, dispersion: int, losses_ev: dict[str, float]) -> dict[str, float]:
+        self._went_ahead = False
+        expect_spectroscopy(self._device.spectroscopy())
+        self._device.set_dispersion(dispersion)
+        self._ranges.expect_dispersion(dispersion, self._device.dispersion())
+        expect_slit_out(self._device.take_slit_out())
+        found_ev = {name: self._device.set_energy_loss(ev) for name, ev in losses_ev.items()}
+        self._seen = self._emccd.connections
+        return found_ev
+
+    def _prepare(self, tuned: Tuned, exposure: SpectrumExposure, ended: Callable[[], bool]) -> None:
+        self._take_darks(tuned, exposure, ended)
+        if tuned.setting.dual:
+            # now, and not under the beam
+            self._go_to(tuned, tuned.parts(exposure)[0], ended)
+            self._went_ahead = True
+
     def _spectrum(
+        self, tuned: Tuned, exposure: SpectrumExposure, index: int, cut: Cut
+    ) -> Frame | None:
+        try:
+            return self._taken(tuned, exposure, index, cut)
+        except ExchangeCut:
+            return None
+
+    def _taken(
         self, tuned: Tuned, exposure: SpectrumExposure, index: int, cut: Cut
     ) -> Frame | None:
         self._look_again(tuned, cut)
@@ -367,9 +288,3 @@ class Gif:
         if not tuned.setting.dual:  # else it is set for every spectrum
             tuned.expect_loss(CORE, self._device.energy_loss(cut))
         self._seen = connections
-
-    def _demand_tuned(self) -> Tuned:
-        tuned = self._tuned
-        if tuned is None:
-            raise InstrumentError("the spectrometer was not tuned; tune it first.")
-        return tuned

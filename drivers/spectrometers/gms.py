@@ -14,34 +14,31 @@ one, an instrument server (``hotstage serve``) runs beside GMS.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acquire.acquisition import Acquisition, Cut
-from acquire.clock import Clock, Signal, finite_rate
-from acquire.errors import InstrumentError, LinkError
+from acquire.acquisition import Cut
+from acquire.clock import finite_rate
+from acquire.errors import LinkError
 from acquire.instruments import (
     Description,
     Frame,
     FrameMeta,
-    SpectrometerSetting,
     SpectrumExposure,
-    StreamSpec,
 )
 from acquire.station import DriverContext
 from drivers.spectrometers.gatan_filter import (
     BOUND,
     SATURATED,
     Part,
-    Ranges,
     Tuned,
     as_counts,
     expect_whole,
 )
+from drivers.spectrometers.gatan_spectrometer import GatanSpectrometer
 from drivers.spectrometers.gif_settings import Settings, read
 from drivers.spectrometers.gms_client import Done, GmsClient
 
@@ -123,7 +120,7 @@ def open_gms(
         raise
 
 
-class Gms:
+class Gms(GatanSpectrometer):
     """Spectra of a camera in GMS; see :func:`open_gms`. Frames are int32 counts."""
 
     def __init__(
@@ -133,17 +130,9 @@ class Gms:
         settings: Settings,
         facts: dict[str, str | float],
     ) -> None:
-        self._role = context.role
-        self._clock: Clock = context.clock
+        super().__init__(context, settings)
         self._client = client
-        self._settings = settings
         self._facts = facts
-        self._ranges = Ranges(settings)
-        self._lock = threading.Lock()
-        """Held while it is tuned or armed, so that spectra are what was said when they were armed."""
-        self._tuned: Tuned | None = None
-        self._exposure = SpectrumExposure(0.5)
-        self._acquisition = Acquisition(context.clock, context.role)
 
     def describe(self) -> Description:
         """Identity, limits and camera."""
@@ -162,77 +151,15 @@ class Gms:
             },
         )
 
-    def check(self, setting: SpectrometerSetting) -> None:
-        """Raise LimitError if the setting cannot be taken."""
-        self._ranges.check(setting)
-
-    def check_exposure(self, setting: SpectrometerSetting, exposure: SpectrumExposure) -> None:
-        """Raise LimitError if spectra of such a setting cannot be exposed so."""
-        self._ranges.check_exposure(setting, exposure)
-
-    def tune(self, setting: SpectrometerSetting) -> SpectrometerSetting:
-        """Set dispersion and energy losses, take the slit out; returns what the filter took.
-
-        Raises:
-            LimitError: beyond a limit, or a dispersion that the filter does not have.
-            InstrumentError: armed, or the filter does not obey.
-        """
-        self.check(setting)
-        with self._lock:
-            if self._acquisition.armed():
-                raise InstrumentError(
-                    "the spectrometer cannot be tuned while armed; disarm it first."
-                )
-            self._tuned = None
-            index = self._ranges.index(setting.dispersion_ev)
-            found_ev = {
-                name: self._go_to(index, loss_ev)
-                for name, loss_ev in self._ranges.losses_ev(setting).items()
-            }
-            tuned = self._tuned = self._ranges.taken(setting, found_ev)
-            return tuned.setting
-
-    def arm(self, exposure: SpectrumExposure, frames: int | None = None) -> StreamSpec:
-        """Prepare spectra of the parked probe; raises LimitError, InstrumentError."""
-        with self._lock:
-            tuned = self._demand_tuned()
-            self._ranges.check_exposure(tuned.setting, exposure)
-            self._acquisition.arm(frames)
-            self._exposure = exposure
-            return self._ranges.spec(self._role, tuned, exposure)
-
-    def frames(self, stop: Signal) -> Iterator[Frame]:
-        """Expose and yield the armed spectra; the time spans hold the exposures.
-
-        Raises:
-            LinkError: the link was lost in a spectrum, which is not taken again.
-            InstrumentError: not armed; or the filter is not as it was tuned any more.
-            LeaseError: the server is in somebody else's hands.
-        """
-
-        def expose(index: int, cut: Cut) -> Frame | None:
-            return self._spectrum(tuned, exposure, index, cut)
-
-        with self._lock:
-            frames = self._acquisition.frames(stop, 0.0, expose)
-            # what was armed; another thread may tune it anew after this acquisition
-            tuned, exposure = self._demand_tuned(), self._exposure
-            return frames
-
-    def disarm(self) -> None:
-        """End the acquisition; idempotent."""
-        self._acquisition.disarm()
-
-    def make_safe(self, reason: str) -> None:
-        """End the acquisition; a spectrometer does no harm. Idempotent."""
-        self._acquisition.disarm()
-
     def close(self) -> None:
         """Let go of the server; idempotent."""
-        self._acquisition.disarm()
+        super().close()
         self._client.close()
 
     # --------------------------------------------------------------------------- spectra
+
+    def _go_through(self, dispersion: int, losses_ev: dict[str, float]) -> dict[str, float]:
+        return {name: self._go_to(dispersion, loss_ev) for name, loss_ev in losses_ev.items()}
 
     def _go_to(self, dispersion: int, loss_ev: float) -> float:
         """Tune; the energy loss that the filter took, in eV."""
@@ -287,11 +214,6 @@ class Gms:
         start_s = min(start for start, _ in spans.values())
         end_s = max(end for _, end in spans.values())
         return Frame(self._role, index, dict(data), start_s, end_s, meta)
-
-    def _demand_tuned(self) -> Tuned:
-        if self._tuned is None:
-            raise InstrumentError("the spectrometer was not tuned; tune it first.")
-        return self._tuned
 
 
 def _number(facts: Mapping[str, Any], name: str) -> float:
