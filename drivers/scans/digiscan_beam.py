@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 
 import numpy as np
@@ -12,18 +11,16 @@ from acquire.acquisition import Cut
 from acquire.errors import InstrumentError, LimitError, LinkError
 from acquire.instruments import Limit, ScanExposure
 from acquire.units import show
+from drivers.scans.column import Point, column_shift, expect_shift, followed, taken_field_nm
 from drivers.scans.digiscan_device import DigiScanDevice
 from drivers.scans.digiscan_settings import Settings, within
 from drivers.scans.keeping import Keeper
 from drivers.serialemccd import COMMAND_S, Emccd
 
-SHIFT_TOLERANCE_NM = 0.5
 MAGNIFICATION_TOLERANCE = 1e-3
 """A greater change was made by a person, or by another program."""
 KNOWN_WALL_S = 2.0
 """How long a command waits for the beam to be made safe, before it says that this is not known."""
-
-Point = tuple[float, float]
 
 
 class Beam:
@@ -154,53 +151,28 @@ class Beam:
     # ---------------------------------------------------------------------------- within
 
     def _magnify(self, wanted_nm: float) -> None:
-        settings = self._settings
+        calibration = self._settings
         # each time anew: a person may have turned it meanwhile
-        taken = self._device.magnify(settings.width_at_1x_nm / wanted_nm)
-        taken_nm = settings.width_at_1x_nm / taken if taken > 0 else math.nan
-        off = abs(taken_nm / wanted_nm - 1)
-        if not off <= settings.field_tolerance:
-            raise InstrumentError(
-                f"field of view {show(wanted_nm, 'nm')} refused: the column's nearest magnification "
-                f"gives {show(taken_nm, 'nm')}. Ask for that, or raise field_tolerance."
-            )
-        # what was asked for, where the column differs only in the digits of its answer
-        self._field_nm = wanted_nm if off < 1e-6 else taken_nm
+        taken = self._device.magnify(calibration.width_at_1x_nm / wanted_nm)
+        self._field_nm = taken_field_nm(calibration, wanted_nm, taken)
         self._magnification = taken
 
     def _move(self, shift_nm: Point, center_nm: Point) -> None:
-        settings = self._settings
         if self._moved == (shift_nm, center_nm, self._emccd.connections):
             return
         self._moved = None
-        self._follow()
-        x, y = shift_nm[0] + center_nm[0], shift_nm[1] + center_nm[1]
-        up = -y if settings.shift_mirrored else y
-        cosine, sine = math.cos(settings.shift_rotation_rad), math.sin(settings.shift_rotation_rad)
-        wanted = (
-            self._base[0] + (cosine * x - sine * up) / settings.shift_nm,
-            self._base[1] + (sine * x + cosine * up) / settings.shift_nm,
-        )
+        if self._told is not None:
+            found = self._device.beam_shift()
+            self._base = followed(self._settings, self._base, self._told, found)
+        whole_nm = shift_nm[0] + center_nm[0], shift_nm[1] + center_nm[1]
+        wanted = column_shift(self._settings, self._base, whole_nm)
         self._told = None
         self._device.set_beam_shift(*wanted)
         taken = self._device.beam_shift()
-        off_nm = math.dist(wanted, taken) * settings.shift_nm
-        if not off_nm <= SHIFT_TOLERANCE_NM + 0.01 * math.hypot(x, y):
-            raise InstrumentError(
-                f"beam shift to ({x:.4g}, {y:.4g}) nm: the column is {show(off_nm, 'nm')} from it. "
-                "Its range may be at an end: bring the stage nearer."
-            )
+        expect_shift(self._settings, wanted, taken, whole_nm)
         self._told = taken
         self._shift_nm, self._center_nm = shift_nm, center_nm
         self._moved = (shift_nm, center_nm, self._emccd.connections)
-
-    def _follow(self) -> None:
-        """Let the origin go along where a person has moved the beam meanwhile, which is not undone."""
-        if self._told is None:
-            return
-        x, y = self._device.beam_shift()
-        if math.dist((x, y), self._told) * self._settings.shift_nm > SHIFT_TOLERANCE_NM:
-            self._base = self._base[0] + x - self._told[0], self._base[1] + y - self._told[1]
 
     def _check(self, shift_nm: Point, center_nm: Point) -> None:
         for part in (0, 1):

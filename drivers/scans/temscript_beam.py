@@ -10,7 +10,7 @@ import time
 from acquire.acquisition import Cut
 from acquire.errors import HotstageError, InstrumentError, LinkError
 from acquire.instruments import Limit
-from acquire.units import show
+from drivers.scans.column import Point, column_shift, expect_shift, followed, taken_field_nm
 from drivers.scans.keeping import Keeper
 from drivers.scans.microscope import within
 from drivers.scans.temscript_device import TemscriptDevice
@@ -19,7 +19,6 @@ from drivers.scans.temscript_settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SHIFT_TOLERANCE_NM = 0.5
 MAGNIFICATION_TOLERANCE = 1e-3
 """A greater change was made by a person, or by another program."""
 KNOWN_WALL_S = 2.0
@@ -169,53 +168,30 @@ class TemscriptBeam:
             self._dark_between = False
 
     def _magnify(self, wanted_nm: float) -> None:
-        settings = self._settings
-        taken = self._device.magnify(settings.width_at_1x_nm / wanted_nm)
-        taken_nm = settings.width_at_1x_nm / taken if taken > 0 else math.nan
-        off = abs(taken_nm / wanted_nm - 1)
-        if not off <= settings.field_tolerance:
-            raise InstrumentError(
-                f"field of view {show(wanted_nm, 'nm')} refused: the column's nearest magnification "
-                f"gives {show(taken_nm, 'nm')}. Ask for that, or raise field_tolerance."
-            )
-        self._field_nm = wanted_nm if off < 1e-6 else taken_nm
+        calibration = self._settings
+        taken = self._device.magnify(calibration.width_at_1x_nm / wanted_nm)
+        self._field_nm = taken_field_nm(calibration, wanted_nm, taken)
         self._magnification = taken
 
-    def _go(self, shift_nm: tuple[float, float], at_nm: tuple[float, float]) -> None:
+    def _go(self, shift_nm: Point, at_nm: Point) -> None:
         """Bring the beam to a place of the scan's frame under a shift; raises LimitError."""
         settings = self._settings
-        x, y = shift_nm[0] + at_nm[0], shift_nm[1] + at_nm[1]
-        for coordinate in (x, y):
+        whole_nm = shift_nm[0] + at_nm[0], shift_nm[1] + at_nm[1]
+        for coordinate in whole_nm:
             within(self._reach, coordinate, "the microscope", "shift of the field or the probe")
-        cosine, sine = math.cos(settings.shift_rotation_rad), math.sin(settings.shift_rotation_rad)
-        up = -y if settings.shift_mirrored else y
         with self._lock:
             if (shift_nm, at_nm) == (self._shift_nm, self._at_nm) and self._placed:
                 return
-            self._follow()
-            wanted = (
-                self._base[0] + (cosine * x - sine * up) / settings.shift_nm,
-                self._base[1] + (sine * x + cosine * up) / settings.shift_nm,
-            )
+            if self._placed:  # else it is not known where it was left
+                found = self._device.shift(settings.shift)
+                self._base = followed(settings, self._base, self._told, found)
+            wanted = column_shift(settings, self._base, whole_nm)
             self._placed = False
             self._device.set_shift(settings.shift, *wanted)
             taken = self._device.shift(settings.shift)
-            off_nm = math.dist(wanted, taken) * settings.shift_nm
-            if not off_nm <= SHIFT_TOLERANCE_NM + 0.01 * math.hypot(x, y):
-                raise InstrumentError(
-                    f"shift to ({x:.4g}, {y:.4g}) nm: the column is {show(off_nm, 'nm')} from it. Its "
-                    "range may be at an end: bring the stage nearer."
-                )
+            expect_shift(settings, wanted, taken, whole_nm)
             self._told = taken
             self._shift_nm, self._at_nm, self._placed = shift_nm, at_nm, True
-
-    def _follow(self) -> None:
-        """Let the origin go along where a person has moved the beam meanwhile, which is not undone."""
-        if not self._placed:
-            return  # where it was left is not known
-        x, y = self._device.shift(self._settings.shift)
-        if math.dist((x, y), self._told) * self._settings.shift_nm > SHIFT_TOLERANCE_NM:
-            self._base = self._base[0] + x - self._told[0], self._base[1] + y - self._told[1]
 
     def _blank_surely(self) -> None:
         with self._lock:
