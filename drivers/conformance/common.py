@@ -29,8 +29,9 @@ def check_description(instrument: Instrument) -> Description:
         assert limit.quantity, f"limit {limit} needs the quantity's standard name."
         assert limit.source, f"limit {limit} needs a source, where a person can change it."
     for key, value in found.details.items():
-        assert isinstance(value, str | int | float), (
-            f"detail {key!r} is {value!r}: text or a number."
+        # a flag is no number to a server, which lets no description through that holds one
+        assert isinstance(value, str | int | float) and not isinstance(value, bool), (
+            f"detail {key!r} is {value!r}: text or a number; write yes or no."
         )
     assert instrument.describe() == found, "describe() changes from call to call."
     return found

@@ -212,7 +212,7 @@ def _description(
             "compliance_v": wires.compliance_v,
             "maximum_current_a": settings.maximum_current_a,
             "maximum_power_mw": 1e3 * settings.maximum_current_a * wires.compliance_v,
-            "output_enable": wires.enable_line,
+            "output_enable": "yes" if wires.enable_line else "no",
             "sense_current_a": settings.sense_current_a,
             "period_s": regulated.period_s,
         },

@@ -209,7 +209,7 @@ def test_an_interlock_is_heeded_from_the_reset_on_if_the_station_has_one(
     double: Any, open_it: Any
 ) -> None:
     holder = open_it(output_enable=True)
-    assert holder.describe().details["output_enable"] is True
+    assert holder.describe().details["output_enable"] == "yes"
     reset = double.received.index("*RST")
     enabled = next(k for k, line in enumerate(double.received) if ":OUTP:ENAB 1" in line)
     assert enabled > reset
