@@ -36,6 +36,7 @@ def main(
     start: bool = False,
     screenshot_after_s: float = SCREENSHOT_AFTER_S,
     stored: Path | None = None,
+    opened: Path | None = None,
 ) -> int:
     """Show the window on the engine host at ``address`` until it is closed; returns an exit status.
 
@@ -44,7 +45,8 @@ def main(
     ``recipe`` is loaded, and with ``start`` run at once into ``folder`` (by default a new folder
     below ``runs``). With ``screenshot`` the window is drawn to that PNG file
     ``screenshot_after_s`` wall seconds after it came up, or when the run ends, and closes.
-    ``stored`` is the folder of a run to look at.
+    ``stored`` is the folder of a run to look at. The file ``opened`` is made as soon as the engine has
+    told how its instruments stand.
     """
 
     # imported by the worker that needs it first: the window is painted without waiting for that
@@ -71,6 +73,7 @@ def main(
         screenshot_after_s=screenshot_after_s,
         stored=stored,
         address=address,
+        opened=opened,
     )
 
 
@@ -85,6 +88,7 @@ def show(
     screenshot_after_s: float = SCREENSHOT_AFTER_S,
     stored: Path | None = None,
     address: str = "",
+    opened: Path | None = None,
 ) -> int:
     """As :func:`main`, for any way of reaching a host; ``address`` is told in the log."""
     application = application_with_theme()
@@ -98,6 +102,8 @@ def show(
         if stored is not None:
             window.open_run(stored)
         window.show()
+        if opened is not None:
+            _Opened(window, opened)
         if screenshot is None:
             if not start and stored is None:
                 window.help.begin_tour_if_new()
@@ -137,6 +143,21 @@ def grab(window: QtWidgets.QWidget, path: Path) -> None:
     picture: QtGui.QPixmap = window.grab()
     if not picture.save(str(path), "PNG"):
         raise OSError(f"the screenshot cannot be written to {path}; choose a folder that exists.")
+
+
+class _Opened(QtCore.QTimer):
+    """Makes a file when the window shows what is: whoever opened it may leave then."""
+
+    def __init__(self, window: OperatorWindow, path: Path) -> None:
+        super().__init__(window)
+        self._window, self._path = window, path
+        self.timeout.connect(self._look)
+        self.start(_SCREENSHOT_POLL_MS)
+
+    def _look(self) -> None:
+        if not self._window.session.snapshot().stale:
+            self.stop()
+            self._path.touch()
 
 
 class _Screenshot:

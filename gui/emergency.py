@@ -20,7 +20,7 @@ ENGINE = "engine"
 class EngineConnection(Protocol):
     """The little of an engine host that an emergency needs."""
 
-    def heater_off(self, reason: str) -> None:
+    def heater_off(self, reason: str, who: str = "") -> None:
         """Make the instruments safe at once."""
 
     def close(self) -> None:
@@ -56,7 +56,9 @@ class EmergencyLine:
         connect: Callable[[], EngineConnection],
         direct: Callable[[str, str], None],
         report: Callable[[EmergencyReport], None],
+        who: str = "",
     ) -> None:
+        self._who = who
         self._connect = connect
         self._direct = direct
         self._report = report
@@ -91,7 +93,7 @@ class EmergencyLine:
     def _by_engine(self, reason: str) -> None:
         host = self._connect()
         try:
-            host.heater_off(reason)
+            host.heater_off(reason, self._who)
         finally:
             host.close()
 

@@ -1,22 +1,20 @@
 """The window's line to the station itself: what its instruments say, and what is commanded by hand.
 
-A thread asks for the instruments and, for as long as this window has them in hand, tells the host
-that it lives: when the window goes, or stands still so that nobody can command from it, the host
-makes everything safe.
+A thread asks for the instruments and, for as long as this window is in control, tells the host that
+it lives: when the window goes, or stands still so that nobody can command from it, control is free
+and what it has in hand is made safe.
 """
 
 from __future__ import annotations
 
-import getpass
 import logging
 import math
-import os
-import platform
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from acquire.engine.clients import is_client
 from acquire.engine.station_view import ContinuationView, StationView
 from acquire.engine.status import HostApi
 from acquire.instruments import ScanExposure
@@ -30,8 +28,6 @@ OLD_AFTER_S = 2.0
 """Wall seconds after which what the host told of the instruments is not the present any more."""
 FROZEN_AFTER_S = 4.0
 """A window that has not ticked for so long would not take even F12: it gives no sign of life then."""
-LENGTH = 80
-"""A host shortens longer names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ class ContinuationPlan:
 class HandLine:
     """Any call returns at once; how a command ended is reported as of every other."""
 
-    def __init__(self, connect: Connect, orders: Orders, stop: threading.Event) -> None:
+    def __init__(self, connect: Connect, orders: Orders, stop: threading.Event, who: str) -> None:
         self._connect = connect
         self._orders = orders
         self._stop = stop
@@ -53,8 +49,8 @@ class HandLine:
         self._told_s = -math.inf
         self._trouble = ""
         self._ticked_s = time.monotonic()
-        self.who = _who()
-        """How this window is called where it has the instruments in hand."""
+        self.who = who
+        """How this window is called where it commands."""
         self.thread = threading.Thread(target=self._watch, name="window-instruments", daemon=True)
         self.thread.start()
 
@@ -104,12 +100,20 @@ class HandLine:
         self._order("Shift", lambda host: host.manual_shift(self.who, dx_nm, dy_nm))
 
     def end(self) -> None:
-        """Give everything out of hand: heater off, beam blanked."""
+        """End what is on by hand: heater off, beam blanked."""
         self._order("End by hand", lambda host: host.manual_end(self.who), urgent=True)
 
     def note(self, text: str) -> None:
         """Keep a note in the journal."""
-        self._order("Note", lambda host: host.note(text))
+        self._order("Note", lambda host: host.note(text, self.who))
+
+    def take_control(self) -> None:
+        """Take control, also from another window or script."""
+        self._order("Take control", lambda host: host.take_control(self.who), urgent=True)
+
+    def give_control(self) -> None:
+        """Give control to whoever wants it."""
+        self._order("Give control", lambda host: host.give_control(self.who), urgent=True)
 
     def ask_continuation(self, folder: str) -> None:
         """See what going on with a run would do; a :class:`ContinuationPlan` follows among the events."""
@@ -119,7 +123,7 @@ class HandLine:
 
     def continue_run(self, folder: str) -> None:
         """Go on with a run that was cut off."""
-        self._order("Continue run", lambda host: host.continue_run(folder))
+        self._order("Continue run", lambda host: host.continue_run(folder, self.who))
 
     def _order(self, name: str, call: Callable[[HostApi], None], urgent: bool = False) -> None:
         self._orders.order(name, call, urgent=urgent)
@@ -129,33 +133,24 @@ class HandLine:
             view = host.instruments()
             self._view, self._told_s = view, time.monotonic()
             still_s = time.monotonic() - self._ticked_s
-            if view.manual.of == self.who and still_s < FROZEN_AFTER_S:
-                host.manual_keep(self.who)
+            if is_client(view.driven_by, self.who) and still_s < FROZEN_AFTER_S:
+                host.attend(self.who)
             self._stop.wait(PERIOD_S)
 
         def lost(error: str) -> None:
             self._trouble = error
 
         keep_polling(self._connect, self._stop, poll, lost)
-        if self._view.manual.of == self.who:
+        if is_client(self._view.driven_by, self.who):
             self._let_go()
 
     def _let_go(self) -> None:
-        """The window closes: make all safe now, and not when it is missed."""
+        """The window closes: give control back now, and not when it is missed."""
         try:
             host = self._connect()
             try:
-                host.manual_end(self.who)
+                host.give_control(self.who)
             finally:
                 host.close()
         except Exception as error:  # noqa: BLE001 - the host misses us soon
-            logger.warning("what is on by hand was not ended by the window itself: %s", error)
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # nobody is logged in under this number
-        user = "somebody"
-    # the number first: what is cut off must not make two windows alike
-    return f"window {os.getpid()} of {user} on {platform.node() or 'this computer'}"[:LENGTH]
+            logger.warning("control was not given back by the window itself: %s", error)

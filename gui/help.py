@@ -10,6 +10,7 @@ from gui.keys_sheet import show_sheet
 from gui.recipes import templates
 from gui.tour import Tour
 from gui.tour.cards import EXAMPLE
+from gui.widgets.buttons import sign_button
 from gui.widgets.keys import Act
 from gui.words import tr
 
@@ -29,10 +30,7 @@ class Help(QtCore.QObject):
         self._window = window
         self.tour: Tour | None = None
         """The tour that is on."""
-        self.button = QtWidgets.QPushButton("?")
-        self.button.setToolTip(tr("Keys (F1), tour (Shift+F1)"))
-        self.button.setFixedWidth(30)
-        self.button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.button = sign_button("?", tr("Keys (F1), tour (Shift+F1)"))
         self.menu = QtWidgets.QMenu(self.button)
         self.menu.addAction(tr("Keys\tF1")).triggered.connect(self.show_keys)
         self.menu.addAction(tr("Tour of this window\tShift+F1")).triggered.connect(self.begin_tour)

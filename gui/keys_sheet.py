@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from gui import theme
 from gui.widgets.keys import KeyLine, lines_of
@@ -18,6 +18,7 @@ Qt = QtCore.Qt
 BELOW = 78
 """Pixels below the top of the window: the bar with the state and heater off stays free."""
 _COLUMNS = 3
+_NATIVE = QtGui.QKeySequence.SequenceFormat.NativeText
 _HEAD = 2
 """Lines that the title of a section takes."""
 Line = tuple[tuple[str, ...], str]
@@ -117,7 +118,10 @@ def sections_of(window: QtWidgets.QWidget, pages: Iterable[Page]) -> list[Sectio
     for pair, titles in by_line.items():
         in_order = [page.title for page in pages if page.title in titles]
         named.setdefault(" · ".join(in_order), []).append(pair)
-    sections += [(tr("Page {title}").format(title=title), lines) for title, lines in named.items()]
+    every = " · ".join(page.title for page in pages)
+    for title, lines in named.items():
+        words = tr("Page {title}").format(title=title)
+        sections.append((tr("On every page, in a part of it") if title == every else words, lines))
     return [(title, lines) for title, lines in sections if lines]
 
 
@@ -140,7 +144,7 @@ def _section(title: str, lines: Sequence[Line]) -> QtWidgets.QWidget:
     theme.follow(head, lambda: head.setStyleSheet(f"color: {theme.now().sky}; font-weight: 600;"))
     grid.addWidget(head, 0, 0, 1, 2)
     for row, (keys, words) in enumerate(lines, 1):
-        key, about = QtWidgets.QLabel("   ".join(keys)), QtWidgets.QLabel(_begun(words))
+        key, about = QtWidgets.QLabel(written(keys)), QtWidgets.QLabel(_begun(words))
         key.setObjectName("key")
         for label in (key, about):
             label.setTextFormat(Qt.TextFormat.PlainText)
@@ -148,6 +152,20 @@ def _section(title: str, lines: Sequence[Line]) -> QtWidgets.QWidget:
         grid.addWidget(key, row, 0, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(about, row, 1)
     return section
+
+
+def written(keys: Sequence[str]) -> str:
+    """Keys that do the same, those that differ only in their end together: ``Shift+Left, Right``."""
+    ends: dict[str, list[str]] = {}
+    for key in keys:
+        head, plus, last = key.rpartition("+") if len(key) > 1 else ("", "", key)
+        ends.setdefault(head + plus, []).append(last)
+    arrows = {Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down}
+    names = {QtGui.QKeySequence(key).toString(_NATIVE) for key in arrows}
+    return "   ".join(
+        head + (tr("arrows") if set(last) == names else (", " if head else "   ").join(last))
+        for head, last in ends.items()
+    )
 
 
 def _begun(words: str) -> str:

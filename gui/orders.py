@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 COMMAND_TOO_OLD_S = 2.0
 MAX_RECIPE_BYTES = 4_000_000
 MAX_SHOWN_STEPS = 5_000
-_OTHER_VERSION = ("missing or unknown fields", "serves no method")
+_OTHER_VERSION = ("missing or unknown fields", "serves no method", " arguments, ")
 """What is said of a message, or a call, that only one of two versions knows."""
 
 

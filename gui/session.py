@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acquire.engine.checked import CheckReport
+from acquire.engine.clients import client_name
 from acquire.engine.live_maps import LiveMap
 from acquire.engine.status import (
     EngineStatus,
@@ -74,11 +75,15 @@ class Session:
     """A window's link to one engine host.
 
     ``connect`` opens a new connection each time it is called; ``emergency`` asks the instrument
-    server at an address to make everything safe, for a reason. Both may block and raise.
+    server at an address to make everything safe, for a reason. Both may block and raise. ``who`` is
+    how the host calls this window, by default as the computer knows it.
     """
 
-    def __init__(self, connect: Connect, emergency: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, connect: Connect, emergency: Callable[[str, str], None], who: str = ""
+    ) -> None:
         self._connect = connect
+        self.who = who or client_name("window")
         self._stop = threading.Event()
         self._plan_due = threading.Event()
         self._lock = threading.Lock()
@@ -91,11 +96,11 @@ class Session:
         self._series: queue.Queue[SeriesUpdate] = queue.Queue(maxsize=1)
         self._events: deque[Event] = deque(maxlen=256)
         self._orders = Orders(connect, self._events.append, self._stop)
-        self.hand = HandLine(connect, self._orders, self._stop)
+        self.hand = HandLine(connect, self._orders, self._stop, self.who)
         """What needs no run: the instruments, and control by hand."""
         self.background = Background(self._stop, {"check": 2})
         """Work for pages that must not hold up the UI thread."""
-        self._emergency = EmergencyLine(connect, emergency, self._events.append)
+        self._emergency = EmergencyLine(connect, emergency, self._events.append, self.who)
         targets: dict[str, Callable[[], None]] = {
             "window-status": self._watch_status,
             "window-series": self._watch_series,
@@ -175,35 +180,35 @@ class Session:
 
     def start(self, recipe_yaml: str, folder: str) -> None:
         """Start a run of a recipe into a new folder."""
-        self._orders.order("Run", lambda host: host.start(recipe_yaml, folder))
+        self._orders.order("Run", lambda host: host.start(recipe_yaml, folder, self.who))
 
     def mark(self, text: str) -> None:
         """Note something in the journal."""
-        self._orders.order("Mark", lambda host: host.mark(text))
+        self._orders.order("Mark", lambda host: host.mark(text, self.who))
 
     def confirm(self) -> None:
         """Answer what the run asks its operator."""
-        self._orders.order("Continue", lambda host: host.confirm())
+        self._orders.order("Continue", lambda host: host.confirm(self.who))
 
     def clear_fault(self) -> None:
         """Unlatch a heater fault."""
-        self._orders.order("Clear fault", lambda host: host.clear_fault())
+        self._orders.order("Clear fault", lambda host: host.clear_fault(self.who))
 
     def pause(self) -> None:
         """Pause the run."""
-        self._orders.order("Pause", lambda host: host.pause(), urgent=True)
+        self._orders.order("Pause", lambda host: host.pause(self.who), urgent=True)
 
     def resume(self) -> None:
         """Go on after a pause or a hold."""
-        self._orders.order("Resume", lambda host: host.resume(), urgent=True)
+        self._orders.order("Resume", lambda host: host.resume(self.who), urgent=True)
 
     def hold(self) -> None:
         """Freeze the temperature now."""
-        self._orders.order("Hold T", lambda host: host.hold(), urgent=True)
+        self._orders.order("Hold T", lambda host: host.hold(self.who), urgent=True)
 
     def abort(self, reason: str) -> None:
         """End the run safely, now."""
-        self._orders.order("Abort", lambda host: host.abort(reason), urgent=True)
+        self._orders.order("Abort", lambda host: host.abort(reason, self.who), urgent=True)
 
     def heater_off(self, reason: str) -> None:
         """Make the heater safe over both ways at once: instrument server and engine."""

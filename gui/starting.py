@@ -37,7 +37,9 @@ class Starting:
         else:
             self._ready = False
 
-    def look(self, snapshot: StatusSnapshot, may_run: bool, looking_back: bool) -> None:
+    def look(
+        self, snapshot: StatusSnapshot, may_run: bool, looking_back: bool, held: str = ""
+    ) -> None:
         """Run it, or give it up, when it is known which."""
         if self._wanted is None:
             return
@@ -47,6 +49,8 @@ class Starting:
         elif self._ready and not snapshot.stale and snapshot.status.state.active:
             # or it would begin by itself at the end of that run
             self._give_up(tr("a run is going on"))
+        elif self._ready and not snapshot.stale and held:
+            self._give_up(held)
         elif time.monotonic() - self._asked_s > WITHIN_S:
             self._give_up(tr("the engine did not answer in time"))
         elif self._ready and may_run:

@@ -27,7 +27,7 @@ QFrame#panel QLabel#staleChip {{ color: {c.panel}; background: {c.orange}; borde
 QFrame#panel QLabel#imageLabel {{ background: rgba(8, 10, 12, 215); color: #FFFFFF; border-radius: 4px; padding: 4px 7px; }}
 QLabel#refusal {{ color: {c.error_text}; font-weight: 600; }}
 
-QPushButton {{ background: {c.raised}; border: 1px solid {c.line}; border-radius: 5px; padding: 4px 9px; }}
+QPushButton {{ background: {c.raised}; border: 1px solid {c.edge}; border-radius: 5px; padding: 4px 9px; }}
 QFrame#panel QPushButton {{ background: {c.raised}; }}
 QPushButton:hover {{ border-color: {c.sky}; }}
 QPushButton:focus {{ border-color: {c.sky}; }}
@@ -39,10 +39,10 @@ QFrame#faultBar {{ background: #5A1512; border: 1px solid {c.red}; border-radius
 QFrame#promptBar {{ background: #123A59; border: 1px solid {c.sky}; border-radius: 5px; }}
 QFrame#faultBar QLabel, QFrame#promptBar QLabel {{ background: transparent; color: #FFFFFF; font-weight: 600; }}
 
-QLineEdit, QPlainTextEdit, QComboBox {{ background: {c.sunken}; border: 1px solid {c.line}; border-radius: 4px;
+QLineEdit, QPlainTextEdit, QComboBox {{ background: {c.sunken}; border: 1px solid {c.edge}; border-radius: 4px;
     padding: 3px 5px; selection-background-color: {c.selection}; }}
 QFrame#panel QLineEdit, QFrame#panel QPlainTextEdit, QFrame#panel QComboBox {{ background: {c.sunken}; }}
-QLineEdit:focus, QComboBox:focus {{ border-color: {c.sky}; }}
+QLineEdit:focus, QPlainTextEdit:focus, QComboBox:focus {{ border-color: {c.sky}; }}
 QLineEdit[refused="true"] {{ border-color: {c.orange}; }}
 QLineEdit:disabled, QComboBox:disabled {{ color: {c.faint}; border-color: {c.line}; }}
 QComboBox::drop-down {{ border: none; width: 16px; }}
@@ -58,6 +58,7 @@ QProgressBar::chunk:disabled {{ background: {c.raised}; }}
 QTableView {{ background: {c.panel}; border: none; gridline-color: {c.line}; selection-background-color: {c.selection};
     selection-color: {c.text}; }}
 QTableView::item {{ padding: 3px 2px; }}
+QTableView:focus, QTreeView:focus, QListView:focus {{ outline: 1px solid {c.sky}; }}
 QHeaderView::section {{ background: {c.raised}; color: {c.muted}; border: none; border-bottom: 1px solid {c.line}; padding: 3px 5px; }}
 QTableCornerButton::section {{ background: {c.raised}; border: none; }}
 QTabWidget::pane {{ border: none; }}

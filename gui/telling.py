@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from acquire.engine.status import EngineState
+from gui import text
 from gui.answers import EmergencyAnswers
 from gui.emergency import EmergencyReport
 from gui.orders import CommandResult
 from gui.panels.log import LogPanel
-from gui.panels.notices import Notices
+from gui.panels.notices import NO_ANSWER, Notices
 from gui.panels.topbar import TopBar
 from gui.session import StatusSnapshot
 from gui.words import tr
@@ -37,6 +38,10 @@ class Telling:
         if not self._answers.shown:
             self._notices.info(words)
 
+    def not_aborted(self) -> None:
+        """Abort was let go too early."""
+        self._notices.error(tr("Not aborted: hold the button (or F9) until its bar is full."))
+
     def ask(self, words: str) -> None:
         """Show what the next press would do; whatever was to be read before is in the log."""
         self._notices.ask(words)
@@ -63,8 +68,8 @@ class Telling:
         if result.error:
             self.complain(f"{tr(result.name)}: {result.error}")
         else:
-            words = tr("{order}: taken by the engine ({ms:.0f} ms)")
-            self.tell(words.format(order=tr(result.name), ms=result.took_s * 1000))
+            words = tr("{order}: taken by the engine ({took})")
+            self.tell(words.format(order=tr(result.name), took=text.short_time(result.took_s)))
 
     def changes(self, snapshot: StatusSnapshot) -> bool:
         """Say what a new status brings; returns whether the run's state is another."""
@@ -72,7 +77,8 @@ class Telling:
             self._was_stale = snapshot.stale
             words = tr("in contact")
             if snapshot.stale:
-                words = tr("no contact: {why}").format(why=snapshot.link_error)
+                why = snapshot.link_error or NO_ANSWER
+                words = tr("no contact: {why}").format(why=why)
             self._log.say("warning" if snapshot.stale else "window", words)
         state = snapshot.status.state
         if snapshot.stale or state is self._last_state:

@@ -30,12 +30,19 @@ def dose(value: float) -> str:
     return "0" if value == 0 else f"{mantissa}e{int(exponent)}"
 
 
+def short(value: float) -> str:
+    """Three figures of a number, written out as long as that is readable."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def with_sigma(value: float, sigma: float, unit: str) -> str:
     """A value and its σ with decimals that suit the σ."""
     if not math.isfinite(value):
         return UNKNOWN
     if not math.isfinite(sigma) or sigma <= 0:
-        return f"{value:.3g} {unit}".strip()
+        return f"{short(value)} {unit}".strip()
     power = math.floor(math.log10(sigma))
     # one digit of σ, two where it begins with 1, as physicists write it
     decimals = max(0, min(4, (1 if sigma < 2 * 10.0**power else 0) - power))
@@ -49,6 +56,11 @@ def age(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def short_time(seconds: float) -> str:
+    """How long an answer took."""
+    return f"{1000 * seconds:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def nice_length(at_most: float) -> float:

@@ -30,6 +30,8 @@ class Colours:
     sunken: str
     """Ground of fields that are written in."""
     line: str
+    edge: str
+    """Around what can be pressed or written in: 3 to 1 to what lies around it (WCAG 2.2, 1.4.11)."""
     text: str
     muted: str
     faint: str
@@ -86,6 +88,7 @@ NIGHT = Colours(
     pressed="#2E3945",
     sunken="#0C0F13",
     line="#303A45",
+    edge="#6B7682",
     text="#E8ECF1",
     muted="#9DA9B5",
     faint="#6B7682",
@@ -109,6 +112,7 @@ DAY = Colours(
     pressed="#DDE2E7",
     sunken="#FFFFFF",
     line="#B9C2CB",
+    edge="#76808A",
     text="#14181C",
     muted="#4E5964",
     faint="#8A949E",
@@ -157,6 +161,8 @@ STATES: dict[EngineState, Badge] = {
     EngineState.FAILED: Badge("✕", tr("FAILED"), NIGHT.red),
 }
 NO_CONTACT = Badge("?", tr("NO CONTACT"), "#4A4033", "#FFD27A")
+BY_HAND = Badge("☛", tr("BY HAND"), "#6E3A00")
+FAULT = Badge("⚠", tr("FAULT"), NIGHT.red)
 REPLAY = Badge("⟲", tr("REPLAY"), "#4B3A6B")
 
 
@@ -169,6 +175,12 @@ _numbers = itertools.count()
 def now() -> Colours:
     """The colours of the present theme; ask each time, they change."""
     return _now
+
+
+def other() -> str:
+    """The name of the theme that follows the present one."""
+    names = list(THEMES)
+    return names[(names.index(_now.name) + 1) % len(names)]
 
 
 def follow(owner: QtCore.QObject, paint: Callable[[], None]) -> None:
@@ -223,7 +235,7 @@ def apply(app: QtWidgets.QApplication) -> None:
         role.ButtonText: _now.text,
         role.Highlight: _now.selection,
         role.HighlightedText: _now.text,
-        role.PlaceholderText: _now.faint,
+        role.PlaceholderText: _now.muted,
         role.ToolTipBase: _now.raised,
         role.ToolTipText: _now.text,
     }.items():

@@ -9,9 +9,11 @@ from pathlib import Path
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from gui import theme
+from gui.control import Control
 from gui.emergency import EmergencyReport
 from gui.hand import ContinuationPlan
 from gui.help import Help
+from gui.moving import Moving
 from gui.orders import CommandResult, RecipeText
 from gui.pages import InstrumentsPage, LivePage, Page, RecipePage, RunsPage
 from gui.panels.facts import FactsLine
@@ -23,8 +25,9 @@ from gui.starting import Starting, what_run_does
 from gui.telling import Telling
 from gui.twice import Twice
 from gui.widgets import keys
+from gui.widgets.buttons import sign_button
 from gui.widgets.choice import Tabs
-from gui.widgets.keys import HeldKey, OverAll
+from gui.widgets.walked import WalkedWindow
 from gui.words import tr
 
 IMAGE_TICK_MS = 32
@@ -32,7 +35,7 @@ REST_TICK_MS = 100
 Qt = QtCore.Qt
 
 
-class OperatorWindow(QtWidgets.QMainWindow):
+class OperatorWindow(WalkedWindow):
     """The window; it owns its session and nothing of the run.
 
     ``new_folder`` names the folder of the next run for a recipe's path; ``settings`` are by default
@@ -67,6 +70,8 @@ class OperatorWindow(QtWidgets.QMainWindow):
         )
         self.stack = QtWidgets.QStackedWidget()
         self.tabs = Tabs()
+        self.control = Control(self, session, self.notices, self.facts, self.telling)
+        self.moving = Moving(self)
         self.help = Help(self)
         self._compose()
         theme.dress(self)
@@ -74,10 +79,10 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self._image_timer = self._every(IMAGE_TICK_MS, self._take_image)
         self._rest_timer = self._every(REST_TICK_MS, self._take_rest)
         abort = self.topbar.abort
-        self._over_all = OverAll(
+        self._over_all = keys.OverAll(
             self,
-            HeldKey(Qt.Key.Key_F12, tr("Heater off, at once"), self.heater_off),
-            HeldKey(Qt.Key.Key_F9, tr("Hold for 0.6 s: abort"), abort.begin, abort.cancel),
+            keys.HeldKey(Qt.Key.Key_F12, tr("Heater off, at once"), self.heater_off),
+            keys.HeldKey(Qt.Key.Key_F9, tr("Hold for 0.6 s: abort"), abort.begin, abort.cancel),
         )
         self._take_rest()
 
@@ -127,10 +132,8 @@ class OperatorWindow(QtWidgets.QMainWindow):
 
     def change_theme(self) -> None:
         """Night to day, or day to night; remembered."""
-        names = list(theme.THEMES)
-        name = names[(names.index(theme.now().name) + 1) % len(names)]
-        theme.use(name)
-        self.settings.put("theme", name)
+        theme.use(theme.other())
+        self.settings.put("theme", theme.now().name)
 
     def _turn_to(self, index: int) -> None:
         before = self.stack.currentIndex()
@@ -164,6 +167,8 @@ class OperatorWindow(QtWidgets.QMainWindow):
     def _run(self) -> None:
         """Run what one sees, and nothing that is hidden behind another page."""
         front = self.stack.currentWidget()
+        if self.control.refused():
+            return
         if front is self.live:
             if self.topbar.run.isEnabled():
                 self._asking.press(self.recipe.recipe)
@@ -184,8 +189,12 @@ class OperatorWindow(QtWidgets.QMainWindow):
             self._take_status()
 
     def _pause_or_resume(self) -> None:
-        if self.looking_back and self.session.snapshot().status.state.active:
-            self.complain(tr("Space acts on the live run: go to it first (Ctrl+1). L plays here."))
+        if self.session.snapshot().status.state.active:
+            if self.looking_back:
+                words = tr("Space acts on the live run: go to it first (Ctrl+1). L plays here.")
+                self.complain(words)
+            elif self.control.refused():
+                return
         if not self.topbar.pause.isEnabled():
             return
         # what the button says is what it does, even if the state changed since it was drawn
@@ -228,16 +237,17 @@ class OperatorWindow(QtWidgets.QMainWindow):
         if not self._asking.asked:
             self.telling.answered()
         self.topbar.asks_run = self._asking.asked
-        self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent, back)
-        self.notices.show_status(snapshot, sent, back)
+        held = self.control.show(snapshot)
+        self.moving.show(snapshot)
+        self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent, back, held)
+        self.notices.show_status(snapshot, sent, back, held)
         for page in self.pages:
             page.show_status(snapshot, plan)
-        self.facts.show_status(
-            snapshot, self.image.stream_shown, self.image.shown, self.image.not_shown, back
-        )
+        shown = (self.image.stream_shown, self.image.shown, self.image.not_shown)
+        self.facts.show_status(snapshot, *shown, back, self.session.who)
         self._say_changes(snapshot)
         self.telling.tick()
-        self._starting.look(snapshot, self.topbar.run.isEnabled(), back)
+        self._starting.look(snapshot, self.topbar.run.isEnabled(), back, held)
 
     def _say_changes(self, snapshot: StatusSnapshot) -> None:
         if self.telling.changes(snapshot):
@@ -273,10 +283,8 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.tabs.setDrawBase(False)
         self.tabs.setExpanding(False)
         self.tabs.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.theme_button = QtWidgets.QPushButton("◐")
-        self.theme_button.setToolTip(tr("Day or night colours (Ctrl+T)"))
-        self.theme_button.setFixedWidth(30)
-        self.theme_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.tabs.setAccessibleName(tr("Pages"))
+        self.theme_button = sign_button("◐", tr("Day or night colours (Ctrl+T)"))
         for page in self.pages:
             self.stack.addWidget(page)
             index = self.tabs.addTab(page.title)
@@ -309,14 +317,11 @@ class OperatorWindow(QtWidgets.QMainWindow):
         self.topbar.pause.clicked.connect(self._pause_or_resume)
         self.topbar.hold.clicked.connect(self._hold)
         self.topbar.abort.confirmed.connect(self._abort)
-        self.topbar.abort.released_early.connect(
-            lambda: self.notices.error(
-                tr("Not aborted: hold the button (or F9) until its bar is full.")
-            )
-        )
+        self.topbar.abort.released_early.connect(self.telling.not_aborted)
         self.topbar.heater_off.pressed.connect(self.heater_off)
         self.notices.confirm.connect(self.session.confirm)
         self.notices.clear_fault.connect(self.session.clear_fault)
+        self.notices.blank.connect(self.session.hand.blank)
         self.notices.look_at_run.connect(self.session.hand.ask_continuation)
         self.notices.continue_run.connect(self.session.hand.continue_run)
         self.log.noted.connect(self.session.hand.note)
@@ -347,6 +352,7 @@ class OperatorWindow(QtWidgets.QMainWindow):
             ),
             *self.help.keys,
         )
+        self.install_walking()
 
     def _every(self, period_ms: int, act: Callable[[], None]) -> QtCore.QTimer:
         timer = QtCore.QTimer(self)

@@ -25,12 +25,14 @@ from simulators.column import Beam, DriftSettings
 from simulators.film_channel import SimulatedResistance
 from simulators.film_resistance import FilmCircuit
 from simulators.imaging.probe import FWHM_PER_SIGMA
+from simulators.meeting import in_place
 from simulators.scan import SimulatedScan
 from simulators.specimen import Domes, named, summarise
 from simulators.specimen.domes import VISIBLE_NM, touches_border
 from simulators.specimen.film import SLOPE_PER_UNDULATION
 from simulators.spectrometer import SimulatedSpectrometer, SpectrometerSettings
-from simulators.world import World, WorldSettings, make
+from simulators.truth import SpectrumFacts
+from simulators.world import SPECTROMETER, World, WorldSettings, make
 
 __all__ = [
     "ExsolutionSimulation",
@@ -78,6 +80,7 @@ def build(
     beam_energy: str = "300 keV",
     energy_resolution: str = "0.6 eV",
     camera: str = "ccd",
+    blanked: bool = False,
 ) -> ExsolutionSimulation:
     """Make a simulation: the entry point ``exsolution`` of ``hotstage.simulators``.
 
@@ -115,6 +118,7 @@ def build(
         beam_energy: 60 to 300 keV; spectra follow it, images do not.
         energy_resolution: width of the zero-loss peak, 1 meV to 2 eV; 8 to 10 meV is a monochromator's.
         camera: of the spectrometer: ``ccd``, or ``counting``.
+        blanked: whether the beam is blanked when the simulation begins.
 
     Raises:
         ValueError: an option's value cannot be used.
@@ -123,6 +127,7 @@ def build(
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed {seed!r} refused: give a whole number from 0 to 2^63.")
     options.switch("drift", drift)
+    options.switch("blanked", blanked)
     options.number("viewing_area_offset", viewing_area_offset, 0, 0.2)
     if texture is not None:
         options.number("texture", texture, 0, 0.5)
@@ -164,6 +169,7 @@ def build(
         ),
         draft=draft,
     )
+    world.column.blank(blanked)
     return ExsolutionSimulation(world, specimen, options.spectra(energy_resolution, camera))
 
 
@@ -232,12 +238,27 @@ class ExsolutionSimulation:
         return self._world.truth[stream].find(index).tell(self._world.specimen)
 
     def expected(self) -> Mapping[str, float]:
-        """Sizes (nm), growth rate (nm/min), count, areal density (1/µm²), crystals in the last armed field, now.
+        """Sizes (nm), growth rate (nm/min), count, areal density (1/µm²), crystals in the last armed field, now;
+        and Ti3+ fraction and t/λ where the newest spectrum was taken, as if nothing drifted; NaN before.
 
-        Empty before a scan was armed; sizes are NaN while no particle is visible. Growth is that of
+        Nothing of images before a scan was armed; sizes are NaN while no particle is visible. Growth is that of
         the particles that are seen now and were there 10 s ago, and in which no other has gone up
         meanwhile; it is NaN while there are fewer than five.
         """
+        return {**self._expected_of_images(), **self._expected_of_spectra()}
+
+    def _expected_of_spectra(self) -> dict[str, float]:
+        facts = self._world.truth[SPECTROMETER].newest
+        if not isinstance(facts, SpectrumFacts):
+            return dict.fromkeys(("ti3_fraction", "relative_thickness"), math.nan)
+        # drift is no business of an expectation: an estimator has the field follow it
+        point = in_place(self._world, facts.met)
+        return {
+            "ti3_fraction": point.ti3_fraction,
+            "relative_thickness": point.depth(facts.met.beam_kev),
+        }
+
+    def _expected_of_images(self) -> dict[str, float]:
         world = self._world
         field = world.field_of_view
         if field is None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from simulators.specimen.grain_boundary import FORMULA
-from simulators.spectra.point import BOUNDARY_TI3, BULK_TI3, Point, film
+from simulators.spectra.point import BOUNDARY_TI3, BULK_TI3, REDUCED_TI3, Point, film
 from simulators.truth import Met
 from simulators.world import World
 
@@ -21,11 +21,7 @@ def meet(world: World, t_s: float) -> Met:
     parked = world.column.parked()
     x, y = world.to_specimen(*parked, t_s)
     height = world.specimen.dome_height_nm(x, y, t_s)
-    grain = world.specimen.grain_boundary
-    if grain is not None:
-        distance = abs(float(grain.distance_nm(np.array(x))))
-    else:
-        distance = world.specimen.film.boundary_distance_nm(x, y)
+    distance = _distance_nm(world, x, y)
     celsius = world.sample_celsius(t_s)
     return Met(
         t_s=t_s,
@@ -38,6 +34,21 @@ def meet(world: World, t_s: float) -> Met:
         drift_nm=world.drift.at(t_s),
         electrons_per_s=world.column.electrons_per_s(),
     )
+
+
+def in_place(world: World, met: Met) -> Point:
+    """What a probe would have met if the specimen had stood still, or the field had followed it."""
+    x, y = met.position_nm
+    height = world.specimen.dome_height_nm(x, y, met.t_s)
+    return _point(world, x, y, _distance_nm(world, x, y), height, met.celsius, met.t_s)
+
+
+def _distance_nm(world: World, x: float, y: float) -> float:
+    """From the nearest boundary."""
+    grain = world.specimen.grain_boundary
+    if grain is not None:
+        return abs(float(grain.distance_nm(np.array(x))))
+    return world.specimen.film.boundary_distance_nm(x, y)
 
 
 def _point(
@@ -61,7 +72,8 @@ def _point(
         relative = {name: float(grain.relative(name, np.array(x))) for name in FORMULA}
     if material == LSNT:
         near = math.exp(-0.5 * (distance_nm / BOUNDARY_SIGMA_NM) ** 2)
-        ti3 = BULK_TI3 + (BOUNDARY_TI3 - BULK_TI3) * near
+        bulk = BULK_TI3 + (REDUCED_TI3 - BULK_TI3) * specimen.reduction(t_s)
+        ti3 = bulk + (BOUNDARY_TI3 - bulk) * near
         # particles hold this share of all nickel; the boundary, their path, is drained three times as far
         drained = 1 - specimen.ni_left_in_film(t_s)
         relative = {"Ni": max(0.0, 1 - drained * (1 + 2 * near))}

@@ -191,6 +191,12 @@ class TruthLog:
         self._lock = threading.Lock()
         self._facts: deque[Facts] = deque(maxlen=remembered)
 
+    @property
+    def newest(self) -> Facts | None:
+        """Of the last frame; None before the first."""
+        with self._lock:
+            return self._facts[-1] if self._facts else None
+
     def add(self, facts: Facts) -> None:
         """Remember a frame; a frame of the same index (it was cut before) is replaced."""
         with self._lock:

@@ -243,6 +243,10 @@ def gui(
         Path | None,
         typer.Option("--screenshot", help="Save a picture of the window and end.", hidden=True),
     ] = None,
+    opened: Annotated[
+        Path | None,
+        typer.Option("--opened", help="Make this file when the engine answers.", hidden=True),
+    ] = None,
 ) -> int:
     """Open the operator's window; at the first start a tour shows you round.
 
@@ -252,7 +256,14 @@ def gui(
     from acquire.cli.serving import open_window
 
     return open_window(
-        recipe, station, host, output, start=start, screenshot=screenshot, stored=stored
+        recipe,
+        station,
+        host,
+        output,
+        start=start,
+        screenshot=screenshot,
+        stored=stored,
+        opened=opened,
     )
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.live import Live
@@ -19,6 +19,7 @@ from acquire.cli.continuing import tell
 from acquire.cli.display import progress_table, status_line
 from acquire.clock import VirtualClock
 from acquire.engine import Engine, EngineState
+from acquire.engine.clients import client_name
 from acquire.engine.continuation import plan_continuation, prepare_continuation, take_up
 from acquire.engine.experiment import (
     PICTURE_NAME,
@@ -88,6 +89,7 @@ def continue_run(run: Path, recipe_path: Path | None, output: Path | None, how: 
 
 def _run(engine: Engine, experiment: Experiment, how: How) -> RunReport:
     _introduce(experiment, engine.station, virtual=how.virtual)
+    experiment = replace(experiment, by=client_name("terminal"))
     return _Runner(engine, experiment, truth=how.truth, yes=how.yes).run()
 
 

@@ -88,10 +88,12 @@ def open_window(
     start: bool,
     screenshot: Path | None,
     stored: Path | None = None,
+    opened: Path | None = None,
 ) -> int:
     """Open the operator's window on an engine host, starting one if none is named.
 
-    A window that is opened only to look at a ``stored`` run gets no engine.
+    A window that is opened only to look at a ``stored`` run gets no engine. The file ``opened`` is made
+    when the engine has answered.
     """
     if recipe is not None:
         Recipe.load(recipe)
@@ -113,7 +115,7 @@ def open_window(
         address = host
     else:
         address = "" if stored is not None and recipe is None else _host_of(station)
-    status: int = window(address, recipe, output, screenshot, start, stored=stored)
+    status: int = window(address, recipe, output, screenshot, start, stored=stored, opened=opened)
     return status
 
 

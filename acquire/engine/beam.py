@@ -8,11 +8,14 @@ from collections.abc import Callable
 from acquire.engine.context import RunContext
 from acquire.engine.links import LinkWatch
 
+Wait = Callable[[float], object]
+"""Waits for so many seconds of run time; raises what ends the run."""
+
 
 class Beam:
     """Switches the beam for one run; ``wait(s)`` waits where no pause may interrupt."""
 
-    def __init__(self, run: RunContext, link: LinkWatch, wait: Callable[[float], None]) -> None:
+    def __init__(self, run: RunContext, link: LinkWatch, wait: Wait) -> None:
         self.on = False
         self.since_s = 0.0
         """Run time at which it was un-blanked last: right before the scan was told."""
@@ -22,7 +25,9 @@ class Beam:
         self._link = link
         self._wait = wait
 
-    def switch(self, *, on: bool, briefly: bool = False) -> None:
+    def switch(
+        self, *, on: bool, briefly: bool = False, by: tuple[LinkWatch, Wait] | None = None
+    ) -> None:
         """Un-blank or blank; tries again as the recipe allows if the scan is lost.
 
         Once the end of the run has blanked it, it stays so.
@@ -30,9 +35,11 @@ class Beam:
         Args:
             on: whether it shall be on.
             briefly: blanked for a moment only, as between spectra, which fills no journal.
+            by: the link as another thread than the run's own sees it, and how that one waits.
         """
         scan = self._run.station.scan
-        self._link.insist(self._light if on else lambda: scan.blank(True), self._wait)
+        link, wait = by or (self._link, self._wait)
+        link.insist(self._light if on else lambda: scan.blank(True), wait)
         self.on = on and not self._ended()
         if briefly and not on:
             return

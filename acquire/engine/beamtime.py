@@ -1,17 +1,17 @@
-"""What all steps share that have the beam for themselves: the beam, recorders, lost links, and the dose limit."""
+"""What all share that have the beam for themselves: the beam, recorders, lost links, and the dose limit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
 from acquire.engine.links import RETRY_S, LinkWatch
 from acquire.engine.monitor import HolderMonitor
 from acquire.engine.recording import FrameRecorder
-from acquire.engine.runloop import RunLoop
-from acquire.engine.scanning import ScanRecorder
+from acquire.engine.runloop import BeamLoop
 from acquire.engine.watched_spectra import WatchedSpectra
 from acquire.errors import InstrumentError, LinkError, RecipeError
 from acquire.instruments import StreamSpec
@@ -22,17 +22,32 @@ Show = Callable[[float], None]
 """Is told how far a step is, 0 to 1."""
 
 
+class Others(Protocol):
+    """Who records beside, and rests while somebody else has the beam."""
+
+    @property
+    def lit(self) -> bool:
+        """Whether they have the beam on when nobody else has it."""
+
+    def suspend(self, reason: str, *, cut: bool) -> None:
+        """Rest from now on, and wait until that is so."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+
 class BeamTime:
-    """The beam, for the steps of one run that need it alone."""
+    """The beam, for those in one run that need it alone."""
 
     def __init__(
         self,
         run: RunContext,
         monitor: HolderMonitor,
         disk: DiskWatch,
-        scans: list[ScanRecorder],
-        loop: RunLoop,
+        others: Others,
+        loop: BeamLoop,
         watched: WatchedSpectra,
+        recorders: dict[str, FrameRecorder] | None = None,
     ) -> None:
         self.run = run
         self.loop = loop
@@ -44,34 +59,37 @@ class BeamTime:
         """Whether the beam is blanked but for single exposures of that step."""
         self._monitor = monitor
         self._disk = disk
-        self._scans = scans
+        self._others = others
         self._watched = watched
-        self._recorders: dict[str, FrameRecorder] = {}
+        self._recorders = {} if recorders is None else recorders
+
+    def beside(self, others: Others, loop: BeamLoop) -> BeamTime:
+        """The beam of the same run for another thread, before which fewer may have to rest."""
+        run, monitor, disk = self.run, self._monitor, self._disk
+        return BeamTime(run, monitor, disk, others, loop, self._watched, self._recorders)
 
     @contextmanager
     def beam(self, reason: str, *, dark: bool = False) -> Iterator[None]:
-        """Have the beam alone: recorded scans rest meanwhile.
+        """Have the beam alone: what is recorded rests meanwhile.
 
         Args:
             reason: for the gap in what is recorded.
             dark: the beam is blanked to begin with, and the step un-blanks it.
         """
         self.taken = True
-        for scan in self._scans:
-            scan.suspend(reason, cut=False)
+        self._others.suspend(reason, cut=False)
         self.loop.checkpoint()
         self.in_the_dark = dark
         if dark:
             self.loop.beam(on=False, briefly=True)
-        elif not self._scans:
+        elif not self.loop.beam_on:
             self.loop.beam(on=True)
         yield
         # not in a finally: when a step ends the run, recording must not begin again
         self.taken = self.in_the_dark = False
-        if dark or not self._scans:
-            self.loop.beam(on=bool(self._scans))
-        for scan in self._scans:
-            scan.resume()
+        if dark or not self._others.lit:
+            self.loop.beam(on=self._others.lit)
+        self._others.resume()
 
     @contextmanager
     def settled(self, *names: str) -> Iterator[None]:
@@ -79,11 +97,7 @@ class BeamTime:
         try:
             yield
         finally:
-            for name in names:
-                if name in self._recorders:
-                    self._recorders[name].settle()
-            self.scan_link.forget()
-            self.spectrometer_link.forget()
+            self.settle(*names)
 
     def recorder(self, kind: str, name: str, spec: StreamSpec) -> FrameRecorder:
         """Who records a stream, made when it is needed first; it expects a new acquisition.
@@ -106,6 +120,14 @@ class BeamTime:
         recorder.new_acquisition()
         return recorder
 
+    def settle(self, *names: str) -> None:
+        """Leave no gap of these streams unrecorded; lost links are waited for anew."""
+        for name in names:
+            if name in self._recorders:
+                self._recorders[name].settle()
+        self.scan_link.forget()
+        self.spectrometer_link.forget()
+
     def uncalibrated(self) -> list[str]:
         """Streams of spectra that have no room for a calibration, as those that a script began before one."""
         return [name for name, recorder in self._recorders.items() if recorder.uncalibrated]
@@ -119,10 +141,15 @@ class BeamTime:
         self.note_lost(link, name, error)
         self.loop.wait(RETRY_S)
 
-    def note_lost(self, link: LinkWatch, name: str, error: LinkError) -> None:
-        """Take note that a frame of a stream is lost with its link; raises as :meth:`lost`."""
+    def note_lost(
+        self, link: LinkWatch, name: str, error: LinkError, period_s: float = 0.0
+    ) -> None:
+        """Take note that a frame of a stream is lost with its link; raises as :meth:`lost`.
+
+        ``period_s``: how often one is due meanwhile; 0 if it is only the one.
+        """
         if name in self._recorders:
-            self._recorders[name].lost(error)
+            self._recorders[name].lost(error, period_s)
         link.failed(error)
 
     def demand_reason(self, instrument: str, name: str) -> None:

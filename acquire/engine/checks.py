@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from acquire.engine.beamtime import field_corner_nm
 from acquire.engine.channels import channel_quantities, quantities_of
 from acquire.engine.dose import probe_current_pa
-from acquire.engine.estimating import check_estimators, known_quantities, spectral_quantities
-from acquire.engine.foreseeing import resting_on
-from acquire.engine.regulation import check_regulate
+from acquire.engine.estimating import (
+    check_estimators,
+    known_quantities,
+    spectral_quantities,
+)
+from acquire.engine.foreseeing import condition_of, resting_on
+from acquire.engine.regulated import check_regulate
 from acquire.errors import HotstageError, LimitError, RecipeError
 from acquire.instruments import ChecksExposure, RampRequest, ScanExposure
 from acquire.recipe import (
@@ -19,6 +23,7 @@ from acquire.recipe import (
     LineScan,
     Ramp,
     Recipe,
+    Record,
     Regulate,
     Spectrum,
     SpectrumImage,
@@ -28,7 +33,7 @@ from acquire.recipe import (
 )
 from acquire.station import OpenStation
 from acquire.stream import Quantity
-from acquire.units import show
+from acquire.units import show, show_duration
 
 
 def problems(recipe: Recipe, station: OpenStation) -> list[HotstageError]:
@@ -62,6 +67,10 @@ def _checks(recipe: Recipe, station: OpenStation) -> Iterator[Callable[[], None]
             yield lambda name=name, exposure=exposure: _named(  # type: ignore[misc]
                 f"record.{name}", lambda: check_exposure(exposure, station)
             )
+    for name, entry in recipe.recorded_spectra.items():
+        yield lambda name=name, entry=entry: _named(  # type: ignore[misc]
+            f"record.{name}", lambda: _check_recorded(entry, recipe, station)
+        )
     for name, channel in recipe.channels.items():
         yield lambda name=name, channel=channel: _named(  # type: ignore[misc]
             f"record.{name}", lambda: quantities_of(name, channel, station)
@@ -70,6 +79,12 @@ def _checks(recipe: Recipe, station: OpenStation) -> Iterator[Callable[[], None]
     yield lambda: check_estimators(recipe)
     for step in recipe.distinct_steps():
         yield lambda step=step: check_step(step, recipe, station)  # type: ignore[misc]
+
+
+def _check_recorded(entry: Record, recipe: Recipe, station: OpenStation) -> None:
+    assert entry.spectrum is not None
+    _check_spectra(entry.spectrum.spectra, station)
+    _check_inside([entry.spectrum.at], recipe)
 
 
 def _dose_known(recipe: Recipe, station: OpenStation) -> None:
@@ -104,6 +119,7 @@ def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
         step.until.check(quantities(recipe, station))
     if isinstance(step, Hold | Ramp | Regulate):
         _check_told_meanwhile(step, recipe)
+    _check_ages(step, recipe)
     if isinstance(step, Ramp):
         _check_ramp(step.to, step.rate, recipe, station)
     elif isinstance(step, When):
@@ -131,14 +147,39 @@ def _check_step(step: Step, recipe: Recipe, station: OpenStation) -> None:
 
 
 def _check_told_meanwhile(step: Step, recipe: Recipe) -> None:
-    """Refuse to wait for what only spectra tell, of which none is taken while the step lasts."""
+    """Refuse to wait for what only spectra of steps tell, of which none is taken while the step lasts."""
     of_spectra = spectral_quantities(recipe)
-    for name in resting_on(step, of_spectra):
+    awaited = [
+        *resting_on(step, of_spectra),
+        *([step.quantity] if isinstance(step, Regulate) else []),
+    ]
+    for name in awaited:
+        stream = of_spectra.get(name)
+        if stream is None or stream in recipe.recorded_spectra:
+            continue
         raise RecipeError(
-            f"{name} is told by the spectra {of_spectra[name]!r}, and none are taken during a {step.kind}: "
-            "it would wait in vain. Take a spectrum between shorter holds, and decide by 'when' with "
-            "frames: any."
+            f"{name} is told by the spectra {stream!r}, and none are taken during a {step.kind}: it "
+            "would wait in vain. Record them beside the steps (record: {NAME: {spectrum: {…}, every: "
+            "30 s}}), or take a spectrum between shorter holds and decide by 'when' with frames: any."
         )
+
+
+def _check_ages(step: Step, recipe: Recipe) -> None:
+    """Refuse a ``within`` in which the next of the recorded spectra has not come."""
+    condition, of_spectra = condition_of(step), spectral_quantities(recipe)
+    parts = condition.parts if condition is not None else ()
+    ages = [(f"condition '{part}'", part.quantity, part.max_age_s) for part in parts]
+    if isinstance(step, Regulate):
+        ages.append(("within", step.quantity, step.within))
+    for what, quantity, age_s in ages:
+        stream = of_spectra.get(quantity, "")
+        period_s = recipe.period_s(stream)
+        if age_s is not None and age_s < period_s:
+            raise RecipeError(
+                f"{what}: the spectra {stream!r} come every {show_duration(period_s)}, so that the "
+                f"newest is older than {show_duration(age_s)} most of the time. Leave 'within' out, "
+                "make it longer, or take them more often."
+            )
 
 
 def _check_ramp(to: float, rate: float, recipe: Recipe, station: OpenStation) -> None:
@@ -172,7 +213,7 @@ def check_exposure(exposure: ScanExposure, station: OpenStation) -> None:
 def _check_spectra(settings: SpectrumSettings, station: OpenStation) -> None:
     if station.spectrometer is None:
         raise RecipeError(
-            f"station {station.station.name!r} has no spectrometer; leave the step out or choose "
+            f"station {station.station.name!r} has no spectrometer; leave the spectra out or choose "
             "another station."
         )
     setting = settings.setting()

@@ -15,7 +15,9 @@ from typing import Any
 
 import platformdirs
 
+from acquire.engine.attending import Attending
 from acquire.engine.checked import CheckReport
+from acquire.engine.clients import client_name
 from acquire.engine.live_maps import LiveMap
 from acquire.engine.station_view import ContinuationView, StationView
 from acquire.engine.status import (
@@ -46,11 +48,17 @@ _detached: list[subprocess.Popen[bytes]] = []
 class HostClient:
     """An engine host's :class:`acquire.engine.status.HostApi`, over its wire; any thread may call.
 
+    The first command takes control, in the name of this program; a thread keeps it, as long as nobody
+    takes it away. Who passes another name with commands calls :meth:`attend` themselves.
+
     Raises, from every method: LinkError when the host does not answer, and what the host raises.
     """
 
     def __init__(self, address: str, timeout_s: float = 3.0) -> None:
         self.address = address
+        self.who = client_name("script")
+        """Who commands where a call names nobody; control is kept until :meth:`close`."""
+        self._attending = Attending(self.attend)
         self._link = Link(
             address,
             HOST_OBJECT_ID,
@@ -59,7 +67,8 @@ class HostClient:
         )
 
     def close(self) -> None:
-        """End all connections; the host and its run go on."""
+        """End all connections, and control with them; the host and its run go on."""
+        self._attending.end()
         self._link.close()
 
     def status(self) -> EngineStatus:
@@ -119,45 +128,53 @@ class HostClient:
         report: CheckReport = unpack(CheckReport, found)
         return report
 
-    def start(self, recipe_yaml: str, folder: str) -> None:
+    def start(self, recipe_yaml: str, folder: str, who: str = "") -> None:
         """See HostApi.start."""
-        self._link.call("start", recipe_yaml, folder, timeout_s=CHECK_S)
+        self._command("start", recipe_yaml, folder, who=who, timeout_s=CHECK_S)
 
-    def pause(self) -> None:
+    def pause(self, who: str = "") -> None:
         """See HostApi.pause."""
-        self._link.call("pause")
+        self._command("pause", who=who)
 
-    def resume(self) -> None:
+    def resume(self, who: str = "") -> None:
         """See HostApi.resume."""
-        self._link.call("resume")
+        self._command("resume", who=who)
 
-    def hold(self) -> None:
+    def hold(self, who: str = "") -> None:
         """See HostApi.hold."""
-        self._link.call("hold")
+        self._link.call("hold", who or self.who)
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, who: str = "") -> None:
         """See HostApi.abort."""
-        self._link.call("abort", reason)
+        self._link.call("abort", reason, who or self.who)
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, who: str = "") -> None:
         """See HostApi.mark."""
-        self._link.call("mark", text)
+        self._link.call("mark", text, who or self.who)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, who: str = "") -> None:
         """See HostApi.note."""
-        self._link.call("note", text)
+        self._link.call("note", text, who or self.who)
 
-    def confirm(self) -> None:
+    def confirm(self, who: str = "") -> None:
         """See HostApi.confirm."""
-        self._link.call("confirm")
+        self._command("confirm", who=who)
 
-    def heater_off(self, reason: str) -> None:
+    def heater_off(self, reason: str, who: str = "") -> None:
         """See HostApi.heater_off."""
-        self._link.call("heater_off", reason)
+        self._link.call("heater_off", reason, who or self.who)
 
-    def clear_fault(self) -> None:
+    def clear_fault(self, who: str = "") -> None:
         """See HostApi.clear_fault."""
-        self._link.call("clear_fault")
+        self._command("clear_fault", who=who)
+
+    def _command(
+        self, method: str, *arguments: Any, who: str, timeout_s: float | None = None
+    ) -> None:
+        """A command that needs control, and takes it if it is free."""
+        if not who:
+            self._attending.begin(self.who)  # a start takes long
+        self._link.call(method, *arguments, who or self.who, timeout_s=timeout_s)
 
     def continuation(self, folder: str) -> ContinuationView:
         """See HostApi.continuation."""
@@ -165,19 +182,30 @@ class HostClient:
         found: ContinuationView = unpack(ContinuationView, plain)
         return found
 
-    def continue_run(self, folder: str) -> None:
+    def continue_run(self, folder: str, who: str = "") -> None:
         """See HostApi.continue_run."""
-        self._link.call("continue_run", folder, timeout_s=CHECK_S)
+        self._command("continue_run", folder, who=who, timeout_s=CHECK_S)
 
     def instruments(self) -> StationView:
         """See HostApi.instruments."""
         found: StationView = unpack(StationView, self._link.call("instruments"))
         return found
 
-    def manual_keep(self, who: str) -> bool:
-        """See HostApi.manual_keep."""
-        kept: bool = unpack(bool, self._link.call("manual_keep", who))
+    def attend(self, who: str) -> bool:
+        """See HostApi.attend."""
+        kept: bool = unpack(bool, self._link.call("attend", who))
         return kept
+
+    def take_control(self, who: str) -> None:
+        """See HostApi.take_control."""
+        if who == self.who:
+            self._attending.begin(who)
+        # what another has in hand is ended first
+        self._link.call("take_control", who, timeout_s=HAND_S)
+
+    def give_control(self, who: str) -> None:
+        """See HostApi.give_control."""
+        self._link.call("give_control", who, timeout_s=HAND_S)
 
     def manual_end(self, who: str) -> None:
         """See HostApi.manual_end."""
@@ -212,6 +240,8 @@ class HostClient:
         self._by_hand("shift", who, dx_nm, dy_nm)
 
     def _by_hand(self, what: str, *arguments: Any) -> None:
+        if arguments[0] == self.who:
+            self._attending.begin(self.who)
         # control may have to be taken, and what was on to be ended first
         self._link.call(f"manual_{what}", *arguments, timeout_s=HAND_S)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 from acquire.engine.actions import Actions
 from acquire.engine.beam import Beam
+from acquire.engine.beside import Beside, BetweenFrames
 from acquire.engine.channels import ChannelTask
 from acquire.engine.checks import check_step, problems, quantities
 from acquire.engine.clocks import ClockLog
@@ -26,12 +27,12 @@ from acquire.engine.pausing import Pausing
 from acquire.engine.preparing import EstimatorMaker, make_recorders
 from acquire.engine.progress import Progress
 from acquire.engine.safekeeper import Safekeeper
-from acquire.engine.saturating import saturated
-from acquire.engine.scanning import ScanRecorder
+from acquire.engine.saturating import NO_RECORDS, saturated
+from acquire.engine.spectra_recording import SpectraRecorder
 from acquire.engine.status import EngineState
 from acquire.errors import FaultError, RecipeError, RunAborted
 from acquire.instruments import HolderState
-from acquire.recipe import Plan, Ramp, Regulate, Repeat, Step
+from acquire.recipe import Plan, Ramp, Record, Regulate, Repeat, Step
 from acquire.stream import RunReport
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Conductor:
         self._dispatcher = run.dispatcher
         self._events = run.dispatcher.events
         self._enter = enter
-        self._scans: list[ScanRecorder] = []
+        self._beside = Beside()
         self._estimators: list[EstimatorTask] = []
         self._channels: list[ChannelTask] = []
         self._disk = DiskWatch(run, progress.folder)
@@ -64,7 +65,7 @@ class Conductor:
         self._safekeeper: Safekeeper | None = None
         self._beam = Beam(run, self._scan_link, self._wait_for_link)
         self.pausing = Pausing(
-            run, self._beam, self._scans, enter, self._sleep, self._raise_if_ending
+            run, self._beam, self._beside, enter, self._sleep, self._raise_if_ending
         )
 
     def conduct(self, plan: Plan | None, make: EstimatorMaker, commander: str) -> RunReport:
@@ -87,9 +88,8 @@ class Conductor:
             self._raise_if_ending()
             self._enter(EngineState.RUNNING)
             # without a recorded scan it is blanked, but for the steps that need it
-            self.beam(on=bool(self._scans))
-            for scan in self._scans:
-                scan.resume()
+            self.beam(on=self._beside.lit)
+            self._beside.resume()
             self._follow(plan if plan is not None else run.recipe.plan())
         except RunAborted as end:
             run.abort(str(end))
@@ -107,14 +107,16 @@ class Conductor:
 
     def _prepare(self, make: EstimatorMaker) -> None:
         run, recipe, station = self.run, self.run.recipe, self.run.station
-        run.note("run", f"preparing {recipe.name!r} on station {station.station.name!r}")
+        words = f"preparing {recipe.name!r} on station {station.station.name!r}"
+        started = {"by": run.by} if run.by else {}
+        run.note("run", f"{words}, started by {run.by}" if run.by else words, started)
         for line in run.preface:
             run.note("by hand", line)
         found = problems(recipe, station)
         if found and run.enforce:
             raise found[0]
         run.violations.extend(map(str, found))
-        self._foresee(recipe.distinct_steps())
+        self._foresee(recipe.distinct_steps(), recipe.record)
         safe = recipe.safe_state.holder()
         station.holder.arm_safe_state(safe)
         run.note(
@@ -133,18 +135,23 @@ class Conductor:
             self._disk,
             make,
             self._on_estimate,
-            self._scans,
+            self._beside.scans,
             self._estimators,
         )
-        exposures = Exposures(run, monitor, self._disk, self._scans, self, watched)
+        exposures = Exposures(run, monitor, self._disk, self._beside, self, watched)
+        if records := recipe.recorded_spectra:
+            frames = BetweenFrames(self._beside.scans)
+            self._beside.spectra = SpectraRecorder(
+                run, records, frames, self._beam, exposures.beside
+            )
         self.actions = Actions(run, monitor, exposures, self)
         for name, record in recipe.channels.items():
             self._channels.append(ChannelTask(run, name, record, self._on_estimate))
 
-    def _foresee(self, steps: Iterable[Step]) -> None:
+    def _foresee(self, steps: Iterable[Step], records: Mapping[str, Record] = NO_RECORDS) -> None:
         """Say what would go wrong and yet is not refused."""
         if self.run.enforce:
-            for text in saturated(steps, self.run.station):
+            for text in saturated(steps, self.run.station, records):
                 self.run.warn(text)
 
     def _beat(self) -> None:
@@ -276,8 +283,8 @@ class Conductor:
             # safety before data: the heater first, then the beam, then everything that records
             self._safely(lambda: run.station.holder.make_safe(reason))
             self._safely(self._beam.blank)
-        for scan in self._scans:
-            self._safely(scan.close)
+        for close in self._beside.closers():
+            self._safely(close)
         if in_control:
             # also tells, by its refusal, whether an emergency off is behind what went wrong
             self._safely(run.station.scan.disarm)

@@ -42,6 +42,8 @@ class RunContext:
     """Whether the recipe's limits end the run; a preflight only lists what would be broken."""
     earlier: Earlier = NOTHING
     """What a run that this one continues has used up."""
+    by: str = ""
+    """Who started it; empty if nobody said."""
 
     def __post_init__(self) -> None:
         self.clock = self.station.clock

@@ -60,6 +60,7 @@ class Engine:
         enforce: bool = True,
         make: EstimatorMaker = make_estimators,
         earlier: Earlier = NOTHING,
+        by: str = "",
     ) -> RunReport:
         """Run a recipe, or a plan under a recipe's header, to its end, and say how it ended.
 
@@ -75,6 +76,7 @@ class Engine:
             enforce: False lists broken limits of the recipe instead of ending the run.
             make: makes the estimators.
             earlier: what a run that this one continues has used up.
+            by: who starts it, for the journal.
 
         Raises:
             HotstageError: a run is going on already.
@@ -88,7 +90,7 @@ class Engine:
         with self.station.clock.enrolled("engine"):
             try:
                 run = RunContext(
-                    self.station, recipe, sink, self.live, self._dispatcher, enforce, earlier
+                    self.station, recipe, sink, self.live, self._dispatcher, enforce, earlier, by
                 )
                 hand, self.by_hand = self.by_hand, ByHand()
                 run.begin_with(hand)
@@ -110,56 +112,60 @@ class Engine:
 
     # ---------------------------------------------------------------------------- commands
 
-    def pause(self, reason: str = "paused by the operator") -> None:
-        """Pause after or within the present exposure, as the recipe says."""
-        self._interrupt("pause", reason)
+    def pause(self, reason: str = "paused by the operator", by: str = "") -> None:
+        """Pause after or within the present exposure, as the recipe says.
 
-    def hold(self, reason: str = "temperature held by the operator") -> None:
+        ``by`` is here and elsewhere who commands, for the journal.
+        """
+        self._interrupt("pause", reason, by)
+
+    def hold(self, reason: str = "temperature held by the operator", by: str = "") -> None:
         """Freeze the temperature and pause the steps; recording goes on."""
-        self._interrupt("hold", reason)
+        self._interrupt("hold", reason, by)
 
-    def _interrupt(self, kind: str, reason: str) -> None:
+    def _interrupt(self, kind: str, reason: str, by: str) -> None:
         conductor = self._active(kind)
         if self._state is not EngineState.RUNNING:
             raise HotstageError(f"the run cannot be paused while it is {self._state.value}.")
         conductor.request_pause(reason, kind)
-        conductor.run.note("command", f"{kind}: {reason}")
+        conductor.run.note("command", f"{kind}: {reason}", _who(by))
 
-    def resume(self) -> None:
+    def resume(self, by: str = "") -> None:
         """Go on after a pause; nothing is replayed."""
         conductor = self._active("resume")
         if not conductor.pausing.asked:
             raise HotstageError("the run is not paused.")
-        conductor.run.note("command", "resume")
+        conductor.run.note("command", f"resume, by {by}" if by else "resume", _who(by))
         conductor.pausing.resume()
 
-    def abort(self, reason: str = "aborted by the operator") -> None:
+    def abort(self, reason: str = "aborted by the operator", by: str = "") -> None:
         """End the run safely, now."""
         if self._end_early(reason):
             return
         conductor = self._active("abort")
         conductor.run.abort(reason)
         with _logged_errors():
-            conductor.run.note("command", f"abort: {reason}")
+            conductor.run.note("command", f"abort: {reason}", _who(by))
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, by: str = "") -> None:
         """Note something in the run's journal."""
-        self._active("mark").run.note("mark", text)
+        self._active("mark").run.note("mark", text, _who(by))
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, by: str = "") -> None:
         """Keep a note of the operator, of many lines if need be, in the run's journal."""
         if len(text) > NOTE_LENGTH:
             raise HotstageError(
                 f"a note of {len(text)} characters refused: at most {NOTE_LENGTH}. Keep it in parts."
             )
-        self._active("note").run.note("note", text)
+        self._active("note").run.note("note", text, _who(by))
 
-    def confirm(self) -> None:
+    def confirm(self, by: str = "") -> None:
         """Answer a ``wait_for_operator`` step."""
         conductor = self._active("confirm")
         if not conductor.prompt:
             raise HotstageError("nothing waits for a confirmation.")
-        conductor.run.note("command", f"confirmed: {conductor.prompt}")
+        words = f"confirmed by {by}" if by else "confirmed"
+        conductor.run.note("command", f"{words}: {conductor.prompt}", _who(by))
         conductor.confirm()
 
     def heater_off(self, reason: str = "heater off, by the operator") -> None:
@@ -259,6 +265,10 @@ class Engine:
             return
         self._state = state
         self._dispatcher.emit(self.events.state_changed, state.value)
+
+
+def _who(by: str) -> dict[str, object]:
+    return {"by": by} if by else {}
 
 
 @contextmanager

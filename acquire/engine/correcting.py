@@ -118,11 +118,16 @@ class DriftCorrector:
                 self._next_start_s = next_start_s
                 self._correct()
 
-    def rest(self) -> None:
-        """No frames are taken for now: what was wanted will be out of date when they are."""
+    def rest(self, *, briefly: bool = False) -> None:
+        """No frames are taken for now, and nothing may be shifted.
+
+        What was wanted will be out of date when they are, unless it is for a moment only.
+        """
         with self._at_hand() as free:
             if free:
                 self._next_start_s = -math.inf
+                if briefly:
+                    return
                 self._pending = None
                 if self._made:
                     self._note()

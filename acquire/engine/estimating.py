@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from acquire import plugins
@@ -58,13 +58,26 @@ def known_quantities(recipe: Recipe) -> dict[str, Quantity]:
 
 
 def spectral_quantities(recipe: Recipe) -> dict[str, str]:
-    """Those that only spectra tell, which steps take, with the stream of each; raises as above."""
+    """Those that spectra tell, with the stream of each; raises as above."""
     found: dict[str, str] = {}
     for name, settings in recipe.estimate.items():
         if recipe.spectra(settings.stream) is not None:
             factory = plugins.find(plugins.ESTIMATORS, settings.use or name)
             told = prefixed(factory.quantities, settings.prefix)
             found |= {quantity.name: settings.stream for quantity in told}
+    return found
+
+
+def periods_s(recipe: Recipe, quantities: Iterable[str]) -> dict[str, float]:
+    """How often each quantity comes, by its record's ``every``; 0 if back to back, or nobody says."""
+    found = dict.fromkeys(quantities, 0.0)
+    for name, settings in recipe.estimate.items():
+        factory = plugins.find(plugins.ESTIMATORS, settings.use or name)
+        told = {quantity.name for quantity in prefixed(factory.quantities, settings.prefix)}
+        found |= dict.fromkeys(told & found.keys(), recipe.period_s(settings.stream))
+    for name in found:
+        channel = recipe.channels.get(name.partition(".")[0]) if "." in name else None
+        found[name] = channel.every if channel is not None else found[name]
     return found
 
 

@@ -7,10 +7,11 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from acquire.engine.clients import client_name
 from acquire.engine.core import Engine
 from acquire.engine.disk import nearest
 from acquire.engine.earlier import NOTHING, Earlier
@@ -23,11 +24,11 @@ from acquire.recipe import Plan, Recipe
 from acquire.station import OpenStation
 from acquire.store import Run, RunWriter, open_run
 from acquire.store.after import consolidate_within
+from acquire.store.layout import SUMMARY_NAME as SUMMARY_NAME
 from acquire.stream import RunReport
 
 logger = logging.getLogger(__name__)
 
-SUMMARY_NAME = "summary.md"
 PICTURE_NAME = "summary.png"
 TRUTH_NAME = "truth.jsonl"
 
@@ -45,6 +46,8 @@ class Experiment:
     plan: Callable[[], Plan] | None = None
     earlier: Earlier = NOTHING
     """What a run that this one continues has used up."""
+    by: str = ""
+    """Who starts it, for the journal."""
 
 
 def check_folder(folder: Path) -> None:
@@ -112,6 +115,7 @@ def run_stored(
         folder=folder,
         make=make,
         earlier=experiment.earlier,
+        by=experiment.by,
     )
 
 
@@ -220,7 +224,8 @@ def run_experiment(
         HotstageError: the run failed.
     """
     engine = Engine(station, "hotstage script")
-    report = carry_out(engine, prepare(engine, recipe, Path(folder), plan), truth=truth)
+    experiment = prepare(engine, recipe, Path(folder), plan)
+    report = carry_out(engine, replace(experiment, by=client_name("script")), truth=truth)
     if report.outcome == "aborted":
         raise RunAborted(report.cause)
     if report.outcome != "completed":

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 
-from acquire.engine.beamtime import BeamTime, Show
+from acquire.engine.beamtime import BeamTime, Others, Show
 from acquire.engine.bursting import Burst
 from acquire.engine.calibrating import NOTE, measured, told
 from acquire.engine.context import RunContext
 from acquire.engine.disk import DiskWatch
+from acquire.engine.energy_offsets import OFFSET_SCALAR
 from acquire.engine.foretaking import foretake, grouped
 from acquire.engine.imaging import Images
 from acquire.engine.live_maps import MapGrid
 from acquire.engine.mapping import Maps
 from acquire.engine.monitor import HolderMonitor
-from acquire.engine.runloop import RunLoop
-from acquire.engine.scanning import ScanRecorder
-from acquire.engine.spectra import FLASH_S, OFFSET_SCALAR, Spectra
+from acquire.engine.runloop import BeamLoop, RunLoop
+from acquire.engine.spectra import FLASH_S, Spectra
 from acquire.engine.watched_spectra import WatchedSpectra
 from acquire.errors import MeasureError, RunAborted
 from acquire.instruments import Frame, StreamSpec
@@ -32,13 +32,18 @@ class Exposures:
         run: RunContext,
         monitor: HolderMonitor,
         disk: DiskWatch,
-        scans: list[ScanRecorder],
+        others: Others,
         loop: RunLoop,
         watched: WatchedSpectra,
     ) -> None:
-        self._time = BeamTime(run, monitor, disk, scans, loop, watched)
+        self._loop = loop
+        self._time = BeamTime(run, monitor, disk, others, loop, watched)
         self._images = Images(self._time)
         self._maps = Maps(self._time, self._images)
+
+    def beside(self, others: Others, loop: BeamLoop) -> BeamTime:
+        """The beam for who records beside the steps, in a thread of its own."""
+        return self._time.beside(others, loop)
 
     @property
     def beam_taken(self) -> bool:
@@ -134,7 +139,7 @@ class Exposures:
         details: Mapping[str, object],
     ) -> None:
         """Raises RunAborted where the recipe says so of a calibration that is refused."""
-        run, loop, spec = self._time.run, self._time.loop, kept[-1][1]
+        run, loop, spec = self._time.run, self._loop, kept[-1][1]
         try:
             correction = measured(step, [frame for frame, _ in kept], spec, details)
         except MeasureError as error:

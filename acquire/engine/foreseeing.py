@@ -82,9 +82,8 @@ def _missed(planned: Regulate, rows: Sequence[Row]) -> NDArray[np.bool_]:
 
 
 def _why(planned: Regulate, rows: Sequence[Row], missed: NDArray[np.bool_]) -> str:
-    quantity, goal, unit = (
-        ("growth", "wanted", "nm/min") if planned.is_rate else ("size", "target", "nm")
-    )
+    quantity, goal = ("growth", "wanted") if planned.is_rate else ("size", "target")
+    unit = planned.unit
     is_, wanted = _column(rows, quantity)[missed], _column(rows, goal)[missed]
     text = f"{planned.quantity} is {show(float(is_[-1]), unit, 3)} instead of "
     text += show(float(wanted[-1]), unit, 3)
@@ -185,16 +184,21 @@ def unmet(
     for own, step, result in zip(carried_out, steps, results, strict=True):
         beyond = resting_on(own, unforeseen)
         if beyond and result in ("time_up", "unknown"):
-            found.append(
-                f"step {step.index + 1} ({step.text}) rests on {' and '.join(beyond)}, of which the "
-                "simulation says nothing: what follows from that was not rehearsed."
-            )
+            found.append(unrehearsed(step, beyond))
         elif result == "time_up":
             found.append(
                 f"step {step.index + 1} ({step.text}) is not expected to meet its condition within "
                 f"{show_duration(step.duration_s)}."
             )
     return found
+
+
+def unrehearsed(step: PlannedStep, quantities: Sequence[str]) -> str:
+    """What is to be said of a step that rests on what the simulation does not know."""
+    return (
+        f"step {step.index + 1} ({step.text}) rests on {' and '.join(quantities)}, of which the "
+        "simulation says nothing: what follows from that was not rehearsed."
+    )
 
 
 # --------------------------------------------------------------------------- worst case

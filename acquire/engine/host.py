@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,27 +20,21 @@ from acquire.engine.continuation import (
 )
 from acquire.engine.core import Engine
 from acquire.engine.experiment import Experiment, leave_pages, prepare, run_stored
-from acquire.engine.host_manual import A_RUN_IS_ON, HandService
+from acquire.engine.host_looks import METHODS as LOOK_METHODS
+from acquire.engine.host_manual import A_RUN_IS_ON, HandService, named
 from acquire.engine.host_manual import METHODS as HAND_METHODS
 from acquire.engine.host_manual import OBSERVERS as HAND_OBSERVERS
 from acquire.engine.station_view import ContinuationView
-from acquire.engine.status import HOST_OBJECT_ID, EngineState, EngineStatus, LiveSeries, PlanView
+from acquire.engine.status import HOST_OBJECT_ID, EngineState, EngineStatus
 from acquire.errors import HotstageError, LinkError
-from acquire.instruments import AnyArray
 from acquire.recipe import Ramp, Recipe
-from acquire.remote import HardDaemon, WithBlobs, server_tls
-from acquire.remote.wire import pack, pack_arrays
+from acquire.remote import HardDaemon, server_tls
 from acquire.station import OpenStation
 
 logger = logging.getLogger(__name__)
 
 METHODS = (
     "status",
-    "plan",
-    "image",
-    "spectrum",
-    "map",
-    "series",
     "check",
     "start",
     "continuation",
@@ -54,9 +48,10 @@ METHODS = (
     "confirm",
     "heater_off",
     "clear_fault",
+    *LOOK_METHODS,
     *HAND_METHODS,
 )
-OBSERVERS = ("status", "plan", "image", "spectrum", "map", "series", *HAND_OBSERVERS)
+OBSERVERS = ("status", *LOOK_METHODS, *HAND_OBSERVERS)
 """What who may only look is served."""
 PAGES_S = 10.0
 MOST_STEPS = 200
@@ -85,77 +80,15 @@ class HostService(HandService):
             return replace(status, state=EngineState.FAILED, cause=self._not_run)
         return status
 
-    def plan(self) -> PlanView:
-        """See HostApi.plan."""
-        return self._engine.plan_view
-
-    def image(self, stream: str, after: int, wait_s: float) -> WithBlobs:
-        """See HostApi.image; the arrays travel as blobs."""
-        found = self._engine.live.image(stream, after, wait_s)
-        if found is None:
-            return WithBlobs(None, [])
-        head = {
-            "serial": found.serial,
-            "stream": found.stream,
-            "index": found.index,
-            "t_s": found.t_s,
-            "pixel_size_nm": found.pixel_size_nm,
-            "estimate_index": found.estimate_index,
-            "streams": found.streams,
-            "place_index": found.place_index,
-            "place_x_nm": found.place_x_nm,
-            "place_y_nm": found.place_y_nm,
-        }
-        return _with_arrays(head, {"detectors": found.detectors, "particles": found.particles})
-
-    def spectrum(self, after: int, wait_s: float) -> WithBlobs:
-        """See HostApi.spectrum."""
-        found = self._engine.live.spectrum(after, wait_s)
-        if found is None:
-            return WithBlobs(None, [])
-        head = {
-            "serial": found.serial,
-            "stream": found.stream,
-            "index": found.index,
-            "t_s": found.t_s,
-        }
-        return _with_arrays(head, {"counts": found.counts, "energy_ev": found.energy_ev})
-
-    def map(self, stream: str, after: int, wait_s: float) -> WithBlobs:
-        """See HostApi.map."""
-        found = self._engine.live.map(stream, after, wait_s)
-        if found is None:
-            return WithBlobs(None, [])
-        head = {
-            "serial": found.serial,
-            "stream": found.stream,
-            "first_nm": found.first_nm,
-            "spacing_nm": found.spacing_nm,
-            "passes": found.passes,
-            "streams": found.streams,
-        }
-        return _with_arrays(head, {"own": {"taken": found.taken}, "values": found.values})
-
-    def series(self, cursor: tuple[int, int, int]) -> WithBlobs:
-        """See HostApi.series."""
-        found: LiveSeries = self._engine.live.series(cursor)
-        head = {"cursor": list(found.cursor), "run": found.run, "notes": pack(found.notes)}
-        own = {
-            "t_s": found.t_s,
-            "measured_celsius": found.measured_celsius,
-            "setpoint_celsius": found.setpoint_celsius,
-            "estimate_t_s": found.estimate_t_s,
-        }
-        return _with_arrays(head, {"own": own, "estimates": dict(found.estimates)})
-
     def check(self, recipe_yaml: str) -> CheckReport:
         """See HostApi.check."""
         return self._checker.check(recipe_yaml)
 
-    def start(self, recipe_yaml: str, folder: str) -> None:
+    def start(self, recipe_yaml: str, folder: str, who: str = "") -> None:
         """See HostApi.start."""
         self._start(
-            lambda: prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute())
+            named(who),
+            lambda: prepare(self._engine, Recipe.parse(recipe_yaml), Path(folder).absolute()),
         )
 
     def continuation(self, folder: str) -> ContinuationView:
@@ -172,7 +105,7 @@ class HostService(HandService):
             max(targets, default=math.nan),
         )
 
-    def continue_run(self, folder: str) -> None:
+    def continue_run(self, folder: str, who: str = "") -> None:
         """See HostApi.continue_run."""
 
         def make() -> Experiment:
@@ -180,7 +113,7 @@ class HostService(HandService):
             self._manual.end("a run is continued")
             return prepare_continuation(self._engine, self._continuation(folder))
 
-        self._start(make)
+        self._start(named(who), make)
 
     def _continuation(self, folder: str) -> Continuation:
         for thread in self._threads:  # it may be that its pages are still being written
@@ -188,26 +121,31 @@ class HostService(HandService):
         station = self._engine.station
         return plan_continuation(take_up(Path(folder).absolute(), station.station), station)
 
-    def _start(self, make: Callable[[], Experiment]) -> None:
+    def _start(self, who: str, make: Callable[[], Experiment]) -> None:
         """Check what is to be run, end what is on by hand, and begin."""
         if not self._starting.acquire(blocking=False):
             raise HotstageError("a run is being started already.")
         try:
-            if self._running.is_set():
-                raise HotstageError("a run is going on; wait for its end, or abort it.")
-            experiment = make()
-            if self._ending.is_set():
-                raise HotstageError("the engine host is ending; nothing was started.")
-            self._running.set()  # from here on nothing is done by hand any more
-            self._not_run = ""
-            self._manual.end("a run begins")
-            thread = threading.Thread(
-                target=self._carry_out, args=(experiment,), name="run", daemon=True
-            )
-            self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
-            thread.start()
+            with self._helm.commanding(who):
+                if self._running.is_set():
+                    raise HotstageError("a run is going on; wait for its end, or abort it.")
+            experiment = replace(make(), by=who)
+            with self._helm.commanding(who):  # somebody else may have taken control meanwhile
+                self._begin(experiment)
         finally:
             self._starting.release()
+
+    def _begin(self, experiment: Experiment) -> None:
+        if self._ending.is_set():
+            raise HotstageError("the engine host is ending; nothing was started.")
+        self._running.set()  # from here on nothing is done by hand any more
+        self._not_run = ""
+        self._manual.end("a run begins")
+        thread = threading.Thread(
+            target=self._carry_out, args=(experiment,), name="run", daemon=True
+        )
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+        thread.start()
 
     def _carry_out(self, experiment: Experiment) -> None:
         try:
@@ -223,39 +161,44 @@ class HostService(HandService):
         except Exception:
             logger.exception("the run's pages could not be written")
 
-    def pause(self) -> None:
+    def pause(self, who: str = "") -> None:
         """See HostApi.pause."""
-        self._engine.pause()
+        with self._helm.commanding(name := named(who)):
+            self._engine.pause(f"paused by {name}", by=name)
 
-    def resume(self) -> None:
+    def resume(self, who: str = "") -> None:
         """See HostApi.resume."""
-        self._engine.resume()
+        with self._helm.commanding(name := named(who)):
+            self._engine.resume(by=name)
 
-    def hold(self) -> None:
+    def hold(self, who: str = "") -> None:
         """See HostApi.hold."""
-        self._engine.hold()
+        name = named(who)
+        self._engine.hold(f"temperature held by {name}", by=name)
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, who: str = "") -> None:
         """See HostApi.abort."""
-        self._engine.abort(reason)
+        name = named(who)
+        self._engine.abort(f"{reason} ({name})", by=name)
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, who: str = "") -> None:
         """See HostApi.mark."""
-        self._engine.mark(text)
+        self._engine.mark(text, by=named(who))
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, who: str = "") -> None:
         """See HostApi.note."""
-        self._engine.note(text)
+        self._engine.note(text, by=named(who))
 
-    def confirm(self) -> None:
+    def confirm(self, who: str = "") -> None:
         """See HostApi.confirm."""
-        self._engine.confirm()
+        with self._helm.commanding(name := named(who)):
+            self._engine.confirm(by=name)
 
-    def heater_off(self, reason: str) -> None:
+    def heater_off(self, reason: str, who: str = "") -> None:
         """See HostApi.heater_off."""
         self._manual.switched_off()  # what is under way by hand sees it before it is done
         try:
-            self._engine.heater_off(reason)
+            self._engine.heater_off(f"{reason} ({named(who)})")
         finally:
             self._manual.switched_off()
         if trouble := self._watch.server_trouble:
@@ -264,12 +207,14 @@ class HostService(HandService):
                 "the heater is off is not known."
             )
 
-    def clear_fault(self) -> None:
+    def clear_fault(self, who: str = "") -> None:
         """See HostApi.clear_fault."""
-        if self._engine.state.active:
-            self._engine.clear_fault()
-        else:
-            self._manual.clear_fault()
+        with self._helm.commanding(name := named(who)):
+            if self._engine.state.active:
+                self._engine.clear_fault()
+            else:
+                self._manual.clear_fault()
+            self._note_control(f"heater fault cleared by {name}")
 
     def _busy(self) -> str:
         if self._ending.is_set():
@@ -285,6 +230,7 @@ class HostService(HandService):
         """Abort the run, if one is on or about to be, and wait until it is safe and stored."""
         self._ending.set()
         self._checker.close()
+        self._helm.close()
         if self._engine.state.active:
             self._engine.abort(reason)
         self._manual.close()
@@ -294,14 +240,6 @@ class HostService(HandService):
             if thread.is_alive():
                 logger.error("the run did not end within %s s", END_S)
         self._watch.close()
-
-
-def _with_arrays(
-    head: dict[str, object], groups: Mapping[str, Mapping[str, AnyArray]]
-) -> WithBlobs:
-    flat = {f"{group}/{name}": a for group, arrays in groups.items() for name, a in arrays.items()}
-    table, blobs = pack_arrays(flat)
-    return WithBlobs({**head, "arrays": table}, blobs)
 
 
 class EngineHost:
@@ -318,7 +256,10 @@ class EngineHost:
         self.engine = Engine(station, "hotstage host")
         self.service = HostService(self.engine)
         self._daemon = HardDaemon(
-            listen, name="engine-host", tls=server_tls(station.station, listen)
+            listen,
+            name="engine-host",
+            on_disconnect=self.service.disconnected,
+            tls=server_tls(station.station, listen),
         )
         self._daemon.register(HOST_OBJECT_ID, self.service, METHODS, OBSERVERS)
         self._daemon.start()

@@ -36,14 +36,19 @@ class LiveView:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        # who waits for a map or a spectrum is not woken by every image: each would hold up the run's
+        # own threads, two hundred times a second
+        self._image_came = threading.Condition(self._lock)
+        self._spectrum_came = threading.Condition(self._lock)
+        self._map_changed = threading.Condition(self._lock)
         self._serial = 0
         self._run = 0
         self._reset()
 
     def begin(self) -> None:
         """Forget the run before."""
-        with self._changed:
+        with self._lock:
             self._run += 1
             self._reset()
 
@@ -65,14 +70,14 @@ class LiveView:
 
     def put_image(self, frame: Frame, pixel_size_nm: float, *, derived: bool = False) -> None:
         """Show an image; one that was made of others is shown only to those who name its stream."""
-        with self._changed:
+        with self._lock:
             self._serial += 1
             kept = self._images.setdefault(frame.stream, deque(maxlen=KEPT_IMAGES))
             if derived:
                 self._derived.add(frame.stream)
             kept.append((self._serial, frame, pixel_size_nm))
             self._places.took(frame)
-            self._changed.notify_all()
+            self._image_came.notify_all()
 
     def put_spectrum(self, frame: Frame, spec: StreamSpec) -> None:
         """Show a recorded spectrum; of several reads of a channel the newest."""
@@ -85,29 +90,30 @@ class LiveView:
             name: np.asarray(frame.data[name]).reshape(-1, len(axis))[-1]
             for name, axis in energy.items()
         }
-        with self._changed:
+        with self._lock:
             self._serial += 1
             self._spectrum = LiveSpectrum(
                 self._serial, frame.stream, frame.index, frame.t_start_s, counts, energy
             )
             if frame.stream in self._maps:
                 self._changed_map(self._maps[frame.stream]).took(frame)
-            self._changed.notify_all()
+            self._spectrum_came.notify_all()
 
     def begin_map(self, grid: MapGrid) -> None:
         """Expect the spectra of a map; one of this name that was taken before is not added to."""
-        with self._changed:
+        with self._lock:
             self._maps[grid.stream] = GrowingMap(grid)
             self._changed_map(self._maps[grid.stream])
 
     def _changed_map(self, grown: GrowingMap) -> GrowingMap:
         self._serial += 1
         grown.serial = self._serial
+        self._map_changed.notify_all()  # they look when our lock is free again
         return grown
 
     def put_reading(self, reading: HolderReading) -> None:
         """Add to the temperature curves."""
-        with self._changed:
+        with self._lock:
             self._readings.append(
                 self._readings_seen,
                 reading.t_s,
@@ -121,7 +127,7 @@ class LiveView:
         for name, value in estimate.values.items():
             flat[name] = value.value
             flat[f"{name}_sigma"] = value.sigma
-        with self._changed:
+        with self._lock:
             record = self._estimates.get(tuple(flat))
             if record is None:
                 record = self._estimates[tuple(flat)] = ThinnedRecord(len(flat), KEPT_ESTIMATES)
@@ -134,11 +140,11 @@ class LiveView:
             last = self._newest_estimate.get(estimate.stream)
             if last is None or _OUTLINED in estimate.table or _OUTLINED not in last.table:
                 self._newest_estimate[estimate.stream] = estimate
-            self._changed.notify_all()
+            self._image_came.notify_all()
 
     def put_note(self, t_s: float, kind: str, text: str) -> None:
         """Add a line to the log."""
-        with self._changed:
+        with self._lock:
             self._notes.append(LiveNote(t_s, kind, text))
             self._notes_seen += 1
 
@@ -147,7 +153,7 @@ class LiveView:
     def image(self, stream: str, after: int, wait_s: float) -> LiveImage | None:
         """See HostApi.image."""
         deadline = time.monotonic() + _bounded(wait_s)
-        with self._changed:
+        with self._lock:
             while True:
                 found = self._newest(stream)
                 if found is not None and found[0] > after:
@@ -155,7 +161,7 @@ class LiveView:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                self._changed.wait(left)
+                self._image_came.wait(left)
             serial, frame, pixel_size_nm = found
             estimate = self._newest_estimate.get(frame.stream)
             streams = tuple(self._images)
@@ -195,18 +201,18 @@ class LiveView:
     def spectrum(self, after: int, wait_s: float) -> LiveSpectrum | None:
         """See HostApi.spectrum."""
         deadline = time.monotonic() + _bounded(wait_s)
-        with self._changed:
+        with self._lock:
             while self._spectrum is None or self._spectrum.serial <= after:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                self._changed.wait(left)
+                self._spectrum_came.wait(left)
             return self._spectrum
 
     def map(self, stream: str, after: int, wait_s: float) -> LiveMap | None:
         """See HostApi.map."""
         deadline = time.monotonic() + _bounded(wait_s)
-        with self._changed:
+        with self._lock:
             while True:
                 asked = [grown for name, grown in self._maps.items() if stream in ("", name)]
                 found = max(asked, key=lambda grown: grown.serial, default=None)
@@ -216,12 +222,12 @@ class LiveView:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                self._changed.wait(left)
+                self._map_changed.wait(left)
         return found.view(streams)
 
     def series(self, cursor: tuple[int, int, int]) -> LiveSeries:
         """See HostApi.series."""
-        with self._changed:
+        with self._lock:
             readings = self._readings.since(cursor[0])
             estimates = {names: kept.since(cursor[1]) for names, kept in self._estimates.items()}
             notes = _since(self._notes, self._notes_seen, cursor[2])

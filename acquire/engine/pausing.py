@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from acquire.engine.actions import Actions
 from acquire.engine.beam import Beam
+from acquire.engine.beamtime import Others
 from acquire.engine.context import RunContext
-from acquire.engine.scanning import ScanRecorder
 from acquire.engine.status import EngineState
 
 
@@ -17,7 +17,7 @@ class Pausing:
     Args:
         run: that is paused.
         beam: of the run.
-        scans: recorders that rest meanwhile.
+        others: who records beside the steps, and rests meanwhile.
         enter: tells the engine's state.
         sleep: waits in run time until something happens.
         raise_if_ending: raises what ends the run.
@@ -27,7 +27,7 @@ class Pausing:
         self,
         run: RunContext,
         beam: Beam,
-        scans: Sequence[ScanRecorder],
+        others: Others,
         enter: Callable[[EngineState], None],
         sleep: Callable[[float], None],
         raise_if_ending: Callable[[], None],
@@ -37,7 +37,7 @@ class Pausing:
         """Why a pause is asked for or in force; empty without one."""
         self._run = run
         self._beam = beam
-        self._scans = scans
+        self._others = others
         self._enter = enter
         self._sleep = sleep
         self._raise_if_ending = raise_if_ending
@@ -79,8 +79,7 @@ class Pausing:
             run.station.holder.hold()
         run.note("state", f"pausing: {self.reason}")
         if kind == "pause":
-            for scan in self._scans:
-                scan.suspend("paused", cut=settings.exposure == "cut")
+            self._others.suspend("paused", cut=settings.exposure == "cut")
         # a step that has the beam waits, too: its probe must not rest on the specimen meanwhile
         blank = kind == "pause" or actions.beam_taken
         if blank:
@@ -94,11 +93,10 @@ class Pausing:
         self.reason = ""
         run.stop.clear()
         self._raise_if_ending()
-        if blank and (self._scans or actions.beam_taken) and not actions.in_the_dark:
+        if blank and (self._others.lit or actions.beam_taken) and not actions.in_the_dark:
             self._beam.switch(on=True)
         if kind == "pause" and not actions.beam_taken:
-            for scan in self._scans:
-                scan.resume()
+            self._others.resume()
         if freeze and ramp is not None:
             self._raise_if_ending()  # what came before may have taken long
             run.station.holder.ramp(ramp.to, ramp.rate)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from acquire.engine.context import RunContext
-from acquire.engine.estimating import Judged, known_quantities
+from acquire.engine.estimating import Judged, periods_s
 from acquire.engine.monitor import HolderMonitor
+from acquire.engine.regulated import check_regulate, window_of
 from acquire.engine.regulating import (
     NO_TRUST,
     Freezer,
@@ -21,11 +21,12 @@ from acquire.engine.regulating import (
     wanted_growth,
 )
 from acquire.engine.runloop import RunLoop
-from acquire.errors import InstrumentError, RecipeError, UnitError
+from acquire.engine.slopes import Slope
+from acquire.errors import InstrumentError
 from acquire.instruments import HolderState
-from acquire.recipe import Ramp, Recipe, Regulate
-from acquire.stream import Estimate, Quantity, Row, Value
-from acquire.units import convert, parse, show, show_duration
+from acquire.recipe import Ramp, Regulate
+from acquire.stream import Estimate, Row, Value
+from acquire.units import convert, show, show_duration
 
 TABLE = "regulation"
 UNITS = {
@@ -43,51 +44,25 @@ UNITS = {
 }
 """One row per estimate: what was measured on which frame, the effective temperature behind it, the one that
 it would have needed, the setpoint from now on, from the exposure's end to that decision, and why the
-temperature is frozen, if it is. ``size`` and ``target`` are NaN where a growth rate is regulated."""
+temperature is frozen, if it is. ``size`` and ``target`` are NaN where a growth rate is regulated. A
+quantity of spectra has a table of its own, ``regulation_QUANTITY``, in which ``size`` is its level and
+``growth`` its rate (:mod:`acquire.engine.slopes`), in units of its own."""
 
 BEGUN = "begun"
 """The detail of the journal's line from which on a step's time counts."""
 DEADBAND_CELSIUS = 0.05
 """Smaller changes of the setpoint are not worth a command."""
-GROWTH_WINDOW = "growth_window"
-DEFAULT_WINDOW_S = 120.0
-"""Where no ``growth_window`` is written: that of the estimator ``particles``."""
 LEAST_RESPONSE_S = 60.0
 LEAST_SCALE = 1e-3
-"""nm/min, below which no growth is told from none."""
-_UNITS = {True: "nm/min", False: "nm"}
+"""nm/min, or shares of a level's target per minute, below which no growth is told from none."""
 
 
-def check_regulate(step: Regulate, known: Mapping[str, Quantity]) -> None:
-    """Raise RecipeError if what a step regulates by is not estimated."""
-    for name, unit in (
-        (step.quantity, _UNITS[step.is_rate]),
-        (step.growth_quantity, _UNITS[True]),
-    ):
-        if name not in known:
-            listed = ", ".join(sorted(known)) or "none (add an estimator under 'estimate')"
-            raise RecipeError(f"{name!r} is needed, and not estimated; estimated are: {listed}.")
-        try:
-            convert(1.0, known[name].unit, unit)
-        except UnitError as error:
-            raise RecipeError(f"{name!r} cannot be regulated: {error}") from error
-    if step.until is not None:
-        step.until.check(known)
-
-
-def growth_window_s(recipe: Recipe, estimator: str) -> float:
-    """Over which time an estimator of a recipe averages growth, in s."""
-    entry = recipe.estimate.get(estimator)
-    window = entry.options.get(GROWTH_WINDOW) if entry is not None else None
-    return parse(window, "s") if isinstance(window, str) else DEFAULT_WINDOW_S
-
-
-def _window_s(recipe: Recipe, quantity: str) -> float:
-    for name, entry in recipe.estimate.items():
-        alone = recipe.model_copy(update={"estimate": {name: entry}})
-        if quantity in known_quantities(alone):
-            return growth_window_s(recipe, name)
-    return DEFAULT_WINDOW_S
+def table_of(step: Regulate) -> tuple[str, dict[str, str]]:
+    """The table of a step's decisions, and the units of its columns."""
+    if not step.by_slope:
+        return TABLE, UNITS
+    units = {"nm/min": step.growth_unit, "nm": step.unit}
+    return f"{TABLE}_{step.quantity}", {key: units.get(u, u) for key, u in UNITS.items()}
 
 
 @dataclass
@@ -100,6 +75,10 @@ class _Course:
     scale: float
     """The largest growth that was wanted so far, in nm/min."""
     commanded_celsius: float
+    within_s: float
+    """An estimate that is older than this says nothing of now."""
+    slope: Slope
+    """Of a quantity whose growth no estimator gives."""
     freezer: Freezer = field(default_factory=Freezer)
     elapsed_s: float = 0.0
     """Without pauses."""
@@ -110,13 +89,15 @@ class _Course:
     latencies_s: list[float] = field(default_factory=list)
 
     @classmethod
-    def begun(cls, step: Regulate, window_s: float, celsius: float) -> _Course:
+    def begun(cls, step: Regulate, window_s: float, celsius: float, within_s: float) -> _Course:
         """At the beginning of a step, at a setpoint."""
         low, high = step.between
         response_s = step.response_time or max(LEAST_RESPONSE_S, window_s)
-        tuning = Tuning(low, high, step.rate, step.barrier, response_s, window_s, step.within)
-        scale = step.target_at(0.0) if step.is_rate else max(step.slope_at(0.0), LEAST_SCALE)
-        return cls(GrowthController(tuning, celsius), window_s, response_s, scale, celsius)
+        tuning = Tuning(low, high, step.rate, step.barrier, response_s, window_s, within_s)
+        least = LEAST_SCALE * (step.target_at(math.inf) if step.by_slope else 1.0)
+        scale = step.target_at(0.0) if step.is_rate else max(step.slope_at(0.0), least)
+        controller = GrowthController(tuning, celsius)
+        return cls(controller, window_s, response_s, scale, celsius, within_s, Slope(window_s))
 
 
 class Regulation:
@@ -128,7 +109,7 @@ class Regulation:
         self._run = run
         self._monitor = monitor
         self._loop = loop
-        self._declared = False
+        self._declared: set[str] = set()
         self.ramp_target: Ramp | None = None
         """Where the holder is on its way to, to be taken up again after a pause."""
         self._inbox: deque[Estimate] = deque(maxlen=1)
@@ -136,13 +117,16 @@ class Regulation:
     def begin(self, step: Regulate) -> None:
         """Prepare; raises RecipeError if a quantity is not estimated."""
         check_regulate(step, self._run.quantities)
-        if not self._declared:
-            self._run.sink.declare_rows(TABLE, UNITS)
-            self._declared = True
+        table, units = table_of(step)
+        if table not in self._declared:
+            self._run.sink.declare_rows(table, units)
+            self._declared.add(table)
         self._inbox.clear()
         start = (self._monitor.fresh() or self._monitor.latest).setpoint_celsius
-        window_s = step.window or _window_s(self._run.recipe, step.growth_quantity)
-        self._course = _Course.begun(step, window_s, start)
+        recipe = self._run.recipe
+        period_s = periods_s(recipe, [step.quantity])[step.quantity]
+        window_s = step.window or window_of(step, recipe, period_s)
+        self._course = _Course.begun(step, window_s, start, step.within_s(period_s))
         self._run.note(
             TABLE,
             f"waits at {show(start, '°C')} for estimates of {step.quantity} to rely on",
@@ -170,11 +154,17 @@ class Regulation:
             self._inbox.clear()  # what was measured before the pause says nothing about now
         course.elapsed_s += self._run.now_s() - before_s - paused_s
         self._refuse_lost_heat()
+        why = f"no estimate has come for {show_duration(course.within_s)}"
         if self._inbox:
-            course.seen_s = course.elapsed_s
-            self._weigh(step, self._inbox.pop())
-        elif course.elapsed_s - course.seen_s > step.within:
-            self._freeze(f"no estimate has come for {show_duration(step.within)}")
+            estimate = self._inbox.pop()
+            spoilt = self._spoilt(step, estimate)
+            self._weigh(step, estimate, spoilt)
+            if spoilt and step.by_slope:
+                why = f"no spectrum could be trusted for {show_duration(course.within_s)}: {spoilt}"
+            else:
+                course.seen_s = course.elapsed_s
+        if course.elapsed_s - course.seen_s > course.within_s:
+            self._freeze(why)
         return course.elapsed_s
 
     def forget(self) -> None:
@@ -201,16 +191,20 @@ class Regulation:
 
     # -------------------------------------------------------------------------- deciding
 
-    def _weigh(self, step: Regulate, estimate: Estimate) -> None:
+    def _weigh(self, step: Regulate, estimate: Estimate, spoilt: str) -> None:
         run, course = self._run, self._course
         size = math.nan
         target = math.nan
-        growth = self._value(estimate, step.growth_quantity, _UNITS[True])
+        if step.by_slope:
+            level, growth = self._level(step, estimate, spoilt)
+        else:
+            level = self._value(estimate, step.quantity, step.unit)
+            growth = self._value(estimate, step.growth_quantity, step.growth_unit)
         if step.is_rate:
             wanted = step.target_at(course.elapsed_s)
         else:
             target = step.target_at(course.elapsed_s)
-            size = self._value(estimate, step.quantity, _UNITS[False]).value
+            size = level.value
             slope = step.slope_at(course.elapsed_s)
             wanted = wanted_growth(size, target, slope, course.response_s)
         if math.isfinite(wanted):
@@ -219,10 +213,12 @@ class Regulation:
         celsius = effective_celsius(
             measured or [self._monitor.latest.measured_celsius], step.barrier
         )
-        doubt = self._doubt(step, estimate, growth, course.scale)
+        doubt = spoilt or self._doubt(step, estimate, growth)
         if not math.isfinite(celsius):
             doubt = doubt or f"the temperature during frame {estimate.frame_index} is not known"
-        if doubt:
+        if spoilt and step.by_slope:
+            pass  # one spectrum less in a line through many
+        elif doubt:
             self._freeze(doubt)
         elif self._trusted(estimate):
             setpoint = course.controller.setpoint(
@@ -244,15 +240,22 @@ class Regulation:
             "latency": latency_s,
             "frozen": course.freezer.reason,
         }
-        run.sink.append_row(Row(TABLE, run.now_s(), values))
+        run.sink.append_row(Row(table_of(step)[0], run.now_s(), values))
 
     def _value(self, estimate: Estimate, name: str, unit: str) -> Value:
         value = estimate.values.get(name, Value(math.nan, math.nan))
         known = self._run.quantities[name].unit
         return Value(convert(value.value, known, unit), convert(value.sigma, known, unit))
 
-    def _doubt(self, step: Regulate, estimate: Estimate, growth: Value, scale: float) -> str:
-        """Why nothing can be decided on an estimate; empty if it can."""
+    def _level(self, step: Regulate, estimate: Estimate, spoilt: str) -> tuple[Value, Value]:
+        """The level and the rate of what spectra tell, by all estimates of the window that can be trusted."""
+        slope = self._course.slope
+        if not spoilt:
+            slope.add(estimate.t_s, self._value(estimate, step.quantity, step.unit))
+        return slope.fitted()
+
+    def _spoilt(self, step: Regulate, estimate: Estimate) -> str:
+        """What is wrong with an estimate itself; empty if nothing is."""
         for name in dict.fromkeys((step.quantity, step.growth_quantity)):
             spoilt = set(self._run.quantities[name].spoiled_by) & set(estimate.flags)
             value = estimate.values.get(name)
@@ -260,15 +263,20 @@ class Regulation:
                 return f"{name} of frame {estimate.frame_index} is {', '.join(sorted(spoilt))}"
             if value is None or not math.isfinite(value.value):
                 return f"{name} of frame {estimate.frame_index} is not known"
+        return ""
+
+    def _doubt(self, step: Regulate, estimate: Estimate, growth: Value) -> str:
+        """Why nothing can be decided yet, or on so little; empty if it can."""
+        course = self._course
         age_s = self._run.now_s() - estimate.t_s
-        if age_s > step.within:
+        if age_s > course.within_s:
             return f"the newest estimate is {show_duration(age_s)} old"
-        share = relative_sigma(growth, scale)
-        if not share <= NO_TRUST:
-            return (
-                f"{step.growth_quantity} = {growth.value:.3g} ± {growth.sigma:.2g} nm/min is too "
-                "uncertain"
-            )
+        what = f"the rate of {step.quantity}" if step.by_slope else step.growth_quantity
+        if step.by_slope and not math.isfinite(growth.value):
+            return f"{what} is not known yet, by the spectra of {show_duration(course.window_s)}"
+        if not relative_sigma(growth, course.scale) <= NO_TRUST:
+            number = f"{growth.value:.3g} ± {growth.sigma:.2g} {step.growth_unit}"
+            return f"{what} = {number} is too uncertain"
         return ""
 
     # ------------------------------------------------------------------ freezing and heat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,16 @@ from acquire.engine.disk import disk_bytes_per_s, free_bytes
 from acquire.engine.earlier import NOTHING, Earlier
 from acquire.engine.estimating import make_estimators
 from acquire.engine.expecting import Expecting, foretells
-from acquire.engine.foreseeing import decides, judge_regulation, lenient, unmet, worst_case
+from acquire.engine.foreseeing import (
+    decides,
+    judge_regulation,
+    lenient,
+    unmet,
+    unrehearsed,
+    worst_case,
+)
 from acquire.engine.progress import Progress
-from acquire.engine.regulation import growth_window_s
+from acquire.engine.regulated import growth_window_s
 from acquire.engine.saturating import saturated
 from acquire.engine.status import PlannedStep, PlanView
 from acquire.engine.tracing import TracingSink
@@ -164,7 +171,7 @@ def _rehearse(
     # what is left of a disk that is almost full may be what another run lives on
     speed, speed_problems, speed_warnings = _speed(recipe, needed, None if short else folder)
     found.extend(speed_problems)
-    known = station.in_process
+    known, every = station.in_process, recipe.distinct_steps()
     steps = tuple(_planned(index, step) for index, step in enumerate(report.steps))
     results = tuple(str(step["outcome"]) for step in report.steps)
     times, celsius = _thinned(sink.profile)
@@ -180,9 +187,9 @@ def _rehearse(
         tuple(found),
         (
             *unmet(engine.carried_out, steps, results, unforeseen),
-            *_feedback(engine.carried_out, steps, sink),
+            *_feedback(engine.carried_out, steps, sink, unforeseen),
             # of a real camera nothing is known here; it is looked at when the run is prepared
-            *(saturated([*recipe.distinct_steps(), *engine.carried_out], opened) if known else ()),
+            *(saturated([*every, *engine.carried_out], opened, recipe.record) if known else ()),
             *speed_warnings,
         ),
         twin=not station.in_process,
@@ -331,12 +338,18 @@ def _thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
 
 
 def _feedback(
-    carried_out: Sequence[Step], steps: tuple[PlannedStep, ...], sink: TracingSink
+    carried_out: Sequence[Step],
+    steps: tuple[PlannedStep, ...],
+    sink: TracingSink,
+    unforeseen: Collection[str],
 ) -> list[str]:
     """What is wrong with the course of regulate steps."""
     found = []
     for step, planned in zip(steps, carried_out, strict=True):
         if isinstance(planned, Regulate):
+            if planned.quantity in unforeseen:
+                found.append(unrehearsed(step, [planned.quantity]))
+                continue
             end_s = step.t_start_s + step.duration_s
             rows = [row for row in sink.regulation if step.t_start_s <= row.t_s <= end_s]
             found += judge_regulation(step, planned, rows)

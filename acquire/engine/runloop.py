@@ -1,24 +1,18 @@
-"""What the run's own thread offers to a step that is being carried out."""
+"""What the run's own thread offers to a step that is being carried out, and who else has the beam."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 
-class RunLoop(Protocol):
-    """Waits, pauses and the beam, as a step sees them."""
+class BeamLoop(Protocol):
+    """Waits and the beam, as whoever exposes the specimen sees them."""
 
     def wait(self, timeout_s: float) -> float:
         """Wait in run time until something happens or the time is up; returns seconds paused.
 
         Raises the error that ends the run. Pauses, if the operator asks for one.
         """
-
-    def ask(self, message: str) -> None:
-        """Wait until the operator confirms."""
-
-    def request_pause(self, reason: str) -> None:
-        """Pause at the next wait."""
 
     @property
     def beam_on(self) -> bool:
@@ -40,3 +34,13 @@ class RunLoop(Protocol):
 
     def checkpoint(self) -> float:
         """Pause or end the run here if asked to; never waits otherwise; returns seconds paused."""
+
+
+class RunLoop(BeamLoop, Protocol):
+    """Waits, pauses and the beam, as a step sees them."""
+
+    def ask(self, message: str) -> None:
+        """Wait until the operator confirms."""
+
+    def request_pause(self, reason: str) -> None:
+        """Pause at the next wait."""

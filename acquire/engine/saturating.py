@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from acquire.engine.dose import ELECTRONS_PER_PICOCOULOMB, probe_current_pa
 from acquire.instruments import Description
-from acquire.recipe import LineScan, Spectrum, SpectrumImage, SpectrumSettings, Step
+from acquire.recipe import LineScan, Record, Spectrum, SpectrumImage, SpectrumSettings, Step
 from acquire.station import OpenStation
 from acquire.units import show
 
+NO_RECORDS: Mapping[str, Record] = MappingProxyType({})
 USUAL_FWHM_EV = 0.6
 """Width of the zero-loss peak where the spectrometer does not tell its own: the resolution without a
 monochromator with which exsolution has been studied at anti-phase boundaries."""
 
 
-def saturated(steps: Iterable[Step], station: OpenStation) -> list[str]:
-    """What is to be said of steps whose zero-loss peak would be too bright; nothing where facts are missing.
+def saturated(
+    steps: Iterable[Step], station: OpenStation, records: Mapping[str, Record] = NO_RECORDS
+) -> list[str]:
+    """What is to be said of spectra whose zero-loss peak would be too bright; nothing where facts are missing.
 
     Needed are the scan's ``probe_current_pa`` and the spectrometer's ``gain_counts_per_electron`` and
     ``full_scale_counts``, which is that of a channel in a spectrum.
     """
-    of_spectra = [step for step in steps if isinstance(step, LineScan | Spectrum | SpectrumImage)]
+    of_spectra = [
+        (f"record.{name}", record.spectrum.spectra)
+        for name, record in records.items()
+        if record.spectrum is not None
+    ] + [
+        (f"step '{step}'", step.spectra)
+        for step in steps
+        if isinstance(step, LineScan | Spectrum | SpectrumImage)
+    ]
     if not of_spectra or station.spectrometer is None:
         return []
     current_pa = probe_current_pa(station.scan.describe())
@@ -31,9 +43,9 @@ def saturated(steps: Iterable[Step], station: OpenStation) -> list[str]:
     if camera is None or not math.isfinite(current_pa):
         return []
     found = [
-        f"step '{step}': {text}"
-        for step in of_spectra
-        for text in _too_bright(step.spectra, camera, current_pa)
+        f"{whose}: {text}"
+        for whose, settings in of_spectra
+        for text in _too_bright(settings, camera, current_pa)
     ]
     return list(dict.fromkeys(found))
 

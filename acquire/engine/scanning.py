@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import asdict
 from enum import Enum, auto
@@ -27,6 +28,8 @@ from acquire.units import show_duration
 logger = logging.getLogger(__name__)
 
 _LOOK_WALL_S = 0.1
+_LEAST_S = 1e-6
+"""Less time than this is none."""
 
 
 class _Wanted(Enum):
@@ -60,6 +63,17 @@ class ScanRecorder:
         self._changed = run.clock.signal()
         self._idle = run.clock.signal()
         self._idle.set()
+        self._giving_way = False
+        """Whether it rests for a moment only, and keeps its beat."""
+        self._beat: Beat | None = None
+        """Of the acquisition under way."""
+        self._next_s = -math.inf
+        """When the next frame is due at the earliest, on the clock."""
+        self._not_before_s = -math.inf
+        """When to be armed again, if it gave way."""
+        self._fed = False
+        self._told: StreamSpec | None = None
+        """How the scan was armed when that was last written to the journal."""
         self._task = run.clock.spawn(self._loop, f"recorder-{self._name}")
 
     def resume(self) -> None:
@@ -68,17 +82,63 @@ class ScanRecorder:
             if self._wanted is not _Wanted.REST:
                 return
             self._wanted = _Wanted.RECORD
+            self._begin_anew()
         self._stop.clear()
         self._run.note("recording", f"{self._name}: on")
         self._changed.set()
 
-    def suspend(self, reason: str, *, cut: bool) -> None:
-        """Stop exposing, after the present frame or within it, and wait until that is so."""
+    def give_way(self) -> None:
+        """Rest between two frames until :meth:`go_on`, which the journal does not tell.
+
+        A frame that is being exposed is waited for; the time up to the next one is not.
+        """
         with self._lock:
             if self._wanted is not _Wanted.RECORD:
                 return
             self._wanted = _Wanted.REST
+            self._giving_way = True
+            beat = self._beat
         self._changed.set()  # it may wait for a lost link
+        if beat is None or not beat.exposing(self._run.clock.now_s()):
+            self._stop.set()
+        self._await_idle(cut=False)
+
+    def go_on(self) -> None:
+        """Go on as if nothing had been: the next frame comes when it is due."""
+        with self._lock:
+            if not self._giving_way:
+                return
+            self._wanted = _Wanted.RECORD
+            self._giving_way = self._fed = False
+            self._not_before_s = self._next_s
+        self._stop.clear()
+        self._changed.set()
+
+    @property
+    def fed(self) -> bool:
+        """Whether it has had its turn, so that it can give way again without going short."""
+        with self._lock:
+            early = self._next_s > self._run.clock.now_s() + _LEAST_S
+            return self._fed or early or self._link.lost or self._wanted is not _Wanted.RECORD
+
+    def _begin_anew(self) -> None:
+        self._giving_way = self._fed = False
+        self._next_s = self._not_before_s = -math.inf
+        self._told = None
+
+    def suspend(self, reason: str, *, cut: bool) -> None:
+        """Stop exposing, after the present frame or within it, and wait until that is so."""
+        with self._lock:
+            gave_way, self._giving_way = self._giving_way, False
+            if self._wanted is not _Wanted.RECORD and not gave_way:
+                return
+            self._wanted = _Wanted.REST
+        self._changed.set()  # it may wait for a lost link
+        if self._await_idle(cut=cut):
+            self._run.note("recording", f"{self._name}: off, {reason}")
+
+    def _await_idle(self, *, cut: bool) -> bool:
+        """Wait until nothing is exposed; False if the run ends before."""
         run, look_s = self._run, _LOOK_WALL_S * finite_rate(self._run.clock)
         patience_s = max(self._exposure.frame_period_s, 2 * self._exposure.scan_time_s) + 1.0
         give_up_s = run.now_s() + patience_s
@@ -88,8 +148,8 @@ class ScanRecorder:
                 break
         while not self._idle.wait(look_s):
             if run.ending:
-                return  # nothing may hold up the end of a run: it cuts and waits when all is safe
-        run.note("recording", f"{self._name}: off, {reason}")
+                return False  # nothing may hold up its end: it cuts and waits when all is safe
+        return True
 
     def close(self) -> None:
         """Cut what is under way and end the task."""
@@ -103,12 +163,18 @@ class ScanRecorder:
         while True:
             with self._lock:
                 wanted = self._wanted
-                if wanted is _Wanted.RECORD:
+                early_s = self._not_before_s - self._run.clock.now_s()
+                early = wanted is _Wanted.RECORD and early_s > _LEAST_S
+                if wanted is _Wanted.RECORD and not early:
                     self._idle.clear()
+            if early:
+                self._changed.wait(early_s)
+                self._changed.clear()
+                continue
             try:
                 if wanted is _Wanted.RECORD:
                     self._acquire()
-                else:
+                elif not self._giving_way:
                     self._recorder.settle()
                     self._link.forget()
             except LinkError as error:
@@ -152,20 +218,26 @@ class ScanRecorder:
             # the beam is blanked by now, or soon, even if the run's own thread is held up
             self._rest()
             return
+        if self._corrector is not None and math.isfinite(self._next_s):
+            # what was wanted while it gave way
+            self._corrector.exposed(run.now_s())
         if self._link.lost:
             # it may not know what it was told before: neither that it is armed, nor the beam
             scan.disarm()
             scan.blank(False)
         spec = scan.arm(self._exposure)
-        beat = Beat(run.clock.now_s(), self._exposure.frame_period_s)
+        self._beat = beat = Beat(run.clock.now_s(), self._exposure.frame_period_s)
         try:
-            note_armed(run, "scan", self._name, self._exposure, spec)
+            if spec != self._told:
+                note_armed(run, "scan", self._name, self._exposure, spec)
+                self._told = spec
             demand_same_field(self._recorder.spec, spec)
             try:
                 self._take(beat)
             finally:
+                self._beat = None
                 if self._corrector is not None:
-                    self._corrector.rest()
+                    self._corrector.rest(briefly=self._giving_way)
         except LinkError:
             if beat.exposing(run.clock.now_s()):
                 run.dose.add_image(self._dose, self._area)
@@ -187,6 +259,8 @@ class ScanRecorder:
                 self._rest()
                 return
             self._recorder.record(frame, self._dose)
+            self._fed = True
+            self._next_s = frame.t_start_s + self._exposure.frame_period_s
             self._between(frame)
             if self._wanted is not _Wanted.RECORD:
                 return

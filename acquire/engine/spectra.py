@@ -1,4 +1,4 @@
-"""Takes spectra at points, for the steps that have the beam for themselves."""
+"""Takes spectra at points, for those that have the beam for themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from acquire.clock import finite_rate
 from acquire.engine.beamtime import BeamTime, field_corner_nm
 from acquire.engine.dose import spot_dose
+from acquire.engine.energy_offsets import beginning_at, carrying, first_ev
 from acquire.engine.links import RETRY_S
 from acquire.engine.resting import Rest, RestingProbe
 from acquire.engine.scanning import disarm, disarm_lost, note_armed
@@ -26,19 +27,17 @@ from acquire.recipe import SpectrumSettings
 FLASH_S = 0.05
 """Between spectra of so long a dwell and more the beam is blanked: arming, readout and the way to the next
 point expose nothing. Between shorter ones it stays on, and all of the time on a point counts."""
-OFFSET_SCALAR = {"energy_offset": ScalarSpec("eV", "energy loss at the first channel, nominal")}
-"""Of spectra in a stream of which each has an energy axis of its own."""
 NO_SCALARS: Mapping[str, float] = {}
-CORE, ENERGY = "core_loss", "energy_loss"
 Attempt = Callable[[], bool]
 """Takes what a point is for; False if it was cut, or lost with the link."""
 
 
 class Spectra:
-    """The spectra of one stream, taken within one step, which has the beam.
+    """The spectra of one stream, taken by one who has the beam.
 
-    An exposure that a pause cuts, or that is lost with the link to its instrument, is taken again;
-    what a lost link has cost is recorded as a gap of one frame. Made by :meth:`having_the_beam`.
+    Within a step, for which it is made by :meth:`having_the_beam`, an exposure that a pause cuts, or
+    that is lost with the link to its instrument, is taken again; what a lost link has cost is recorded
+    as a gap of one frame.
     """
 
     def __init__(
@@ -49,7 +48,9 @@ class Spectra:
         settings: SpectrumSettings,
         spacing_nm: float,
         scalars: Mapping[str, ScalarSpec],
+        period_s: float = 0.0,
     ) -> None:
+        """``period_s``: how often one is due, of a series that goes on whatever is lost; 0 of a step's."""
         self.time = time
         self.run = time.run
         self.spectrometer = spectrometer
@@ -65,6 +66,7 @@ class Spectra:
         self.nominal_ev: float | None = None
         """Where the axis of the stream begins, if its spectra tell where their own does."""
         self._scalars = scalars
+        self._period_s = period_s
         self._armed: tuple[SpectrumExposure, StreamSpec] | None = None
         """How the spectrometer was armed when that was last written to the journal."""
 
@@ -146,6 +148,38 @@ class Spectra:
         self.insist(lambda: self._one_spectrum(position_nm, scalars), position_nm, dose)
         self.probe.count(self.place(position_nm), dose)
 
+    def once(self, position_nm: tuple[float, float], *, tune: bool) -> bool:
+        """Take one spectrum if it comes at the first go; False if it was cut, or lost with the link.
+
+        The beam is off to begin with. Raises what ends the run.
+
+        Args:
+            position_nm: the point (x, y), from the corner.
+            tune: whether the spectrometer may be tuned to something else.
+        """
+        if (tune or self.time.spectrometer_link.lost) and not self.revived():
+            return False
+        self.light()
+        dose = self.dose_e_per_nm2
+        self.go_to(position_nm, dose)
+        if not self._one_spectrum(position_nm, NO_SCALARS):
+            return False
+        self.probe.count(self.place(position_nm), dose)
+        return True
+
+    def revived(self) -> bool:
+        """Tune the spectrometer; False if it does not answer. Raises LinkError if that lasts too long."""
+        link = self.time.spectrometer_link
+        try:
+            if link.lost:
+                self.spectrometer.disarm()
+                self._armed = None
+            self._tune()
+        except LinkError as error:
+            self._lost(error)
+            return False
+        return True
+
     # ------------------------------------------------------- what a block of spectra needs, too
 
     def place(self, position_nm: tuple[float, float]) -> tuple[float, float]:
@@ -201,7 +235,7 @@ class Spectra:
             note_armed(self.run, "spectrometer", self.name, exposure, spec)
             self._armed = exposure, spec
         if self.nominal_ev is not None:
-            spec = _beginning_at(self.nominal_ev, spec)
+            spec = beginning_at(self.nominal_ev, spec)
         return replace(spec, scalars={**spec.scalars, **self._scalars})
 
     def brighten(self, rest: Rest) -> None:
@@ -260,7 +294,7 @@ class Spectra:
             try:
                 spec = self.arm(1)
             except LinkError as error:
-                time.note_lost(link, self.name, error)
+                self._lost(error)
                 return False
             try:
                 recorder = time.recorder("spectra", self.name, told := self.told(spec))
@@ -276,8 +310,8 @@ class Spectra:
                     on_s = max(exposed_s, rest.duration_s)
                     dose = spot_dose(run.probe_current_pa, on_s, self.spacing_nm)
                     if self.nominal_ev is not None:
-                        scalars = {**scalars, **_first_ev(spec)}
-                    frame = _with(frame, scalars)
+                        scalars = {**scalars, **first_ev(spec)}
+                    frame = carrying(frame, scalars)
                     own = recorder.record(frame, dose, position_nm)
                     self.newest = frame, told
                     if self.kept is not None:
@@ -289,10 +323,14 @@ class Spectra:
                 raise
             if lost is not None:
                 disarm_lost(self.spectrometer)
-                time.note_lost(link, self.name, lost)
+                self._lost(lost)
                 return False
             disarm(self.spectrometer, link)
         return taken
+
+    def _lost(self, error: LinkError) -> None:
+        time = self.time
+        time.note_lost(time.spectrometer_link, self.name, error, self._period_s)
 
     def _next(self, frames: Iterator[Frame]) -> tuple[Frame | None, LinkError | None]:
         """The next spectrum, if it is not cut; or how it was lost."""
@@ -303,22 +341,3 @@ class Spectra:
         except LinkError as error:
             return None, error
         return None, None
-
-
-def _with(frame: Frame, scalars: Mapping[str, float]) -> Frame:
-    if not scalars:
-        return frame
-    meta = replace(frame.meta, scalars={**frame.meta.scalars, **scalars})
-    return replace(frame, meta=meta)
-
-
-def _first_ev(spec: StreamSpec) -> dict[str, float]:
-    """Where the core-loss axis of an armed acquisition begins."""
-    return dict.fromkeys(OFFSET_SCALAR, spec.channels[CORE].axes[ENERGY].offset)
-
-
-def _beginning_at(first_ev: float, spec: StreamSpec) -> StreamSpec:
-    """The same with a core-loss axis that begins elsewhere."""
-    core = spec.channels[CORE]
-    axes = {**core.axes, ENERGY: replace(core.axes[ENERGY], offset=first_ev)}
-    return replace(spec, channels={**spec.channels, CORE: replace(core, axes=axes)})

@@ -102,6 +102,8 @@ class StationView:
     instruments: tuple[InstrumentView, ...] = ()
     """The server first, if there is one, then the holder."""
     manual: ManualView = ManualView()
+    driven_by: str = ""
+    """Which window or script has control of the host; empty if none has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ class EngineStatus:
     """Who has control of the instruments, as their server tells; empty if nobody has."""
     asked_by: str = ""
     """Who asks for control; empty if nobody does."""
+    driven_by: str = ""
+    """Which window or script has control of this engine; empty if none has."""
     by_hand: str = ""
     """What is on by hand, in a few words; empty if nothing is."""
     by_hand_of: str = ""
@@ -210,7 +212,13 @@ class LiveSeries:
 
 
 class HostApi(Protocol):
-    """What an engine host offers to windows and scripts; every call returns within its wait."""
+    """What an engine host offers to windows and scripts; every call returns within its wait.
+
+    ``who`` is how a client calls itself (:mod:`acquire.engine.clients`). One has control: the first
+    that commands, until it gives it back, is gone, or another takes it. Commands of others raise
+    LeaseError, but for ``heater_off``, ``abort``, ``hold``, ``mark`` and ``note``, and by hand
+    ``hold``, ``blank`` and ``end``, which are everybody's. The journal has who commanded.
+    """
 
     def status(self) -> EngineStatus:
         """The present status."""
@@ -243,7 +251,7 @@ class HostApi(Protocol):
             HotstageError: a newer check took its place, or the station cannot be stood in for.
         """
 
-    def start(self, recipe_yaml: str, folder: str) -> None:
+    def start(self, recipe_yaml: str, folder: str, who: str = "") -> None:
         """Start a run of a recipe into a new folder and return at once.
 
         Raises:
@@ -251,31 +259,31 @@ class HostApi(Protocol):
             HotstageError: a run is going on.
         """
 
-    def pause(self) -> None:
+    def pause(self, who: str = "") -> None:
         """Pause after or within the present exposure, as the recipe says."""
 
-    def resume(self) -> None:
+    def resume(self, who: str = "") -> None:
         """Go on after a pause; nothing is replayed."""
 
-    def hold(self) -> None:
+    def hold(self, who: str = "") -> None:
         """Freeze the temperature now and pause the steps; recording goes on. Resume with ``resume``."""
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, who: str = "") -> None:
         """End the run safely, now."""
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, who: str = "") -> None:
         """Note something in the run's journal."""
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, who: str = "") -> None:
         """Keep a note of the operator, of many lines if need be, in the run's journal."""
 
-    def confirm(self) -> None:
+    def confirm(self, who: str = "") -> None:
         """Answer a ``wait_for_operator`` step."""
 
-    def heater_off(self, reason: str) -> None:
+    def heater_off(self, reason: str, who: str = "") -> None:
         """Abort, and make the instruments safe at once, also if no run is on."""
 
-    def clear_fault(self) -> None:
+    def clear_fault(self, who: str = "") -> None:
         """Unlatch a heater fault whose cause is gone."""
 
     def continuation(self, folder: str) -> ContinuationView:
@@ -286,21 +294,29 @@ class HostApi(Protocol):
                 gone on with; the message says what can be done instead.
         """
 
-    def continue_run(self, folder: str) -> None:
+    def continue_run(self, folder: str, who: str = "") -> None:
         """Go on with a run that was cut off, in a new segment; returns and raises as :meth:`start`."""
 
     def instruments(self) -> StationView:
         """The station's instruments as they last answered, and what is on by hand; asks no device."""
 
-    def manual_keep(self, who: str) -> bool:
-        """Sign of life of who has the instruments in hand, more often than every 3 wall s.
+    def attend(self, who: str) -> bool:
+        """Sign of life of who has control, more often than every 3 wall s; whether they (still) have it.
 
-        False: they are not in that hand (any more). All other ``manual_`` calls raise HotstageError
-        while a run is on or somebody else has the instruments, and what the instruments refuse.
+        Control ends with the connection of this call, or some seconds after the last one.
         """
 
+    def take_control(self, who: str) -> None:
+        """Take control, also from another: what that one has in hand is made safe first, a run goes on."""
+
+    def give_control(self, who: str) -> None:
+        """Give control back: what is in hand is made safe, and the next who commands has it."""
+
     def manual_end(self, who: str) -> None:
-        """Heater off, beam blanked, control given back."""
+        """Heater off, beam blanked; for everybody.
+
+        All other ``manual_`` calls raise HotstageError while a run is on, and what the instruments refuse.
+        """
 
     def manual_heat(self, who: str, target_celsius: float, rate_celsius_per_s: float) -> None:
         """Ramp to a temperature and hold it; raises LimitError if that is not allowed."""

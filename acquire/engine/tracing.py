@@ -53,7 +53,7 @@ class TracingSink(CountingSink):
     def append_row(self, row: Row) -> None:
         """Keep the setpoint of a holder reading."""
         super().append_row(row)
-        if row.table == REGULATION:
+        if row.table.startswith(REGULATION):
             self.regulation.append(row)
         if row.table != HOLDER:
             return

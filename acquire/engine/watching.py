@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from acquire.engine.context import RunContext
-from acquire.engine.estimating import Judged
+from acquire.engine.estimating import Judged, periods_s
 from acquire.engine.runloop import RunLoop
 from acquire.errors import RunAborted
 from acquire.recipe import AnyCondition, ConditionsWatch, When
@@ -54,7 +54,8 @@ class Watching:
         run = self._run
         condition.check(run.quantities)
         since_s = float("-inf") if any_frame else run.now_s()
-        watch = ConditionsWatch(condition, run.quantities, since_s)
+        periods = periods_s(run.recipe, [part.quantity for part in condition.parts])
+        watch = ConditionsWatch(condition, run.quantities, since_s, periods)
         if any_frame:
             for judged in tuple(self._newest.values()):
                 watch.judge(judged.estimate, judged.exposure_start_s, run.now_s())

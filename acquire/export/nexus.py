@@ -27,6 +27,8 @@ from acquire.export.source import (
 )
 from acquire.instruments import AnyArray
 from acquire.store import JOURNAL_NAME, Run, flags_of, words_of
+from acquire.store.layout import NOTES_NAME
+from acquire.store.segments import run_folder
 
 _BLOCK = 2**20
 """Bytes of a chunk, about."""
@@ -117,6 +119,10 @@ def _describe(entry: Any, run: Run) -> None:
     except OSError:
         journal = ""  # a run whose journal was lost still has its data
     _note(entry, "journal", journal, "application/jsonl")
+    added = run_folder(run.path) / NOTES_NAME
+    if added.exists():
+        text = added.read_text(encoding="utf-8", errors="replace")
+        _note(entry, "notes_added_later", text, "application/jsonl")
     facts = _group(entry, "run", "NXcollection")
     for fact, text in run_facts(run).items():
         facts[fact] = text

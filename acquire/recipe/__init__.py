@@ -19,6 +19,7 @@ from acquire.recipe.schema import (
     Record,
     SafeStateSettings,
     ScanSettings,
+    SpectrumRecord,
     SpectrumSettings,
 )
 from acquire.recipe.scripting import (
@@ -79,6 +80,7 @@ __all__ = [
     "ScanSettings",
     "Spectrum",
     "SpectrumImage",
+    "SpectrumRecord",
     "SpectrumSettings",
     "Step",
     "WaitForOperator",

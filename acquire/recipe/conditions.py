@@ -11,6 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from acquire.errors import RecipeError, UnitError
 from acquire.stream import Estimate, Quantity
@@ -32,6 +33,15 @@ _FORM = re.compile(
 _JOINT = re.compile(r"\s+(and|or)\s+")
 EXAMPLE = "mean_diameter >= 3.83 nm for 3 frames"
 DEFAULT_MAX_AGE_S = 30.0
+"""What is older says nothing, unless the condition says so or it comes more rarely."""
+PERIODS = 1.5
+"""Of what comes more rarely, the newest counts for so many times its period."""
+NO_PERIODS: Mapping[str, float] = MappingProxyType({})
+
+
+def usual_age_s(period_s: float) -> float:
+    """How old an estimate may be where nobody says it, if one comes every so often (0: all the time)."""
+    return max(DEFAULT_MAX_AGE_S, PERIODS * period_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +54,8 @@ class Condition:
     unit: str
     frames: int = 1
     """That many estimates, or readings of a channel, in succession must agree."""
-    max_age_s: float = DEFAULT_MAX_AGE_S
-    """What is older than this says nothing."""
+    max_age_s: float | None = None
+    """What is older than this says nothing; None is :func:`usual_age_s` of what it rests on."""
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -67,10 +77,10 @@ class Condition:
         if not math.isfinite(float(match["value"])):
             raise RecipeError(f"{text!r}: {match['value']} is too large for a number.")
         try:
-            age = parse(match["age"], "s") if match["age"] else DEFAULT_MAX_AGE_S
+            age = parse(match["age"], "s") if match["age"] else None
         except UnitError as error:
             raise RecipeError(f"{text!r}: within {error}") from error
-        if age <= 0:
+        if age is not None and age <= 0:
             raise RecipeError(f"{text!r}: 'within {match['age']}' must be above 0 s.")
         return cls(
             match["quantity"],
@@ -100,7 +110,7 @@ class Condition:
         text = f"{self.quantity} {self.op} {show(self.value, self.unit, 12)}"
         if self.frames > 1:
             text += f" for {self.frames} {_word_for(self.quantity)}s"
-        if self.max_age_s != DEFAULT_MAX_AGE_S:
+        if self.max_age_s is not None:
             text += f" within {self.max_age_s:g} s"
         return text
 
@@ -171,8 +181,13 @@ class ConditionWatch:
     is not to be trusted, breaks the succession.
     """
 
-    def __init__(self, condition: Condition, quantity: Quantity, since_s: float) -> None:
+    def __init__(
+        self, condition: Condition, quantity: Quantity, since_s: float, period_s: float = 0.0
+    ) -> None:
+        """``period_s``: how often estimates come; 0 if all the time."""
         self._condition = condition
+        said_s = condition.max_age_s
+        self._max_age_s = usual_age_s(period_s) if said_s is None else said_s
         self._spoilt = frozenset(quantity.spoiled_by)
         self._limit = convert(condition.value, condition.unit, quantity.unit)
         self._compare = _OPERATORS[condition.op]
@@ -197,7 +212,7 @@ class ConditionWatch:
             value is None
             or exposure_start_s < self._since_s
             or estimate.frame_index <= self._last_frame
-            or now_s - estimate.t_s > self._condition.max_age_s
+            or now_s - estimate.t_s > self._max_age_s
         ):
             return self.met_by is not None
         self._last_frame = estimate.frame_index
@@ -219,7 +234,7 @@ class ConditionWatch:
         if self._newest is None:
             return None
         estimate, holds = self._newest
-        if now_s - estimate.t_s > self._condition.max_age_s:
+        if now_s - estimate.t_s > self._max_age_s:
             return None
         if not holds:
             return False
@@ -235,11 +250,18 @@ class ConditionsWatch:
     """Judges estimates as they come, for one condition or several joined ones, within one step."""
 
     def __init__(
-        self, condition: AnyCondition, known: Mapping[str, Quantity], since_s: float
+        self,
+        condition: AnyCondition,
+        known: Mapping[str, Quantity],
+        since_s: float,
+        periods_s: Mapping[str, float] = NO_PERIODS,
     ) -> None:
+        """``periods_s``: how often estimates of a quantity come, where that is not all the time."""
         self.condition = condition
         self._parts = tuple(
-            (part, ConditionWatch(part, known[part.quantity], since_s)) for part in condition.parts
+            (part, ConditionWatch(part, known[name], since_s, periods_s.get(name, 0.0)))
+            for part in condition.parts
+            for name in [part.quantity]
         )
         self.met = False
         """Whether the condition was met at some time."""

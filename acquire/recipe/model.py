@@ -73,6 +73,7 @@ class Recipe(Strict):
                     f"record: {other} and {name} both record the channel {record.name!r}; keep one "
                     "of them"
                 )
+        self._check_beam_shared()
         for name, settings in self.estimate.items():
             self._check_source(name, settings, scans)
         total = _count(self.steps)
@@ -94,6 +95,23 @@ class Recipe(Strict):
                     )
         return self
 
+    def _check_beam_shared(self) -> None:
+        """Refuse recorded spectra that leave no time to each other, or for an image in between."""
+        scan = self.record[self.scan_stream].scan if self.scan_stream is not None else None
+        image_s = scan.exposure().scan_time_s if scan is not None else 0.0
+        share = sum(
+            (record.spectrum.spectra.exposed_s + image_s) / record.every
+            for record in self.record.values()
+            if record.spectrum is not None
+        )
+        if share > 1:
+            names = [name for name, record in self.record.items() if record.spectrum is not None]
+            image = f" and an image of {self.scan_stream} after each" if scan is not None else ""
+            raise ValueError(
+                f"record: the spectra {', '.join(names)}{image} take {100 * share:.0f} % of the time; "
+                "take them less often ('every'), or with shorter dwell times"
+            )
+
     def _check_source(self, name: str, settings: EstimateSettings, scans: list[str]) -> None:
         asked = f"estimate.{name}.from = {settings.source!r}"
         if self.spectra(settings.stream) is not None:
@@ -109,7 +127,7 @@ class Recipe(Strict):
             return
         entry = self.record.get(settings.stream)
         if entry is None or entry.scan is None:
-            names = dict.fromkeys(name for name, _ in self._spectra_steps())
+            names = dict.fromkeys(name for name, _ in self._spectra_taken())
             also = f", and spectra are taken as: {', '.join(names)}" if names else ""
             raise ValueError(
                 f"{asked}: no scan called {settings.stream!r} is recorded; recorded are: "
@@ -124,14 +142,14 @@ class Recipe(Strict):
             )
 
     def spectra(self, stream: str) -> SpectrumSettings | None:
-        """How steps take the spectra of a stream; None if none does.
+        """How the spectra of a stream are taken, beside the steps or by them; None if none are.
 
         Raises:
             ValueError: steps of one name take them in different ways, and an estimator would have
                 to look at both.
         """
         found = list(
-            dict.fromkeys(taken for name, taken in self._spectra_steps() if name == stream)
+            dict.fromkeys(taken for name, taken in self._spectra_taken() if name == stream)
         )
         if len(found) > 1 and any(entry.stream == stream for entry in self.estimate.values()):
             raise ValueError(
@@ -147,7 +165,10 @@ class Recipe(Strict):
             for step in self.distinct_steps()
         )
 
-    def _spectra_steps(self) -> Iterator[tuple[str, SpectrumSettings]]:
+    def _spectra_taken(self) -> Iterator[tuple[str, SpectrumSettings]]:
+        for name, record in self.record.items():
+            if record.spectrum is not None:
+                yield name, record.spectrum.spectra
         for step in self.distinct_steps():
             taken = getattr(step, "spectra", None)
             if isinstance(taken, SpectrumSettings):
@@ -207,6 +228,16 @@ class Recipe(Strict):
     def scan_stream(self) -> str | None:
         """The name of the recorded scan, if there is one."""
         return next((n for n, entry in self.record.items() if entry.scan is not None), None)
+
+    @property
+    def recorded_spectra(self) -> dict[str, Record]:
+        """The records of spectra, by their names."""
+        return {n: entry for n, entry in self.record.items() if entry.spectrum is not None}
+
+    def period_s(self, stream: str) -> float:
+        """From start to start of what is recorded throughout as a stream; 0 if nothing, or back to back."""
+        record = self.record.get(stream)
+        return record.every if record is not None else 0.0
 
     @property
     def channels(self) -> dict[str, ChannelRecord]:

@@ -18,6 +18,7 @@ from acquire.units import (
     Nanometres,
     Seconds,
     show,
+    show_duration,
 )
 
 if TYPE_CHECKING:
@@ -230,26 +231,55 @@ class ChannelRecord(Strict):
     every: Seconds = Field(gt=0)
 
 
+class SpectrumRecord(Strict):
+    """Spectra of one point throughout the run, each as that of a ``spectrum`` step."""
+
+    at: Point
+    """Position (x, y) as in steps: in the field of view of the recorded scan, from its top left corner."""
+    spectra: SpectrumSettings
+
+    def __str__(self) -> str:
+        low, high = self.spectra.range
+        return f"spectra of {low:g}–{high:g} eV, {show_duration(self.spectra.dwell_time)}"
+
+
 class Record(Strict):
-    """A stream that is recorded throughout, beside the steps: images, or readings of holder or channel."""
+    """A stream that is recorded throughout, beside the steps: images, spectra, or readings of holder or channel."""
 
     scan: ScanSettings | None = None
+    spectrum: SpectrumRecord | None = None
     every: Seconds = Field(default=0.0, ge=0)
-    """Time from image to image; 0 s is back to back."""
+    """Time from start to start of images or spectra; images without it are taken back to back."""
     holder: HolderRecord | None = None
     channel: ChannelRecord | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Record:
-        if [self.scan, self.holder, self.channel].count(None) != 2:
-            raise ValueError("say one of 'scan' (with 'every'), 'holder' and 'channel'")
-        if self.scan is None and "every" in self.model_fields_set:
+        if [self.scan, self.spectrum, self.holder, self.channel].count(None) != 3:
+            raise ValueError(
+                "say one of 'scan' and 'spectrum' (each with 'every'), 'holder' and 'channel'"
+            )
+        if self.spectrum is not None:
+            self._in_time(self.spectrum)
+        elif self.scan is None and "every" in self.model_fields_set:
             raise ValueError(
                 "write 'every' inside 'holder': {holder: {every: 100 ms}}"
                 if self.channel is None
                 else "write 'every' inside 'channel': {channel: {name: resistance, every: 1 s}}"
             )
         return self
+
+    def _in_time(self, spectrum: SpectrumRecord) -> None:
+        if not self.every > 0:
+            raise ValueError(
+                "say how often a spectrum is taken, beside 'spectrum': {spectrum: {…}, every: 30 s}"
+            )
+        exposed_s = spectrum.spectra.exposed_s
+        if exposed_s > self.every:
+            raise ValueError(
+                f"a spectrum takes {show_duration(exposed_s)}, longer than 'every' = "
+                f"{show_duration(self.every)}: take them less often, or with a shorter dwell_time"
+            )
 
 
 class EstimateSettings(BaseModel):

@@ -17,7 +17,15 @@ from acquire.errors import StoreError
 from acquire.instruments import HolderState
 from acquire.report.maps import MapSummary, summarise_maps
 from acquire.report.profile import RunProfile, run_profiles
-from acquire.store import JournalEntry, Run, flags_of, unit_for_people, words_of
+from acquire.store import (
+    JournalEntry,
+    LaterNote,
+    Run,
+    flags_of,
+    read_later_notes,
+    unit_for_people,
+    words_of,
+)
 from acquire.stream import Value
 
 UNKNOWN = Value(math.nan, math.nan)
@@ -94,6 +102,8 @@ class RunSummary:
     bytes_on_disk: int = 0
     marks: tuple[tuple[float, str], ...] = ()
     """Time and text of what people marked."""
+    later: tuple[LaterNote, ...] = ()
+    """What they added after the end."""
     faults: tuple[str, ...] = ()
     flags: Mapping[str, int] = field(default_factory=dict)
     """How many estimates carried each flag."""
@@ -113,6 +123,10 @@ def summarise(run: Run, profiles: Sequence[RunProfile] | None = None) -> RunSumm
         journal = run.journal()
     except StoreError:
         journal = []  # a run whose journal was lost still has its data
+    try:
+        later = read_later_notes(run.path)
+    except StoreError:
+        later = []
     low, high, deviation = _temperatures(run)
     first, final, flags, estimates = _estimates(run)
     faults = [f"{e.text}" for e in journal if e.kind == "fault"] + _holder_faults(run)
@@ -145,6 +159,7 @@ def summarise(run: Run, profiles: Sequence[RunProfile] | None = None) -> RunSumm
         marks=tuple(
             (e.t_s, " / ".join(e.text.splitlines())) for e in journal if e.kind in ("mark", "note")
         ),
+        later=tuple(later),
         faults=tuple(dict.fromkeys(faults)),
         flags=flags,
         estimates=estimates,

@@ -14,6 +14,7 @@ from rich.text import Text
 from acquire.measure.eels import EDGE_TABLE
 from acquire.report.maps import MapSummary
 from acquire.report.summary import ChannelSummary, RunSummary, ScanSummary
+from acquire.store.later_summary import FOLDER, LATER, cell, later_words
 from acquire.stream import Value
 from acquire.units import show, show_bytes, show_duration
 
@@ -53,10 +54,10 @@ def to_rich(summary: RunSummary) -> RenderableType:
 def to_markdown(summary: RunSummary) -> str:
     """The summary as Markdown, ending with a new line."""
     lines = [f"# {summary.name or summary.path.name}", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_cell(value)} |" for label, value in facts_of(summary)]
+    lines += [f"| {label} | {cell(value)} |" for label, value in facts_of(summary)]
     if summary.steps:
         lines += ["", "| step | what | from | took | ended |", "|---|---|---|---|---|"]
-        lines += [f"| {' | '.join(_cell(c) for c in row)} |" for row in _step_rows(summary)]
+        lines += [f"| {' | '.join(cell(c) for c in row)} |" for row in _step_rows(summary)]
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +82,8 @@ def facts_of(summary: RunSummary) -> list[tuple[str, str]]:
         ("flags", _flags(summary)),
         *((f"line scan {name}", _scan(scan)) for name, scan in summary.line_scans.items()),
         *((f"map {name}", _map(found)) for name, found in summary.maps.items()),
-        ("folder", str(summary.path)),
+        (LATER, later_words(summary.later)),
+        (FOLDER, str(summary.path)),
     ]
     return [(label, text) for label, text in facts if text]
 
@@ -194,10 +196,6 @@ def _step_rows(summary: RunSummary) -> list[tuple[str, ...]]:
         )
         for step in summary.steps
     ]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _known(number: float) -> bool:

@@ -4,6 +4,7 @@ from acquire.store.after import Consolidation, Upload, consolidate_run, upload_r
 from acquire.store.cf import flags_of, unit_for_people, words_of
 from acquire.store.journal import Journal, JournalEntry, read_journal
 from acquire.store.keeping import Finding, Recovery, Verification, recover_run, verify_run
+from acquire.store.later import LaterNote, add_later_note, read_later_notes
 from acquire.store.layout import CHANNELS, JOURNAL_NAME, LOSS_WINDOW_S, PUBLISH_PERIOD_S, ZARR_NAME
 from acquire.store.map_sums import sum_passes
 from acquire.store.maps import as_map, map_names, map_of_estimates
@@ -25,6 +26,7 @@ __all__ = [
     "Finding",
     "Journal",
     "JournalEntry",
+    "LaterNote",
     "MemorySink",
     "Recovery",
     "Run",
@@ -32,6 +34,7 @@ __all__ = [
     "StoreSettings",
     "Upload",
     "Verification",
+    "add_later_note",
     "as_map",
     "consolidate_run",
     "flags_of",
@@ -39,6 +42,7 @@ __all__ = [
     "map_of_estimates",
     "open_run",
     "read_journal",
+    "read_later_notes",
     "recover_run",
     "segments",
     "sum_passes",

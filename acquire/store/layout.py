@@ -50,6 +50,9 @@ FORMAT_VERSION = 2
 
 ZARR_NAME = "run.zarr"
 JOURNAL_NAME = "journal.jsonl"
+SUMMARY_NAME = "summary.md"
+NOTES_NAME = "notes.jsonl"
+"""Notes that people added after the end of the run."""
 RECIPE_NAME = "recipe.yaml"
 STATION_NAME = "station.toml"
 RESERVE_NAME = "reserve.bin"

@@ -31,6 +31,7 @@ PARTS: dict[str, Row] = {
     "heater-off": rows.heater_off,
     "points": rows.points,
     "scrub": rows.scrub,
+    "crowd": rows.crowd,
 }
 PLATFORMS = ("offscreen", "xvfb")
 _QUICK = 0.1

@@ -127,12 +127,15 @@ class Child:
 
 
 @contextmanager
-def source(shape: int, per_s: float) -> Iterator[tuple[Child, str]]:
-    """A host that shows square frames of ``shape`` pixels at a rate, and its address."""
+def source(shape: int, per_s: float, *more: str) -> Iterator[tuple[Child, str]]:
+    """A host that shows square frames of ``shape`` pixels at a rate, and its address.
+
+    ``more`` are further words of :mod:`gui.bench.source`.
+    """
     with tempfile.TemporaryDirectory(prefix="hotstage-source-") as folder:
         ready = Path(folder) / "ready.json"
         words = ("--shape", str(shape), "--per-s", str(per_s), "--ready", str(ready))
-        with Child("gui.bench.source", *words) as child:
+        with Child("gui.bench.source", *words, *more) as child:
             yield child, address_in(ready, child.process)
 
 

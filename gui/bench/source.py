@@ -2,7 +2,8 @@
 
 ``python -m gui.bench.source`` serves a real engine host of the simulated station on loopback and puts
 images, readings and estimates into its live view as a run does. It writes its address to a file, and
-answers lines on standard input with lines of JSON; the end of standard input ends it.
+answers lines on standard input with lines of JSON: ``report`` with what was done since, ``day`` when the
+curves and notes of a day at the microscope have been put into it. The end of standard input ends it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,7 +25,7 @@ from acquire.engine.host import EngineHost
 from acquire.instruments import Frame, HolderReading, HolderState
 from acquire.remote import connect
 from acquire.station import Station
-from acquire.stream import Estimate, Value
+from gui.bench.crowd import DAY_S, estimate_of, put_day
 
 POOL = 8
 """Different frames that are shown in turn."""
@@ -60,13 +63,13 @@ class Pace:
         return np.array(taken)
 
 
-def serve(shape: int, per_s: float, ready: Path, seed: int) -> None:
-    """Serve until standard input ends; ``report`` on it is answered with what was done since."""
+def serve(shape: int, per_s: float, ready: Path, seed: int, particles: int = PARTICLES) -> None:
+    """Serve until standard input ends."""
     station = connect(Station.load("simulated"))
     host = EngineHost(station)
     stop = threading.Event()
     images, readings = Pace(per_s), Pace(READINGS_PER_S)
-    done = [0]
+    done, later_s = [0], [0.0]
     rng = np.random.default_rng(seed)
     pool = [rng.poisson(60, (shape, shape)).astype(np.uint16) for _ in range(POOL)]
     live, clock = host.engine.live, station.clock
@@ -74,16 +77,16 @@ def serve(shape: int, per_s: float, ready: Path, seed: int) -> None:
 
     def expose() -> None:
         while images.wait(stop):
-            now_s = clock.now_s()
+            now_s = clock.now_s() + later_s[0]
             frame = Frame("overview", done[0], {"haadf": pool[done[0] % POOL]}, now_s, now_s)
             live.put_image(frame, FIELD_NM / shape)
             done[0] += 1
             if done[0] % max(1, round(per_s / ESTIMATES_PER_S)) == 0:
-                live.put_estimate(_estimate(rng, frame))
+                live.put_estimate(estimate_of(rng, frame, particles, FIELD_NM))
 
     def heat() -> None:
         while readings.wait(stop):
-            now_s = clock.now_s()
+            now_s = clock.now_s() + later_s[0]
             live.put_reading(
                 HolderReading(
                     now_s, 700 + rng.normal(), 700.0, 700.0, 12.0, 900.0, HolderState.HOLDING
@@ -104,8 +107,11 @@ def serve(shape: int, per_s: float, ready: Path, seed: int) -> None:
                     "intervals_s": images.take().tolist(),
                     "memory_bytes": psutil.Process().memory_info().rss,
                 }
-                sys.stdout.write(json.dumps(report) + "\n")
-                sys.stdout.flush()
+                _answer(report)
+            elif line.strip() == "day":
+                put_day(live, rng)
+                later_s[0] = DAY_S
+                _answer({"day_s": DAY_S})
     finally:
         stop.set()
         for thread in threads:
@@ -113,21 +119,9 @@ def serve(shape: int, per_s: float, ready: Path, seed: int) -> None:
         host.close("the bench ends")
 
 
-def _estimate(rng: np.random.Generator, frame: Frame) -> Estimate:
-    x, y = rng.uniform(0, FIELD_NM, (2, PARTICLES))
-    table = {
-        "x_nm": x,
-        "y_nm": y,
-        "diameter_nm": rng.lognormal(np.log(5), 0.25, PARTICLES),
-        "id": np.arange(PARTICLES),
-        "border": np.zeros(PARTICLES, np.int64),
-    }
-    mean = float(np.mean(table["diameter_nm"]))
-    values = {
-        "mean_diameter": Value(mean, 0.1),
-        "count": Value(float(PARTICLES), 1.0),
-    }
-    return Estimate("particles", frame.stream, frame.index, frame.t_end_s, values, (), table)
+def _answer(words: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(words) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -137,8 +131,9 @@ def main() -> None:
     parser.add_argument("--per-s", type=float, required=True)
     parser.add_argument("--ready", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--particles", type=int, default=PARTICLES)
     given = parser.parse_args()
-    serve(given.shape, given.per_s, given.ready, given.seed)
+    serve(given.shape, given.per_s, given.ready, given.seed, given.particles)
 
 
 if __name__ == "__main__":

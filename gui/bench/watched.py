@@ -17,7 +17,7 @@ from array import array
 from typing import Any
 
 import psutil
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.client import HostClient
 from acquire.remote import emergency_off
@@ -27,6 +27,8 @@ from gui.window import OperatorWindow
 
 BEAT_MS = 10
 """How often the UI thread is asked whether it is there."""
+MOVE_MS = 40
+"""How often the mouse of a crowd moves."""
 LOOK_S = 5.0
 _IMMORTAL_FROM = 1 << 29
 """Reference counts of immortal objects (Python 3.12 and later) say nothing."""
@@ -103,6 +105,46 @@ class Watch(QtCore.QObject):
         )
 
 
+class Hand(QtCore.QObject):
+    """Shows all that can be shown of particles, follows one, and moves the mouse over the image."""
+
+    def __init__(self, window: OperatorWindow) -> None:
+        super().__init__(window)
+        self._image = window.image
+        self._steps = 0
+        self.labelled = 0
+        """How often a label stood beside the mouse."""
+        for switch in (self._image.menu.outlines, self._image.menu.labels, self._image.menu.trails):
+            switch.setChecked(True)
+        self._timer = QtCore.QTimer(self)
+        self._timer.timeout.connect(self._move)
+        self._timer.start(MOVE_MS)
+
+    def _move(self) -> None:
+        canvas = self._image.canvas
+        if self._image.overlays.particles is None:
+            return
+        if not self._image.following.on:
+            self._image.menu.next.trigger()
+        self._steps += 1
+        self.labelled += self._image.hover.isVisible()
+        area = canvas.viewport().rect()
+        at = QtCore.QPointF(
+            area.width() * (0.2 + 0.6 * (self._steps * 0.013 % 1)),
+            area.height() * (0.2 + 0.6 * (self._steps * 0.029 % 1)),
+        )
+        none = QtCore.Qt.MouseButton.NoButton
+        move = QtGui.QMouseEvent(
+            QtCore.QEvent.Type.MouseMove,
+            at,
+            canvas.viewport().mapToGlobal(at),
+            none,
+            none,
+            QtCore.Qt.KeyboardModifier.NoModifier,
+        )
+        QtWidgets.QApplication.sendEvent(canvas.viewport(), move)
+
+
 class _Kept(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -119,6 +161,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--warm-s", type=float, default=3.0)
     parser.add_argument("--size", default="1600x900")
+    parser.add_argument("--crowd", action="store_true", help="trails, labels, one that is followed")
     given = parser.parse_args()
     kept = _Kept()
     logging.getLogger().addHandler(kept)
@@ -134,6 +177,7 @@ def main() -> int:
     width, height = (int(part) for part in given.size.split("x"))
     window.resize(width, height)
     window.show()
+    hand = Hand(window) if given.crowd else None
     report: dict[str, Any] = {}
 
     def end() -> None:
@@ -144,6 +188,7 @@ def main() -> int:
     QtCore.QTimer.singleShot(round(1000 * given.warm_s), watch.begin)
     QtCore.QTimer.singleShot(round(1000 * (given.warm_s + given.seconds)), end)
     application.exec()
+    report["labelled"] = hand.labelled if hand is not None else 0
     report["warnings"] = kept.words[:20]
     sys.stdout.write(json.dumps(report) + "\n")
     return 0

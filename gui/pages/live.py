@@ -113,8 +113,7 @@ class LivePage(Page):
                     panel.clear()
                 self.session.look_again()
             self.curves.add(update.series, update.fresh)
-            for note in update.series.notes:
-                self.log.add(note)
+            self.log.add(*update.series.notes)
         spectrum = self.session.take_spectrum()
         if spectrum is not None:
             self.spectrum.show_spectrum(spectrum)

@@ -6,10 +6,12 @@ import math
 
 from PySide6 import QtWidgets
 
+from acquire.engine.clients import is_client
 from acquire.engine.status import EngineStatus
 from acquire.units import show, show_bytes
 from gui import text, theme
 from gui.session import StatusSnapshot
+from gui.widgets.buttons import sign_button
 from gui.widgets.panel import ElidedLabel, set_flag, set_text, set_tip
 from gui.words import tr
 
@@ -38,7 +40,11 @@ class FactsLine(QtWidgets.QWidget):
         # as long as its words may be, it gives way to the figures
         self.control = ElidedLabel(align_left=True)
         self.control.setMinimumWidth(110)
+        self.change = sign_button(
+            "⇄", tr("Who is in control of the engine: take it, or give it away (Ctrl+G)"), 28
+        )
         row.addWidget(self.link)
+        row.addWidget(self.change)
         row.addWidget(self.control, 3)
         for label in (self.dose, self.drift, self.disk, self.frames):
             row.addWidget(label)
@@ -52,8 +58,9 @@ class FactsLine(QtWidgets.QWidget):
         shown: int,
         not_shown: int,
         looking_back: bool = False,
+        who: str = "",
     ) -> None:
-        """Draw a status, and what this window made of the frames of the stream that it shows.
+        """Draw a status, and what this window, ``who``, made of the frames of the stream that it shows.
 
         With ``looking_back``, a stored run is in front, which this line is not about.
         """
@@ -103,7 +110,7 @@ class FactsLine(QtWidgets.QWidget):
                 recorded=sum(status.frames.values()), shown=shown, not_shown=not_shown
             ),
         )
-        words, held = control_words(status)
+        words, held = control_words(status, who)
         set_text(self.control, words)
         self.control.setToolTip(words)
         drift, set_drift = status.estimates.get("drift_rate"), ""
@@ -131,20 +138,25 @@ class FactsLine(QtWidgets.QWidget):
             label.setStyleSheet(style)
 
 
-def control_words(status: EngineStatus) -> tuple[str, bool]:
-    """Who is in control, and whether that is as it should be."""
+def control_words(status: EngineStatus, who: str = "") -> tuple[str, bool]:
+    """Who is in control, seen from the window ``who``, and whether that is as it should be."""
     if status.server:
         return tr("✕ instrument server lost"), False
     if status.control:
         return tr("⚠ control: {problem}").format(problem=status.control), False
     asked = tr("; {who} asks for it").format(who=status.asked_by) if status.asked_by else ""
-    if status.by_hand_of:
-        return tr("in hand of {who}").format(who=status.by_hand_of) + asked, not asked
-    if status.state.active:
-        return tr("in control") + asked, not asked
-    if status.commander:
+    others = status.commander and not status.state.active and not status.by_hand_of
+    if others and not status.driven_by:  # a program that is no client of this engine
         return tr("control: {who}").format(who=status.commander) + asked, True
-    return tr("control free"), True
+    words = tr("control free")
+    if status.driven_by:
+        mine = is_client(status.driven_by, who)
+        name = tr("this window") if mine else status.driven_by
+        words = tr("control: {who}").format(who=name)
+    if status.by_hand_of:
+        words += tr(", in hand")
+    needed = bool(status.by_hand_of) or status.state.active
+    return words + asked, not (asked and needed)
 
 
 def channel_words(status: EngineStatus) -> str:

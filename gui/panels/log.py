@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import html
 from collections import deque
+from collections.abc import Sequence
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from acquire.engine.status import EngineStatus, LiveNote
 from gui import text, theme
+from gui.widgets.buttons import sign_button
 from gui.widgets.note_sheet import NoteSheet
 from gui.widgets.panel import Panel
 from gui.words import tr
 
 _KEPT_LINES = 2000
+_NEXT_LINE = "\u2028" + 4 * "\u00a0"
+"""Within an entry: a line feed would begin another."""
+
+_Line = tuple[str, str, str]
+"""When, kind, words."""
 
 
 class LogPanel(Panel):
@@ -29,18 +35,16 @@ class LogPanel(Panel):
         self.lines.setReadOnly(True)
         self.lines.setMaximumBlockCount(_KEPT_LINES)
         self.lines.setFont(theme.mono(8.5))
-        self.lines.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
+        self.lines.setTabChangesFocus(True)
+        self.lines.setAccessibleName(tr("Log"))
         self.field = QtWidgets.QLineEdit()
+        self.field.setAccessibleName(tr("A note for the run's journal"))
         self.field.setPlaceholderText(tr("A note for the run's journal  (M)"))
         self.field.setMaxLength(500)
         self.button = QtWidgets.QPushButton(tr("⚑ Mark"))
         self.button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
-        self.note_button = QtWidgets.QPushButton(tr("✎"))
-        self.note_button.setToolTip(
-            tr("A longer note, of many lines, for the run's journal (Ctrl+M)")
-        )
-        self.note_button.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
-        self.note_button.setFixedWidth(30)
+        words = tr("A longer note, of many lines, for the run's journal (Ctrl+M)")
+        self.note_button = sign_button("✎", words)
         self.note_button.clicked.connect(self.write_note)
         self.sheet = NoteSheet(self)
         self.sheet.kept.connect(self.noted)
@@ -59,20 +63,20 @@ class LogPanel(Panel):
             lambda _: self._scrolled(bar.sliderPosition() >= bar.maximum() - 1)
         )
         bar.rangeChanged.connect(lambda _, most: bar.setValue(most) if self._at_end else None)
-        self._kept: deque[tuple[str, str, str]] = deque(maxlen=_KEPT_LINES)
+        self._kept: deque[_Line] = deque(maxlen=_KEPT_LINES)
         theme.follow(self, self._write_again)
         self.button.clicked.connect(self._mark)
         self.field.returnPressed.connect(self._mark)
         self.field.textChanged.connect(self._enable)
         self._enable()
 
-    def add(self, note: LiveNote) -> None:
-        """Append a note of the run."""
-        self._line(f"+{text.clock(note.t_s)}", note.kind, note.text)
+    def add(self, *notes: LiveNote) -> None:
+        """Append notes of the run."""
+        self._add([(f"+{text.clock(note.t_s)}", note.kind, note.text) for note in notes])
 
     def say(self, kind: str, words: str) -> None:
         """Append a line of the window's own, with the time on the wall."""
-        self._line(QtCore.QTime.currentTime().toString("HH:mm:ss"), kind, words)
+        self._add([(QtCore.QTime.currentTime().toString("HH:mm:ss"), kind, words)])
 
     def show_status(self, status: EngineStatus, fresh: bool) -> None:
         """Allow marks while a run is on."""
@@ -82,10 +86,7 @@ class LogPanel(Panel):
     def write_note(self) -> None:
         """Open the sheet for a longer note; nothing waits for it."""
         if self.note_button.isEnabled():
-            self.sheet.show()
-            self.sheet.raise_()
-            self.sheet.activateWindow()
-            self.sheet.text.setFocus()
+            self.sheet.write()
 
     def _enable(self) -> None:
         possible = self._active and self._fresh
@@ -114,33 +115,47 @@ class LogPanel(Panel):
             self.field.clear()
             self.marked.emit(words)
 
-    def _line(self, when: str, kind: str, words: str) -> None:
-        self._kept.append((when, kind, words))
-        self._append(when, kind, words)
+    def _add(self, lines: Sequence[_Line]) -> None:
+        if lines:
+            self._kept += lines
+            self._append(lines)
 
-    def _append(self, when: str, kind: str, words: str) -> None:
+    def _append(self, lines: Sequence[_Line]) -> None:
+        """Write lines below the others: as one edit, laid out once, and without HTML to be read.
+
+        A window that is opened late is given all notes of a day at once, which took 0.2 s otherwise.
+        """
         now = theme.now()
-        colour = {
+        colours = {
             "warning": now.orange,
             "error": now.error_text,
             "fault": now.error_text,
             "mark": now.sky,
             "note": now.sky,
             "by hand": now.yellow,
-        }.get(kind, now.text)
-        self.lines.appendHtml(
-            f'<span style="color:{now.muted}">{when}</span>&nbsp; '
-            f'<span style="color:{colour}">{html.escape(kind)}&nbsp; {_lines(words)}</span>'
-        )
-
-    def _write_again(self) -> None:
-        at_end = self._at_end
-        self.lines.clear()
-        for line in self._kept:
-            self._append(*line)
-        if at_end:
+        }
+        inks = {name: _ink(colour) for name, colour in colours.items()}
+        muted, plain = _ink(now.muted), _ink(now.text)
+        document = self.lines.document()
+        cursor = QtGui.QTextCursor(document)
+        cursor.movePosition(QtGui.QTextCursor.MoveOperation.End)
+        cursor.beginEditBlock()
+        for when, kind, words in lines:
+            if cursor.position():
+                cursor.insertBlock()
+            cursor.insertText(f"{when}\u00a0 ", muted)
+            said = words.replace("\n", _NEXT_LINE)
+            cursor.insertText(f"{kind}\u00a0 {said}", inks.get(kind, plain))
+        cursor.endEditBlock()
+        if self._at_end:
             self._to_end()
 
+    def _write_again(self) -> None:
+        self.lines.clear()
+        self._append(self._kept)
 
-def _lines(words: str) -> str:
-    return html.escape(words).replace("\n", "<br>&nbsp;&nbsp;&nbsp;&nbsp;")
+
+def _ink(colour: str) -> QtGui.QTextCharFormat:
+    ink = QtGui.QTextCharFormat()
+    ink.setForeground(QtGui.QColor(colour))
+    return ink

@@ -12,12 +12,15 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from acquire.engine.status import EngineStatus
 from gui import text, theme
 from gui.settings import Settings
+from gui.widgets.beside import Beside
 from gui.widgets.choice import Choice
 from gui.widgets.export import Exporter, Figure
 from gui.widgets.map_choice import TAKEN, MapChoice
 from gui.widgets.panel import Panel, set_text
 from gui.widgets.plot import Stage, dim, make_plot
 from gui.widgets.ranges import Following
+from gui.widgets.scale_bar import ScaleBar
+from gui.widgets.trace import Floats
 from gui.words import tr
 
 if TYPE_CHECKING:
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 
 NEWEST = ""
 _COLOURS = "viridis"
+_AXES_FROM_PX = 240
+"""A map that is shorter than that has no axes: they would take a third of it."""
+_AXES_PX = (62, 46)
+"""What they take across and in height."""
+_STRIP = 4
+"""How many times longer than high a line is drawn."""
+_STRIP_PX = 11
 
 
 class MapPanel(Panel):
@@ -37,7 +47,7 @@ class MapPanel(Panel):
 
     def __init__(self, settings: Settings | None = None, exporter: Exporter | None = None) -> None:
         super().__init__(tr("Map"))
-        self.plot = make_plot("", "nm")
+        self.plot = make_plot(tr("x (nm)"), tr("y (nm)"))
         self.plot.setAccessibleName(tr("Map"))
         item = self.plot.getPlotItem()
         item.showGrid(x=False, y=False)
@@ -46,17 +56,18 @@ class MapPanel(Panel):
         self.image: Any = pg.ImageItem(axisOrder="row-major")
         self.image.setColorMap(pg.colormap.get(_COLOURS))
         self.plot.addItem(self.image)
+        self.scale = ScaleBar(item.getViewBox())
+        item.getViewBox().sigResized.connect(self._frame)
         self.bar = _Scale()
-        self.stage = Stage(self.plot, tr("No map yet"))
         self.choice = MapChoice("map", settings)
         self.stream = Choice(tr("Which map is shown"))
         self.stream.addItem(tr("newest map"), NEWEST)
         self.stream.hide()
-        row = QtWidgets.QHBoxLayout()
-        row.addWidget(self.choice)
-        row.addWidget(self.stream)
-        row.addWidget(self.bar, 1)
-        self.body.addLayout(row)
+        self.numbers = _words_below()
+        self.at = _words_below()
+        self.beside = Beside(self.plot, self._words_column())
+        self.beside.arranged.connect(self._show_axes)
+        self.stage = Stage(self.beside, tr("No map yet"))
         self.body.addWidget(self.stage, 1)
         if exporter is not None:
             self.head.addWidget(exporter.button(self.plot, self.figure))
@@ -65,14 +76,32 @@ class MapPanel(Panel):
         self._map: LiveMap | None = None
         self._status = EngineStatus()
         self._drawn: object = None
-        self._framed: object = None
         self._at: tuple[int, int] | None = None
+        self._area = QtCore.QRectF(0, 0, 1, 1)
+        self._axes = True
         self.choice.chosen.connect(self.draw)
         self.stream.currentIndexChanged.connect(
             lambda: self.stream_chosen.emit(str(self.stream.currentData()))
         )
         self.plot.scene().sigMouseMoved.connect(self._look)
         self.plot.viewport().installEventFilter(self)
+
+    def _words_column(self) -> QtWidgets.QWidget:
+        words = QtWidgets.QWidget()
+        column = QtWidgets.QVBoxLayout(words)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.choice)
+        column.addWidget(self.stream)
+        column.addWidget(self.bar)
+        column.addWidget(self.numbers)
+        column.addWidget(self.at)
+        column.addStretch(1)
+        for choice in (self.choice, self.stream):
+            policy = QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            choice.setSizeAdjustPolicy(policy)
+            choice.setMinimumContentsLength(6)
+        return words
 
     def clear(self) -> None:
         """Forget what is shown: it belongs to another run, and so do the names of maps."""
@@ -84,7 +113,7 @@ class MapPanel(Panel):
 
     def show_nothing(self) -> None:
         """There is no map at this time."""
-        self._map = self._drawn = self._framed = self._at = None
+        self._map = self._drawn = self._at = None
         self.stage.show_plot(False)
         set_text(self.info, "")
 
@@ -127,17 +156,58 @@ class MapPanel(Panel):
         low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
         high = high if high > low else low + (abs(low) * 1e-3 or 1.0)
         self.image.setImage(values, autoLevels=False, levels=(low, high))
-        (x, y), (dx, dy) = found.first_nm, found.spacing_nm
-        rows, columns = values.shape
-        dy = dy or dx  # a line has no height
-        area = QtCore.QRectF(x - dx / 2, y - dy / 2, columns * dx, rows * dy)
-        self.image.setRect(area)
-        if self.following.on and self._framed != (found.stream, area):
-            self._framed = (found.stream, area)
-            self.plot.getPlotItem().getViewBox().setRange(area, padding=0.05)
+        self._area = _area_of(found)
+        self.image.setRect(self._area)
+        self._arrange()
         unit = self.choice.unit(name)
         self.bar.show_range(low, high, unit if len(known) else tr("nothing known yet"))
+        set_text(self.numbers, self._number_words(found, known, unit))
         self._tell()
+
+    def _number_words(self, found: LiveMap, known: Floats, unit: str) -> str:
+        (x, y), (dx, dy) = found.first_nm, found.spacing_nm
+        rows, columns = found.taken.shape
+        lines = []
+        if len(known):
+            lines.append(
+                tr("mean {mean} {unit}, spread {spread}").format(
+                    mean=text.short(float(known.mean())),
+                    spread=text.short(float(known.std())),
+                    unit=unit,
+                )
+            )
+        across = f"x {x:.4g} … {x + (columns - 1) * dx:.4g}"
+        lines.append(
+            f"{across}, y {y:.4g} … {y + (rows - 1) * dy:.4g} nm"
+            if rows > 1
+            else tr("a line of {length:.4g} nm").format(length=(columns - 1) * dx)
+        )
+        return "\n".join(" ".join(line.split()).replace(" ,", ",") for line in lines)
+
+    def _arrange(self) -> None:
+        """Give the map the room that its proportions can use."""
+        area = self._area
+        around = QtCore.QSize(*_AXES_PX) if self._axes else QtCore.QSize()
+        self.beside.set_proportions(area.width() / area.height(), around)
+        self._frame()
+
+    def _frame(self, *_: object) -> None:
+        """Show all of the map, unless the hand has chosen what is seen."""
+        if self.following.on and self._map is not None:
+            padding = 0.02 if self._axes else 0.0
+            self.plot.getPlotItem().getViewBox().setRange(self._area, padding=padding)
+
+    def _show_axes(self, size: QtCore.QSize) -> None:
+        """Where there is room for them; else the words and the scale bar tell the same."""
+        found = self._map
+        line = found is not None and found.taken.shape[0] == 1
+        shown = min(size.width(), size.height()) >= _AXES_FROM_PX and not line
+        if shown != self._axes:
+            self._axes = shown
+            for side in ("left", "bottom"):
+                self.plot.getPlotItem().showAxis(side, shown)
+        self.scale.setVisible(not shown)
+        self._arrange()
 
     def figure(self) -> Figure:
         """What is drawn, for a file: one line for each point."""
@@ -168,7 +238,7 @@ class MapPanel(Panel):
         return False
 
     def _again(self) -> None:
-        self._drawn = self._framed = None
+        self._drawn = None
         self.draw()
 
     def _look(self, place: QtCore.QPointF) -> None:
@@ -192,8 +262,9 @@ class MapPanel(Panel):
 
     def _tell(self) -> None:
         found = self._map
+        set_text(self.info, self._words())
         if found is None or self._at is None:
-            set_text(self.info, self._words())
+            set_text(self.at, "")
             return
         name = self.choice.quantity
         value = float(self.choice.values(found)[self._at])
@@ -202,17 +273,34 @@ class MapPanel(Panel):
         x = found.first_nm[0] + self._at[1] * found.spacing_nm[0]
         y = found.first_nm[1] + self._at[0] * found.spacing_nm[1]
         told = text.with_sigma(value, sigma, "" if name == TAKEN else self.choice.unit(name))
-        set_text(self.info, f"◆ ({x:.4g}, {y:.4g}) nm: {told}")
+        set_text(self.at, f"◆ ({x:.4g}, {y:.4g}) nm: {told}")
+
+
+def _area_of(found: LiveMap) -> QtCore.QRectF:
+    """What a map covers, in nm; a line, which has no height, is drawn as a strip."""
+    (x, y), (dx, dy) = found.first_nm, found.spacing_nm
+    rows, columns = found.taken.shape
+    dy = dy or columns * dx / _STRIP
+    return QtCore.QRectF(x - dx / 2, y - dy / 2, columns * dx, rows * dy)
+
+
+def _words_below() -> QtWidgets.QLabel:
+    label = QtWidgets.QLabel()
+    label.setProperty("muted", True)
+    label.setWordWrap(True)
+    label.setTextFormat(QtCore.Qt.TextFormat.PlainText)
+    return label
 
 
 class _Scale(QtWidgets.QWidget):
-    """The colours with the values at both ends."""
+    """The colours, and below them the values at both ends."""
 
     def __init__(self) -> None:
         super().__init__()
         self.low = self.high = math.nan
         self._words = ""
-        self.setMinimumSize(90, 18)
+        self.setMinimumWidth(90)
+        self.setFixedHeight(_STRIP_PX + 18)
         theme.follow(self, self.update)
 
     def show_range(self, low: float, high: float, words: str) -> None:
@@ -227,17 +315,15 @@ class _Scale(QtWidgets.QWidget):
         if not math.isfinite(self.low):
             return
         painter = QtGui.QPainter(self)
-        metrics = painter.fontMetrics()
-        left, right = f"{self.low:.3g}", f"{self.high:.3g} {self._words}".strip()
-        a, b = metrics.horizontalAdvance(left) + 6, metrics.horizontalAdvance(right) + 6
-        strip = self.rect().adjusted(a, 5, -b, -5)
-        painter.setPen(QtGui.QColor(theme.now().muted))
-        painter.drawText(self.rect(), QtCore.Qt.AlignmentFlag.AlignVCenter, left)
-        side = QtCore.Qt.AlignmentFlag.AlignVCenter | QtCore.Qt.AlignmentFlag.AlignRight
-        painter.drawText(self.rect(), side, right)
+        strip = self.rect().adjusted(0, 0, 0, _STRIP_PX - self.height())
         gradient = pg.colormap.get(_COLOURS).getGradient(
             QtCore.QPointF(strip.topLeft()), QtCore.QPointF(strip.topRight())
         )
-        if strip.width() > 10:
-            painter.fillRect(strip, QtGui.QBrush(gradient))
+        painter.fillRect(strip, QtGui.QBrush(gradient))
+        painter.setPen(QtGui.QColor(theme.now().muted))
+        words = self.rect().adjusted(0, _STRIP_PX, 0, 0)
+        middle = QtCore.Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(words, middle, text.short(self.low))
+        side = middle | QtCore.Qt.AlignmentFlag.AlignRight
+        painter.drawText(words, side, f"{text.short(self.high)} {self._words}".strip())
         painter.end()

@@ -12,6 +12,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from acquire.engine.status import EngineState, EngineStatus, PlanView
 from gui import text, theme
 from gui.orders import RecipeText
+from gui.widgets.buttons import sign_button
 from gui.widgets.panel import ElidedLabel, Panel, set_text
 from gui.words import tr
 
@@ -129,13 +130,12 @@ class RecipePanel(Panel):
         self.open_button = QtWidgets.QPushButton(tr("Open…  Ctrl+O"))
         self.open_button.setToolTip(tr("Choose a recipe file; nothing starts before Run"))
         self.open_button.clicked.connect(self.choose)
-        self.reload_button = QtWidgets.QPushButton("⟳")
-        self.reload_button.setToolTip(tr("Read the file again: what is shown is what Run starts"))
-        self.reload_button.setFixedWidth(30)
+        self.reload_button = sign_button(
+            "⟳", tr("Read the file again: what is shown is what Run starts")
+        )
         self.reload_button.setEnabled(False)
         self.reload_button.clicked.connect(self._reload)
-        for button in (self.open_button, self.reload_button):
-            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.open_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.head.addWidget(self.open_button)
         self.head.addWidget(self.reload_button)
         self.name_line = ElidedLabel(align_left=True)
@@ -145,7 +145,9 @@ class RecipePanel(Panel):
         self.table = QtWidgets.QTableView()
         self.table.setModel(self.model)
         self.table.setSelectionMode(QtWidgets.QAbstractItemView.SelectionMode.NoSelection)
-        self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.table.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.table.setTabKeyNavigation(False)
+        self.table.setAccessibleName(tr("Steps of the recipe"))
         self.table.setShowGrid(False)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.table.verticalHeader().hide()
@@ -165,12 +167,15 @@ class RecipePanel(Panel):
         header.setMinimumSectionSize(20)
         self.source = QtWidgets.QPlainTextEdit()
         self.source.setReadOnly(True)
+        self.source.setTabChangesFocus(True)
+        self.source.setAccessibleName(tr("Text of the recipe"))
         self.source.setFont(theme.mono())
         self.source.setLineWrapMode(QtWidgets.QPlainTextEdit.LineWrapMode.NoWrap)
         self.source.setPlaceholderText(tr("No recipe is open."))
         self.tabs = QtWidgets.QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.tabBar().setDrawBase(False)
+        self.tabs.tabBar().setAccessibleName(tr("Steps or text of the recipe"))
         self.tabs.addTab(self.table, tr("Steps"))
         self.tabs.addTab(self.source, tr("Text"))
         self.look_button = QtWidgets.QPushButton(tr("Look at this run"))

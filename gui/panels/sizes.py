@@ -13,6 +13,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from acquire.engine.status import EngineStatus, EstimateView, LiveSeries
 from gui import text, theme
 from gui.panels.curves import RunCurves
+from gui.quantities import called
 from gui.settings import Settings
 from gui.widgets.band import Band
 from gui.widgets.choice import Choice
@@ -220,7 +221,7 @@ class SizesPanel(Panel):
 
     def _label(self, name: str) -> str:
         unit = self._unit(name)
-        words = tr(name.replace("_", " "))
+        words = called(name)
         return f"{words} ({unit})" if unit else words
 
     # --------------------------------------------------------------------------- composition

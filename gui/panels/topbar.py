@@ -8,6 +8,7 @@ from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import EngineState, EngineStatus
 from gui import text, theme
+from gui.beam import UNCOUNTED, is_uncounted
 from gui.session import StatusSnapshot
 from gui.widgets.hold_button import HoldButton
 from gui.widgets.panel import ElidedLabel, set_flag, set_text, set_tip
@@ -18,7 +19,7 @@ READING_OLD_AFTER_S = 2.0
 """Wall seconds after which a temperature reading counts as old although the engine answers."""
 
 S = EngineState
-_DARK, _LIT, _UNKNOWN = "#2A333D", "#5C4A00", "#22272D"
+_DARK, _LIT, _WARNS, _UNKNOWN = "#2A333D", "#5C4A00", "#7A4310", "#22272D"
 _HEATER = {
     "off": ("○", _DARK),
     "ramping": ("♨", "#6E3A00"),
@@ -78,6 +79,9 @@ class TopBar(QtWidgets.QWidget):
         self.progress = QtWidgets.QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setFixedHeight(17)
+        policy = self.progress.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.progress.setSizePolicy(policy)
         steps = QtWidgets.QVBoxLayout()
         steps.setSpacing(2)
         steps.setContentsMargins(4, 0, 4, 0)
@@ -143,20 +147,22 @@ class TopBar(QtWidgets.QWidget):
         recipe: bool,
         sent: tuple[str, ...],
         looking_back: bool = False,
+        held: str = "",
     ) -> None:
         """Draw a status; ``recipe`` says whether one is loaded, ``sent`` names unanswered commands.
 
         With ``looking_back``, a stored run is in front: Run and Pause, which one presses by what one
-        sees, are held back. Hold T, Abort and heater off act on the live run at all times.
+        sees, are held back. So they are with ``held``, which says why this window may not command.
+        Hold T, Abort and heater off act on the live run at all times.
         """
         status, fresh = snapshot.status, not snapshot.stale
         self._show_state(status, snapshot)
         self._show_controls(status, fresh, recipe, sent)
-        if looking_back:
-            self.run.setEnabled(False)
-            self.pause.setEnabled(False)
+        held = _HELD_BACK if looking_back else held
         for button, tip in self._tips.items():
-            set_tip(button, _HELD_BACK if looking_back else tip)
+            if held:
+                button.setEnabled(False)
+            set_tip(button, held or tip)
         self._show_step(status)
         self._show_temperature(status, fresh)
         self.progress.setEnabled(fresh)
@@ -170,17 +176,23 @@ class TopBar(QtWidgets.QWidget):
             was = tr("was {state}").format(state=tr(status.state.value))
             detail = was if known else tr("connecting …")
         else:
-            badge = theme.STATES[status.state]
+            badge = _badge(status)
             # the station's clock goes on after a run: it would look like a run that goes on
             detail = text.clock(status.t_s) if status.state.active else ""
+            if status.prompt:
+                detail = tr("waits for you")
         lines = badge.text if not detail else f"{badge.text}\n{detail}"
         set_text(self.state, lines)
         _paint(self.state, badge.background, badge.foreground, "font-weight: 700; font-size: 11pt;")
         self.state.setToolTip(snapshot.link_error or status.cause)
         known = not snapshot.stale and not status.server and status.beam_known
-        beam = (tr("◐  BLANKED"), _DARK) if status.blanked else (tr("☀  BEAM ON"), _LIT)
-        set_text(self.beam, beam[0] if known else tr("?  BEAM"))
-        _paint(self.beam, beam[1] if known else _UNKNOWN, "#E8ECF1")
+        words, ground = (tr("◐  blanked"), _DARK) if status.blanked else (tr("☀  beam on"), _LIT)
+        uncounted = known and is_uncounted(status)
+        if uncounted:
+            words, ground = tr("⚠  beam on"), _WARNS
+        set_text(self.beam, words if known else tr("?  beam"))
+        _paint(self.beam, ground if known else _UNKNOWN, "#E8ECF1" if known else "#9DA9B5")
+        set_tip(self.beam, UNCOUNTED if uncounted else "")
 
     def _show_controls(
         self, status: EngineStatus, fresh: bool, recipe: bool, sent: tuple[str, ...]
@@ -217,7 +229,8 @@ class TopBar(QtWidgets.QWidget):
         known = math.isfinite(status.step_progress)
         fraction = min(1.0, max(0.0, status.step_progress)) if known else 0.0
         self.progress.setValue(round(1000 * fraction))
-        self.progress.setFormat(f"{100 * fraction:.0f} %" if known else "")
+        self.progress.setFormat(f"{100 * fraction:.0f} %" if known and not status.prompt else "")
+        self.progress.setVisible(status.step_index >= 0 and not status.by_hand_of)
         if status.state.active:
             line = tr("ETA {run}   of run time").format(run=text.clock(status.eta_s))
             if status.clock_rate != 1 and math.isfinite(status.eta_s):
@@ -236,9 +249,7 @@ class TopBar(QtWidgets.QWidget):
         old = known and old_s > READING_OLD_AFTER_S
         set_text(self.measured, text.celsius(status.measured_celsius))
         present = fresh and known and not old and not status.server
-        self.measured.setStyleSheet(
-            f"color: {theme.now().measured if present else theme.now().faint};"
-        )
+        _tint(self.measured, theme.now().measured if present else theme.now().faint)
         right = tr("set {celsius}").format(celsius=text.celsius(status.setpoint_celsius))
         if status.state.active and math.isfinite(status.planned_celsius):
             right = tr("set {present:.1f} · plan {plan:.1f}").format(
@@ -247,14 +258,24 @@ class TopBar(QtWidgets.QWidget):
         if old:
             right = tr("read {age} ago").format(age=text.age(old_s))
         set_text(self.setpoint, right)
-        self.setpoint.setStyleSheet(
-            f"color: {theme.now().setpoint if present else theme.now().faint};"
-        )
+        _tint(self.setpoint, theme.now().setpoint if present else theme.now().faint)
         state = status.holder_state
         glyph, ground = _HEATER.get(state, ("?", _UNKNOWN))
-        set_text(self.holder, f"{glyph}  {tr(state.replace('_', ' ') or 'heater')}")
+        words = tr("heater off") if state == "off" else tr(state.replace("_", " "))
+        if not fresh or status.server or not known:  # what it did is not what it does
+            glyph, words = "?", tr("heater")
+        set_text(self.holder, f"{glyph}  {words}")
         _paint(self.holder, ground if present else _UNKNOWN, "#E8ECF1" if present else "#9DA9B5")
         set_flag(self.holder, "stale", not present)
+
+
+def _badge(status: EngineStatus) -> theme.Badge:
+    """What the state is to an operator: a hand on the instruments, or a fault, is not idle."""
+    if status.fault and not status.state.active:
+        return theme.FAULT
+    if status.by_hand_of:
+        return theme.BY_HAND
+    return theme.STATES[status.state]
 
 
 def _heated_by_hand(status: EngineStatus) -> bool:
@@ -278,6 +299,13 @@ def _caption(button: QtWidgets.QPushButton, caption: str, key: str) -> None:
 
 
 def _paint(label: QtWidgets.QLabel, background: str, foreground: str, more: str = "") -> None:
-    style = f"background: {background}; color: {foreground}; border-radius: 6px; {more}"
-    if label.styleSheet() != style:
+    _style(label, f"background: {background}; color: {foreground}; border-radius: 6px; {more}")
+
+
+def _tint(label: QtWidgets.QLabel, colour: str) -> None:
+    _style(label, f"color: {colour};")
+
+
+def _style(label: QtWidgets.QLabel, style: str) -> None:
+    if label.styleSheet() != style:  # a new one is read and laid out anew
         label.setStyleSheet(style)

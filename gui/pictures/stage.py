@@ -38,9 +38,10 @@ class Stage:
         self.application = application_with_theme()
         self._out, self._wanted, self._sizes = out, wanted, sizes
         session = Session(
-            lambda: HostClient(address), lambda at, reason: emergency_off(at, reason=reason)
+            lambda: HostClient(address),
+            lambda at, reason: emergency_off(at, reason=reason),
+            "window of the operator",  # who makes the pictures is of no interest
         )
-        session.hand.who = "window of the operator"  # who makes the pictures is of no interest
         self.window = OperatorWindow(session, Folders(None), Settings(settings))
         self.window.resize(*sizes[0])
         self.window.show()

@@ -10,8 +10,9 @@ import xarray as xr
 
 from acquire.engine.status import LiveNote, LiveSeries, PlannedStep, PlanView
 from acquire.errors import StoreError
-from acquire.store import JournalEntry, Run, unit_for_people
+from acquire.store import JournalEntry, Run, read_later_notes, unit_for_people
 from gui.replay.moments import Floats
+from gui.words import tr
 
 HOLDER = "holder"
 
@@ -46,6 +47,24 @@ def read_series(
     t_s, values = _merged(estimates)
     series = LiveSeries((0, 0, 0), 0, columns[0], columns[1], columns[2], t_s, values, tuple(notes))
     return series, units
+
+
+def read_added(run: Run, trouble: list[str]) -> list[LiveNote]:
+    """Notes that were added to a run after its end, each saying so."""
+    try:
+        added = read_later_notes(run.path)
+    except StoreError as error:
+        trouble.append(str(error))
+        return []
+    words = tr("{text}   (added later, {when} UTC, by {who})")
+    return [
+        LiveNote(
+            note.t_s if math.isfinite(note.t_s) else 0.0,
+            "note",
+            words.format(text=note.text, when=note.wall[:16].replace("T", " "), who=note.by),
+        )
+        for note in added
+    ]
 
 
 def read_steps(runs: Sequence[Run], offsets_s: Sequence[float], t_end_s: float) -> PlanView:

@@ -57,7 +57,7 @@ class Reader:
         self._wish: Wish | None = None
         self._fulfilled = -1
         self._ahead: Wish | None = None
-        self._stopped = False
+        self._stopped = self._again = False
         self._run: StoredRun | None = None
         self.threads = tuple(
             threading.Thread(target=target, name=name, daemon=True)
@@ -74,6 +74,12 @@ class Reader:
         with self._changed:
             self._wish = wish
             self._ahead = None
+            self._changed.notify_all()
+
+    def look_again(self) -> None:
+        """See what was added to the run, also to one that does not grow; returns at once."""
+        with self._changed:
+            self._again = True
             self._changed.notify_all()
 
     def close(self, wait_s: float = 0.0) -> None:
@@ -107,14 +113,16 @@ class Reader:
                 break
             if wish is not None:
                 self._fulfil(run, wish)
-            if run.growing and time.monotonic() >= look_again_s:
+            due = run.growing and time.monotonic() >= look_again_s
+            if due or self._again:
+                self._again = False
                 look_again_s = time.monotonic() + self._look_again(run)
         run.close()
 
     def _next_wish(self, until_s: float | None) -> Wish | None:
-        """The newest wish that was not fulfilled, as soon as there is one; None at the time given."""
+        """The newest wish that was not fulfilled, as soon as there is one; None when to look again."""
         with self._changed:
-            while not self._stopped:
+            while not self._stopped and not self._again:
                 wish = self._wish
                 if wish is not None and wish.serial != self._fulfilled:
                     self._fulfilled = wish.serial

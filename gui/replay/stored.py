@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -19,10 +19,11 @@ from acquire.engine.status import LiveImage, LiveSpectrum
 from acquire.errors import StoreError
 from acquire.instruments import AnyArray
 from acquire.store import JOURNAL_NAME, Run, segments, time_offsets_s
-from acquire.store.layout import METADATA_NAME
+from acquire.store.layout import METADATA_NAME, NOTES_NAME
 from acquire.store.locking import is_held
+from acquire.store.segments import run_folder
 from gui.replay.cache import ArrayCache
-from gui.replay.curves import read_series, read_steps, step_starts_s
+from gui.replay.curves import read_added, read_series, read_steps, step_starts_s
 from gui.replay.maps import StoredMaps
 from gui.replay.moments import NAN, Ending, Floats, Scene, Story, Wish
 from gui.replay.places import StoredPlaces
@@ -101,6 +102,7 @@ class StoredRun:
         first, last = self._runs[0], self._runs[-1]
         trouble: list[str] = list(self._trouble)
         series, units = read_series(self._runs, self._offsets_s, trouble)
+        series = replace(series, notes=(*series.notes, *read_added(first, trouble)))
         times = [t.t_end_s[-1] for t in self._tracks.values() if len(t.t_end_s)]
         times += [t[-1] for t in (series.t_s, series.estimate_t_s) if len(t)]
         if last.report is not None:
@@ -198,7 +200,7 @@ class StoredRun:
     def _marks(self) -> tuple[object, ...]:
         files = [
             p for r in self._runs for p in (r.zarr_path / METADATA_NAME, r.path / JOURNAL_NAME)
-        ]
+        ] + [run_folder(self._given) / NOTES_NAME]
         return len(self._runs), [_stamp(file) for file in files], ending_of(self._runs[-1])
 
     def _image(self, wish: Wish, trouble: list[str]) -> LiveImage | None:

@@ -11,6 +11,7 @@ class Choice(QtWidgets.QComboBox):
     def __init__(self, tip: str) -> None:
         super().__init__()
         self.setToolTip(tip)
+        self.setAccessibleName(tip)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
         self.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToContents)
 

@@ -27,6 +27,7 @@ class Deck(QtWidgets.QStackedWidget):
             bar.setElideMode(QtCore.Qt.TextElideMode.ElideNone)
             bar.setFocusPolicy(QtCore.Qt.FocusPolicy.TabFocus)
             bar.setToolTip(tip)
+            bar.setAccessibleName(tip)
             for other in self.panels:
                 bar.addTab(other.title.text())
             bar.setCurrentIndex(index)

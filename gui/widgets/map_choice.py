@@ -8,6 +8,7 @@ import numpy as np
 from PySide6 import QtCore
 
 from acquire.engine.status import EngineStatus
+from gui.quantities import called
 from gui.settings import Settings
 from gui.widgets.choice import Choice
 from gui.widgets.trace import Floats
@@ -72,7 +73,7 @@ class MapChoice(Choice):
 
     def label(self, name: str) -> str:
         """For people."""
-        return tr(name.replace("_", " "))
+        return called(name)
 
     def _by_hand(self) -> None:
         self._wanted = self.quantity

@@ -14,9 +14,14 @@ class NoteSheet(QtWidgets.QDialog):
 
     kept = QtCore.Signal(str)
 
-    def __init__(self, parent: QtWidgets.QWidget) -> None:
+    def __init__(
+        self,
+        parent: QtWidgets.QWidget,
+        title: str = tr("A note for the run's journal"),
+        tip: str = tr("Write it into the journal, with the time of now"),
+    ) -> None:
         super().__init__(parent)
-        self.setWindowTitle(tr("A note for the run's journal"))
+        self.setWindowTitle(title)
         self.setModal(False)
         self.resize(480, 260)
         self.text = QtWidgets.QPlainTextEdit()
@@ -25,7 +30,7 @@ class NoteSheet(QtWidgets.QDialog):
         self.count = QtWidgets.QLabel()
         self.count.setProperty("muted", True)
         self.button = QtWidgets.QPushButton(tr("Keep  (Ctrl+Return)"))
-        self.button.setToolTip(tr("Write it into the journal, with the time of now"))
+        self.button.setToolTip(tip)
         self.button.clicked.connect(self._keep)
         row = QtWidgets.QHBoxLayout()
         row.addWidget(self.count, 1)
@@ -38,6 +43,15 @@ class NoteSheet(QtWidgets.QDialog):
         words = tr("keep the longer note")
         install(self, *((key, words, self._keep) for key in ("Ctrl+Return", "Ctrl+Enter")))
         self._enable()
+
+    def write(self, words: str = "") -> None:
+        """Bring it to the front, with words that are to be written again, if there are any."""
+        if words:
+            self.text.setPlainText(words)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+        self.text.setFocus()
 
     def allow(self, possible: bool) -> None:
         """Whether a run is on that a note can be kept in."""

@@ -88,8 +88,7 @@ class ElidedLabel(QtWidgets.QLabel):
         """Show a new text, shortened at the next paint."""
         self._full = value
         self.setToolTip(value)
-        self.updateGeometry()
-        self.update()
+        self.update()  # the room it takes is the same for any text
 
     def sizeHint(self) -> QtCore.QSize:  # noqa: N802 - Qt's name
         """One line high, as wide as there is room."""

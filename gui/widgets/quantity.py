@@ -18,6 +18,7 @@ class QuantityField(QtWidgets.QLineEdit):
         super().__init__(words)
         self.unit = unit
         self.setToolTip(tip)
+        self.setAccessibleName(tip)
         self.setMaxLength(40)
         self.setFixedWidth(74)
         self.setAlignment(QtCore.Qt.AlignmentFlag.AlignRight)

@@ -16,7 +16,7 @@ SMALLER = 0.55
 
 
 class Following(QtCore.QObject):
-    """Whether a plot's range is ours to set: not after the hand zoomed or dragged, until a double click."""
+    """Whether a plot's range is ours to set: not after the hand zoomed or dragged, until a double click or Home."""
 
     returned = QtCore.Signal()
 
@@ -26,7 +26,7 @@ class Following(QtCore.QObject):
         self._view = widget.getPlotItem().getViewBox()
         self._view.disableAutoRange()
         self._view.sigRangeChangedManually.connect(self._by_hand)
-        widget.scene().sigMouseClicked.connect(self._clicked)
+        widget.by_keys.whole = self._return
 
     def fit(self, across: Iterable[Floats], up: Iterable[Floats]) -> None:
         """Hold what is drawn."""
@@ -37,10 +37,9 @@ class Following(QtCore.QObject):
     def _by_hand(self, *_: object) -> None:
         self.on = False
 
-    def _clicked(self, event: Any) -> None:
-        if event.double():
-            self.on = True
-            self.returned.emit()
+    def _return(self) -> None:
+        self.on = True
+        self.returned.emit()
 
 
 def fit_y(view: Any, curves: Iterable[Floats]) -> None:

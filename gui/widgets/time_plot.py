@@ -52,11 +52,10 @@ class TimePlot(QtCore.QObject):
         widget.installEventFilter(self)
         widget.viewport().installEventFilter(self)
         cursor.moved.connect(self._show)
+        widget.by_keys.whole = self._to_present
         Described(
             widget,
-            (tr("Left, Right"), tr("move the time cursor, where a plot has the focus")),
-            (tr("Shift+Left, Right"), tr("the same, faster")),
-            (tr("Esc, Home"), tr("the cursor back to the present")),
+            (tr("Left, Right"), tr("In a plot: move the time cursor; with Shift faster")),
         )
 
     @property
@@ -119,12 +118,13 @@ class TimePlot(QtCore.QObject):
     def _ours(self, event: QtGui.QKeyEvent) -> bool:
         if event.key() in _BACK:
             return self.held
-        return self.on and event.key() in _STEPS
+        farther = event.modifiers() & QtCore.Qt.KeyboardModifier.ControlModifier
+        return self.on and event.key() in _STEPS and not farther
 
     def _key(self, event: QtGui.QKeyEvent) -> None:
         key = Key(event.key())
         if key in _BACK:
-            self._to_present()
+            self._widget.by_keys.all_of_it()
             return
         low, high = self.view.viewRange()[0]
         far = bool(event.modifiers() & QtCore.Qt.KeyboardModifier.ShiftModifier)
@@ -151,9 +151,11 @@ class TimePlot(QtCore.QObject):
     def _clicked(self, event: Any) -> None:
         if event.button() != QtCore.Qt.MouseButton.LeftButton:
             return
-        if event.double():
-            self._to_present()
-        elif self.on and self.view.sceneBoundingRect().contains(event.scenePos()):
+        if (
+            not event.double()
+            and self.on
+            and self.view.sceneBoundingRect().contains(event.scenePos())
+        ):
             self.cursor.pin(float(self.view.mapSceneToView(event.scenePos()).x()))
 
     def _to_present(self) -> None:

@@ -66,8 +66,11 @@ class Rates:
     """Sinking into the film until half of the volume is below the surface."""
     flicker_per_s: float = 2.5
     """Attempts of a droplet to crystallise or to melt again."""
+    reduction_per_s: float = 1 / 60
+    """How fast the titanium of the film approaches the valence that it has in vacuum."""
 
 
+REDUCTION = "reduction"
 BARRIERS_EV: Mapping[str, float] = {
     "along": ALONG_EV,
     "along_release": ALONG_EV - TO_SURFACE_EV,
@@ -78,6 +81,7 @@ BARRIERS_EV: Mapping[str, float] = {
     "motion": 1.0,
     "socket": 1.0,
     "flicker": 0.8,
+    REDUCTION: 2.2,
 }
 """Barrier of each process; dissolving a particle into a boundary costs its segregation energy on top."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from simulators.specimen.film import SLOPE_PER_UNDULATION, Film
 from simulators.specimen.grain_boundary import GrainBoundary, grain_boundary
 from simulators.specimen.kinetics import MERGED, NI_PER_NM3, PRESENT, Setting, State
 from simulators.specimen.presets import PRESETS, Preset
-from simulators.specimen.rates import Rates, Temperature, lived
+from simulators.specimen.rates import REDUCTION, Rates, Temperature, lived
 from simulators.specimen.resistivity import resistivity_ohm_m
 from simulators.specimen.shape import thickness_nm
 from simulators.specimen.sites import Sites, empty, lattice, scatter
@@ -126,6 +127,13 @@ class Specimen:
         volume = self.state(t_s).volume_nm3
         near = float(volume[self.sites.z_nm < NEAR_SURFACE_NM].sum())
         return reduced_share(self.preset.film, NI_PER_NM3 * near)
+
+    def reduction(self, t_s: float) -> float:
+        """How far the film has gone on its way from as grown, 0, to as heat in vacuum leaves it, 1."""
+        if self._fixed is not None:
+            return 0.0
+        lived_s = self._temperature.value(REDUCTION, t_s)
+        return -math.expm1(-self._setting.rates.reduction_per_s * lived_s)
 
     def ni_left_in_film(self, t_s: float) -> float:
         """Share of the film's nickel that is still in it; 1 for fixed particles, which it never held."""

@@ -10,6 +10,8 @@ from simulators.spectra.materials import HIGH_BAND_EV, LOW_BAND_EV, MATERIALS, P
 
 BULK_TI3 = 0.05
 BOUNDARY_TI3 = 0.6
+REDUCED_TI3 = 0.25
+"""Of the matrix after long heat in vacuum."""
 ROOM_CELSIUS = 25.0
 _NM = 60.0
 _NONE: Mapping[str, float] = MappingProxyType({})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from acquire.clock import WallClock
-from acquire.engine import manual
+from acquire.engine import helm, manual
 from acquire.engine.by_hand import ByHand
 from acquire.engine.client import HostClient
 from acquire.engine.dose import DoseMeter
@@ -29,6 +29,7 @@ from acquire.instruments import ScanExposure
 from acquire.measure.dose import Area
 from acquire.remote import InstrumentServer, attach, emergency_off
 from acquire.station import Station
+from acquire.store.journal import read_journal
 
 ME, OTHER = "window A", "window B"
 FIELD = ScanExposure(("haadf",), (64, 64), 100.0, 5e-6)
@@ -64,7 +65,7 @@ class Bench:
         own = HostClient(self.host.address)
         while not self._stop.wait(0.3):
             if self.alive.is_set():
-                own.manual_keep(ME)
+                own.attend(ME)
         own.close()
 
     def instrument(self, role: str) -> InstrumentView:
@@ -135,7 +136,7 @@ def test_heat_by_hand_is_ramped_held_cooled_and_off_and_told(bench: Bench) -> No
     status = client.status()
     assert (status.by_hand_of, status.by_hand) == (ME, "to 700 °C at 10 °C/s")
     _until(lambda: client.status().commander == "hotstage by hand")
-    with pytest.raises(LeaseError, match="window A has the instruments in hand"):
+    with pytest.raises(LeaseError, match="window A is in control"):
         client.manual_heat(OTHER, 100.0, 1.0)
     client.manual_hold(ME)
     _until(lambda: client.status().holder_state == "holding")
@@ -269,7 +270,7 @@ def test_a_run_ends_what_is_in_hand_and_nothing_is_done_by_hand_during_it(
     _until(lambda: client.status().holder_state == "holding")
     _until(lambda: client.instruments().manual.view_frames > 0)
     by_hand = client.instruments().manual.dose_e_per_nm2
-    client.start(RECIPE, str(tmp_path / "run"))
+    client.start(RECIPE, str(tmp_path / "run"), ME)
     assert client.status().by_hand_of == ""
     for refused in (
         lambda: client.manual_heat(ME, 100.0, 1.0),
@@ -296,14 +297,91 @@ def test_a_run_ends_what_is_in_hand_and_nothing_is_done_by_hand_during_it(
     plan = client.continuation(folder)
     assert plan.done[0].startswith("mark: begin")
     assert plan.remaining[0].startswith("wait")
-    client.continue_run(folder)
+    client.continue_run(folder, ME)
     _until(lambda: client.status().prompt == "look")
-    client.confirm()
+    client.confirm(ME)
     _until(lambda: not client.status().state.active)
     assert client.status().state == "completed", client.status().cause
     _until(lambda: not bench.host.service.busy, 60.0)
     with pytest.raises(HotstageError, match="nothing is left to do"):
         client.continuation(folder)
+
+
+def test_one_of_two_windows_drives_and_what_is_safe_is_everybody_s(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, real = bench.client, bench.real
+    client.manual_heat(ME, 400.0, 100.0)
+    client.manual_view(ME, FIELD, 0, 60.0)
+    assert client.status().driven_by == client.instruments().driven_by == ME
+    for refused in (
+        lambda: client.start(RECIPE, str(tmp_path / "never"), OTHER),
+        lambda: client.manual_cool(OTHER, 1.0),
+        lambda: client.manual_shift(OTHER, 1.0, 1.0),
+        lambda: client.clear_fault(OTHER),
+    ):
+        with pytest.raises(LeaseError, match="window A is in control"):
+            refused()
+    client.manual_hold(OTHER)
+    client.manual_blank(OTHER)
+    assert real.scan.blanked()
+    assert client.status().by_hand.startswith("held at")
+    assert client.status().by_hand_of == ME
+
+    client.take_control(OTHER)  # what the other has in hand ends first
+    assert real.holder.read().state == "off"
+    assert (client.status().driven_by, client.status().by_hand_of) == (OTHER, "")
+    assert not client.attend(ME)
+    with pytest.raises(LeaseError, match="window B is in control"):
+        client.manual_heat(ME, 400.0, 100.0)
+    assert client.attend(OTHER)
+    client.start(RECIPE, str(tmp_path / "run"), OTHER)
+    _until(lambda: client.status().prompt == "look")
+    with pytest.raises(LeaseError, match="window B is in control"):
+        client.confirm(ME)
+    client.hold(ME)
+    _until(lambda: client.status().state == "paused")
+    assert client.status().cause == "temperature held by window A"
+    client.take_control(ME)  # the run goes on, whoever drives
+    client.resume(ME)
+    client.note("seen", OTHER)
+    client.abort("seen", OTHER)
+    _until(lambda: not client.status().state.active)
+    assert client.status().cause == "seen (window B)"
+    entries = read_journal(tmp_path / "run" / "journal.jsonl")
+    told = [(e.kind, e.text, e.details.get("by")) for e in entries]
+    for entry in (
+        ("command", "hold: temperature held by window A", ME),
+        ("control", "window A took control from window B", None),
+        ("command", "resume, by window A", ME),
+        ("note", "seen", OTHER),
+        ("command", "abort: seen (window B)", OTHER),
+    ):
+        assert entry in told
+    assert any(kind == "run" and text.endswith("started by window B") for kind, text, _ in told)
+
+    # who is gone has no control any more, nor who is silent
+    bench.alive.clear()
+    client.take_control(OTHER)
+    gone = HostClient(bench.host.address)
+    assert gone.attend(OTHER)
+    gone.close()
+    _until(lambda: client.status().driven_by == "", 2.0)
+    monkeypatch.setattr(helm, "TTL_S", 0.3)
+    client.take_control(OTHER)
+    _until(lambda: client.status().driven_by == "")
+    monkeypatch.undo()
+    bench.alive.set()
+    # a script has control from its first command to its end
+    script = HostClient(bench.host.address)
+    with pytest.raises(HotstageError, match="no run is on"):
+        script.resume()
+    pause = threading.Event()
+    for _ in range(10):
+        pause.wait(0.1)
+        assert client.status().driven_by == script.who
+    script.close()
+    _until(lambda: client.status().driven_by == "", 2.0)
 
 
 def test_a_server_that_is_gone_is_said_so_within_a_second(bench: Bench) -> None:

@@ -161,7 +161,7 @@ class FakeHost(FakeStation):
             bytes_written=int(1e6 * t_s),
             disk_free_bytes=412_000_000_000,
         )
-        base = replace(base, by_hand=self.manual.words, by_hand_of=self.manual.of)
+        base = replace(base, by_hand=self.manual.words, by_hand_of=self.manual.of, driven_by=self.driven_by)
         return replace(base, **self.changes)  # type: ignore[arg-type]
 
     def plan(self) -> PlanView:
@@ -309,37 +309,37 @@ class FakeHost(FakeStation):
             station="simulated",
         )
 
-    def start(self, recipe_yaml: str, folder: str) -> None:
+    def start(self, recipe_yaml: str, folder: str, who: str = "") -> None:
         self._command("start", recipe_yaml, folder)
         self.state, self.begun_s, self.run = EngineState.RUNNING, time.monotonic(), self.run + 1
 
-    def pause(self) -> None:
+    def pause(self, who: str = "") -> None:
         self._command("pause")
         self.state = EngineState.PAUSED
 
-    def resume(self) -> None:
+    def resume(self, who: str = "") -> None:
         self._command("resume")
         self.state = EngineState.RUNNING
 
-    def hold(self) -> None:
+    def hold(self, who: str = "") -> None:
         self._command("hold")
         self.state = EngineState.PAUSED
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, who: str = "") -> None:
         self._command("abort", reason)
         self.state = EngineState.ABORTED
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, who: str = "") -> None:
         self._command("mark", text)
 
-    def confirm(self) -> None:
+    def confirm(self, who: str = "") -> None:
         self._command("confirm")
 
-    def heater_off(self, reason: str) -> None:
+    def heater_off(self, reason: str, who: str = "") -> None:
         self._command("heater_off", reason)
         self.state = EngineState.ABORTED
 
-    def clear_fault(self) -> None:
+    def clear_fault(self, who: str = "") -> None:
         self._command("clear_fault")
 
     def close(self) -> None:

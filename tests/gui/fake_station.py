@@ -93,6 +93,8 @@ class FakeStation:
     manual: ManualView = field(default_factory=ManualView)
     station: tuple[InstrumentView, ...] = OTHERS
     beats: int = 0
+    driven_by: str = ""
+    """Who has control; what a window commands is carried out whoever it is."""
 
     def _call(self) -> None:
         raise NotImplementedError
@@ -102,12 +104,20 @@ class FakeStation:
 
     def instruments(self) -> StationView:
         self._call()
-        return StationView("microscope", "a fake one", FILE, self.station, self.manual)
+        return StationView("microscope", "a fake one", FILE, self.station, self.manual, self.driven_by)
 
-    def manual_keep(self, who: str) -> bool:
+    def attend(self, who: str) -> bool:
         self._call()
         self.beats += 1
-        return who == self.manual.of
+        return who == self.driven_by
+
+    def take_control(self, who: str) -> None:
+        self._command("take_control")
+        self.driven_by = who
+
+    def give_control(self, who: str) -> None:
+        self._command("give_control")
+        self.driven_by, self.manual = "", ManualView()
 
     def manual_end(self, who: str) -> None:
         self._command("manual_end")
@@ -117,6 +127,7 @@ class FakeStation:
         self._command("manual_heat", target_celsius, rate_celsius_per_s)
         words = f"to {target_celsius:g} °C at {rate_celsius_per_s:g} °C/s"
         self.manual = replace(self.manual, of=who, heat=words)
+        self.driven_by = who
 
     def manual_cool(self, who: str, rate_celsius_per_s: float) -> None:
         self._command("manual_cool", rate_celsius_per_s)
@@ -143,7 +154,7 @@ class FakeStation:
     def manual_shift(self, who: str, dx_nm: float, dy_nm: float) -> None:
         self._command("manual_shift", dx_nm, dy_nm)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, who: str = "") -> None:
         self._command("note", text)
 
     def continuation(self, folder: str) -> ContinuationView:
@@ -157,5 +168,5 @@ class FakeStation:
             850.0,
         )
 
-    def continue_run(self, folder: str) -> None:
+    def continue_run(self, folder: str, who: str = "") -> None:
         self._command("continue_run", folder)

@@ -255,8 +255,8 @@ def test_the_specimen_is_held_still_and_what_lies_on_it_stays_on_it(
     assert panel.canvas.origin_nm[0] < -3
     assert "held still; drifted" in panel.measured.text()
     assert "nm right" in panel.measured.text()
-    qtbot.keyClick(panel, Key.Key_R)
     qtbot.keyClick(panel, Key.Key_P)
+    qtbot.keyClick(panel, Key.Key_R)
     image = shown.image
     assert image is not None
     # outlines, region and line lie in the view, and measure what they lie on
@@ -277,6 +277,12 @@ def test_the_specimen_is_held_still_and_what_lies_on_it_stays_on_it(
     assert panel.region.rect_nm() == pytest.approx((11.2, 20.0, 30.0, 40.0))
     assert shown.said == []
     qtbot.keyClick(panel.canvas, Key.Key_Up, Modifier.ShiftModifier | Modifier.ControlModifier)
+    assert panel.region.rect_nm() == pytest.approx((11.2, 20.0, 30.0, 38.8))
+    for key in (Key.Key_P, Key.Key_P):  # what was laid last is what the arrows move
+        qtbot.keyClick(panel, key)
+    panel.profile.put((20.0, 60.0), (100.0, 60.0))
+    qtbot.keyClick(panel.canvas, Key.Key_Down, Modifier.ShiftModifier)
+    assert panel.profile.ends_nm()[1] == pytest.approx((100.0, 61.2), abs=1e-6)
     assert panel.region.rect_nm() == pytest.approx((11.2, 20.0, 30.0, 38.8))
     panel.profile.put((20.0, 60.0), (100.0, 60.0))
     (x0, y0), (x1, y1) = panel.profile.ends_nm()

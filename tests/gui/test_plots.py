@@ -101,12 +101,16 @@ def test_a_map_says_nothing_of_another_one_and_waits_for_none_of_an_earlier_run(
 ) -> None:
     panel = MapPanel()
     qtbot.addWidget(panel)
+    panel.resize(456, 194)  # as in a small window
     panel.show()
     panel.show_map(a_map(1, "large", 8, streams=("large", "small")))
+    drawn = panel.image.mapRectToScene(panel.image.boundingRect())
+    assert drawn.height() > 0.95 * panel.stage.height(), "as large as there is room for"
     panel._look(panel.image.mapToScene(QtCore.QPointF(6.5, 7.5)))
-    assert "(6, 7) nm: 62" in panel.info.text()
+    assert "(6, 7) nm: 62" in panel.at.text()
     panel.show_map(a_map(2, "small", 3, streams=("large", "small")))
     assert panel.info.text().startswith("small")
+    assert not panel.at.text()
     asked: list[str] = []
     panel.stream_chosen.connect(asked.append)
     panel.stream.setCurrentIndex(panel.stream.findData("large"))
@@ -393,7 +397,7 @@ def test_histogram_spectrum_profile_and_map_tell_what_they_show(
     assert (live.map.bar.low, live.map.bar.high) == (0.1, 0.4)
     place = live.map.image.mapToScene(QtCore.QPointF(3.5, 0.5))
     live.map._look(place)
-    assert "(16, 20) nm: 0.40 ± 0.02" in live.map.info.text()
+    assert "(16, 20) nm: 0.40 ± 0.02" in live.map.at.text()
     host.run += 1
     host.growing = None
     qtbot.waitUntil(lambda: live.map._map is None, timeout=EVENTUALLY_MS)

@@ -199,6 +199,25 @@ def test_steps_are_added_moved_copied_and_deleted(
     (found,) = [s for s in page.editing.reading.recipe.steps if s.kind == "repeat"]
     assert [s.kind for s in found.steps] == ["ramp", "hold"]
     assert page.document.text.count("#") == TEXT.count("#")
+
+    # keys lead out of a block, and back into it
+    def kinds_now() -> list[object]:
+        return [
+            [inner.kind for inner in s.steps] if s.kind == "repeat" else s.kind
+            for s in page.editing.reading.recipe.steps
+        ]
+
+    with_block = kinds_now()
+    at = with_block.index(["ramp", "hold"])
+    qtbot.keyClick(page.tree, Key.Key_Left, Alt)
+    settle(qtbot, page)
+    assert kinds_now()[at : at + 2] == [["hold"], "ramp"]
+    qtbot.keyClick(page.tree, Key.Key_Right, Alt)
+    settle(qtbot, page)
+    assert kinds_now()[at] == ["hold", "ramp"]
+    qtbot.keyClick(page.tree, Key.Key_Up, Alt)
+    settle(qtbot, page)
+    assert kinds_now() == with_block
     qtbot.keyClick(page.tree, Key.Key_C, Control | QtCore.Qt.KeyboardModifier.ShiftModifier)
     qtbot.waitUntil(lambda: "Copied" in window.notices.message.text(), timeout=EVENTUALLY_MS)
     assert "for _ in range(2):" in QtWidgets.QApplication.clipboard().text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PySide6 import QtCore, QtWidgets
 from pytestqt.qtbot import QtBot
 
 from acquire.engine.status import EngineState
-from acquire.store import RunWriter, open_run
+from acquire.report import summarise, to_markdown
+from acquire.store import RunWriter, add_later_note, open_run, read_later_notes
+from acquire.store.locking import hold
 from acquire.stream import Row, RunReport
 from gui import theme
 from gui.app import main
@@ -22,6 +25,7 @@ from gui.replay.comparing import Against
 from gui.replay.moments import Ending, Wish
 from gui.replay.stored import StoredRun
 from gui.window import OperatorWindow
+from tests.gui.walking import assert_all_reached, assert_in_reading_order, assert_named, walk
 from tests.report.conftest import FRAMES, PERIOD_S, abandon, write_experiment
 from tests.store.conftest import make_maker
 
@@ -106,6 +110,14 @@ def test_runs_are_listed_and_searched_and_what_cannot_be_read_is_named(
     browser.table.sortByColumn(1, QtCore.Qt.SortOrder.AscendingOrder)
     names = [browser.search.line(browser.search.index(row, 0)).path.name for row in range(3)]
     assert names == ["killed", "torn", "well"]
+    # the same by keys: sorted by the column before, then by this one, then the other way round
+    header = browser.table.horizontalHeader()
+    browser.table.sortByColumn(0, QtCore.Qt.SortOrder.AscendingOrder)
+    qtbot.keyClick(browser.table, Key.Key_S)
+    assert header.sortIndicatorSection() == 1
+    qtbot.keyClick(browser.table, Key.Key_S, QtCore.Qt.KeyboardModifier.ShiftModifier)
+    assert header.sortIndicatorOrder() is QtCore.Qt.SortOrder.DescendingOrder
+    browser.table.sortByColumn(1, QtCore.Qt.SortOrder.AscendingOrder)
     # one that was cut off can be gone on with, when its consequence has been confirmed
     offered = {}
     only = (
@@ -387,6 +399,24 @@ def test_runs_are_compared_in_one_plot_and_exported(
         rows = [row for row in csv.reader(file) if row and not row[0].startswith("#")]
     assert any("well: mean diameter (nm)" in cell for row in rows for cell in row)
     window.activateWindow()
+    stops = walk(window)
+    assert_all_reached(window, stops)
+    assert_in_reading_order(window, stops)
+    assert_named(stops)
+    compare.list.setCurrentRow(labels.index(next(label for label in labels if "well" in label)))
+    compare.list.setFocus()
+    drawn = len(compare._curves)
+    for left in (drawn - 1, drawn):
+        qtbot.keyClick(compare.list, Key.Key_X)
+        assert len(compare._curves) == left
+    qtbot.keyClick(compare.list, Key.Key_Return)
+    qtbot.waitUntil(lambda: "COMPLETED" in page.replay.banner.ending.text(), timeout=EVENTUALLY_MS)
+    qtbot.waitUntil(lambda: page.replay.scene is not None, timeout=EVENTUALLY_MS)
+    stops = walk(window)
+    assert_all_reached(window, stops)
+    assert_in_reading_order(window, stops)
+    assert_named(stops)
+    page._show(compare)
     compare.list.setFocus()
     qtbot.keyClick(compare.list, Key.Key_Backspace)
     assert not page.replaying
@@ -427,3 +457,57 @@ def test_memory_of_frames_is_bounded_and_times_are_read_as_people_write_them() -
     for wrong in ("", "1:2:3:4", "soon", "-5", "nan"):
         with pytest.raises(ValueError):
             seconds_of(wrong)
+
+
+def test_a_note_is_added_to_a_stored_run_and_nothing_else_of_it_is_changed(
+    qtbot: QtBot, host, open_window, runs: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "noted"
+    shutil.copytree(runs / "well", run)
+    (run / "summary.md").write_text("| | |\n|---|---|\n| folder | /x |\n", encoding="utf-8")
+    before = files_in(run)
+    window = open_window()
+    page = list_runs(qtbot, window, tmp_path)
+    open_one(qtbot, page, run)
+    go(qtbot, page, 65.0)
+    qtbot.keyClick(page.replay.timeline, Key.Key_W)
+    sheet = page.notes.sheet
+    assert sheet.windowTitle() == "A note for noted at 0:01:05, added later"
+    sheet.text.setPlainText("the grain at the left\nis | another phase")
+    with (run / "journal.jsonl").open("rb", buffering=0) as journal:
+        hold(journal)  # as whoever still writes the run does
+        qtbot.mouseClick(sheet.button, QtCore.Qt.MouseButton.LeftButton)
+        said = window.notices.message.text
+        qtbot.waitUntil(lambda: "still being written" in said(), timeout=EVENTUALLY_MS)
+    assert "another phase" in sheet.text.toPlainText()  # it is not lost
+    assert files_in(run) == before
+    qtbot.mouseClick(sheet.button, QtCore.Qt.MouseButton.LeftButton)
+
+    def lines() -> list[str]:
+        return [n.text for n in page.replay.panels.happened.model.notes if n.t_s == 65.0]
+
+    qtbot.waitUntil(lambda: any("another phase" in text for text in lines()), timeout=EVENTUALLY_MS)
+    assert any("added later" in text and window.session.who.endswith(text[-9:-1]) for text in lines())
+    assert "Kept beside the run" in said()
+    after = files_in(run)
+    changed = {Path(name).name for name in after if after[name] != before.get(name)}
+    assert changed == {"notes.jsonl", "summary.md"}
+    (note,) = read_later_notes(run / "run.zarr")
+    assert (note.t_s, note.text) == (65.0, "the grain at the left\nis | another phase")
+    row, folder = (run / "summary.md").read_text(encoding="utf-8").splitlines()[2:]
+    assert row.startswith("| notes added later | 1 min 05 s: the grain at the left / is \\| another")
+    assert folder == "| folder | /x |"
+    assert "the grain at the left" in to_markdown(summarise(open_run(run)))
+    # what a crash has torn takes no other with it
+    with (run / "notes.jsonl").open("ab") as notes:
+        notes.write(b'{"wall": "20')
+    add_later_note(run, "once more")
+    assert [one.text for one in read_later_notes(run)][1:] == ["once more"]
+    # one that goes on gets it by its engine, with the time of now
+    host.state, host.changes["folder"] = EngineState.RUNNING, str(run)
+    qtbot.waitUntil(lambda: window.session.snapshot().status.state.active, timeout=EVENTUALLY_MS)
+    page.notes.write(run, 1.0)
+    sheet.text.setPlainText("now")
+    qtbot.mouseClick(sheet.button, QtCore.Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: ("note", "now") in host.commands, timeout=EVENTUALLY_MS)
+    assert len(read_later_notes(run)) == 2

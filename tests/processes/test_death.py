@@ -103,37 +103,6 @@ def test_abort_in_a_sixty_second_exposure_takes_effect_at_once(
     assert report.outcome == "aborted"
 
 
-def test_kill_of_the_window_leaves_the_run_alone(
-    program: Callable[..., Any], recipe: Path, tmp_path: Path
-) -> None:
-    recipe.write_text(
-        recipe.read_text(encoding="utf-8")
-        .replace("to: 700 °C", "to: 200 °C")
-        .replace("10 min", "60 s"),
-        encoding="utf-8",
-    )
-    folder = tmp_path / "run"
-    host = program("host", "simulated")
-    address = host.until(r'"address": "([^"]+)"').group(1)
-    window = program("gui", recipe, "--host", address, "--start", "-o", folder)
-    client = HostClient(address)
-    try:
-        _seconds_until(lambda: client.status().frames.get("overview", 0) > 3, 60.0)
-        window.kill()
-        at_death = client.status()
-        assert at_death.state.active
-        _seconds_until(lambda: not client.status().state.active, 60.0)
-        status = client.status()
-    finally:
-        client.close()
-    assert status.state.value == "completed", status.cause
-    report = open_run(folder).report
-    assert report is not None
-    assert report.outcome == "completed"
-    assert report.frames["overview"] > at_death.frames["overview"]
-    assert [step["outcome"] for step in report.steps] == ["done", "done"]
-
-
 def test_heater_off_at_the_server_aborts_the_run_and_says_who(
     program: Callable[..., Any], recipe: Path, tmp_path: Path
 ) -> None:

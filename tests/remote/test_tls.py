@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from acquire.engine import Engine
+from acquire.engine.clients import is_client
+from acquire.engine.host import METHODS, OBSERVERS, HostService
+from acquire.engine.status import HOST_OBJECT_ID
 from acquire.errors import ConfigError, LeaseError, LinkError
 from acquire.instruments import HolderState
 from acquire.remote import (
     AllowList,
+    HardDaemon,
     Identity,
     InstrumentServer,
     Link,
@@ -83,6 +88,36 @@ def test_an_observer_looks_but_neither_commands_nor_switches_off(
     with pytest.raises(LeaseError, match="bob may look"):
         emergency_off(secured.address, identity=bob)
     assert not inside.holder.made_safe  # type: ignore[attr-defined]
+
+
+def test_an_observer_never_takes_control_of_an_engine_and_who_has_it_is_called_by_certificate(
+    inside: OpenStation, laboratory: Path
+) -> None:
+    tls = ServerTls(identity(laboratory, "microscope"), AllowList(laboratory / ALLOWED))
+    service = HostService(Engine(inside))
+    daemon = HardDaemon("tls://127.0.0.1:0", on_disconnect=service.disconnected, tls=tls)
+    daemon.register(HOST_OBJECT_ID, service, METHODS, OBSERVERS)
+    daemon.start()
+    alice, bob = (
+        Link(daemon.address, HOST_OBJECT_ID, identity=identity(laboratory, name))
+        for name in ("alice", "bob")
+    )
+    try:
+        for method in ("take_control", "manual_end", "attend"):
+            with pytest.raises(LeaseError, match="bob may look, not command"):
+                bob.call(method, "window 2")
+        alice.call("take_control", "window 1")
+        told = bob.call("status")["driven_by"]
+        assert told == "window 1 (alice)"
+        assert is_client(told, "window 1")
+        assert not is_client(told, "window 11")
+        assert alice.call("attend", "window 1")
+        alice.close()
+        wait_for(lambda: bob.call("status")["driven_by"] == "")
+    finally:
+        bob.close()
+        daemon.close()
+        service.end("the test ends")
 
 
 def foreign(laboratory: Path) -> Identity:

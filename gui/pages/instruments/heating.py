@@ -60,6 +60,7 @@ class HeatPanel(Panel):
         self.body.addLayout(row(self.hold, self.cool))
         self.plot = make_plot(tr("wall time in min"), "°C")
         self.plot.setMinimumHeight(96)
+        self.plot.setAccessibleName(tr("Temperature in the last minutes"))
         self._measured = draw_in(self.plot.plot(), "measured")
         self._set = draw_in(self.plot.plot(), "setpoint", dashed=True)
         self.body.addWidget(self.plot, 1)
@@ -73,16 +74,18 @@ class HeatPanel(Panel):
         for field in (self.target, self.rate):
             field.textChanged.connect(self._tell)
 
-    def show_station(self, station: StationView, status: EngineStatus, why_not: str) -> None:
-        """Draw what is possible; ``why_not`` says why nothing is."""
+    def show_station(
+        self, station: StationView, status: EngineStatus, why_not: str, held: str = ""
+    ) -> None:
+        """Draw what is possible; ``why_not`` says why nothing is, ``held`` why only what is safe."""
         holder = next((view for view in station.instruments if view.role == "holder"), None)
         self._present_celsius = status.setpoint_celsius
         set_text(self.limits, consequences.bounds(holder, "temperature", "ramp_rate"))
-        set_text(self.info, why_not or station.manual.heat)
+        set_text(self.info, why_not or held or station.manual.heat)
         heating = status.holder_state in ("ramping", "holding")
-        self.go.setEnabled(not why_not)
+        self.go.setEnabled(not why_not and not held)
         self.hold.setEnabled(not why_not and heating)
-        self.cool.setEnabled(not why_not and heating)
+        self.cool.setEnabled(not why_not and not held and heating)
         self._tell()
 
     def add_reading(self, t_s: float, measured: float, setpoint: float) -> None:

@@ -9,6 +9,7 @@ from PySide6 import QtCore, QtWidgets
 from acquire.engine.station_view import LIVE_VIEW, StationView
 from acquire.engine.status import EngineStatus, PlanView
 from gui import text, theme
+from gui.control import why_not as why_not_control
 from gui.pages.instruments.cards import Cards
 from gui.pages.instruments.controls import press_button
 from gui.pages.instruments.heating import HeatPanel
@@ -35,6 +36,9 @@ class InstrumentsPage(Page):
         hand = session.hand
         self.station = ElidedLabel(align_left=True)
         self.station.setProperty("muted", True)
+        self.other = press_button(
+            tr("Other station…"), tr("Choose another station; a new window opens on it")
+        )
         self.in_hand = ElidedLabel()
         self.end = press_button(
             tr("■ End by hand"), tr("Heater off, beam blanked, control given back")
@@ -87,17 +91,18 @@ class InstrumentsPage(Page):
         if not self._front:
             return
         station = self.session.hand.view()
-        why_not = self._why_not(snapshot, station)
+        why_not = self._why_not(snapshot)
+        held = why_not_control(status, self.session.who)
         self._show_strip(snapshot, station)
         self.cards.show_station(station, stale or bool(self.session.hand.trouble()))
-        self.view.show_station(station, status.clock_rate, why_not)
-        self.heat.show_station(station, status, why_not)
-        self.beam.show_station(station, status.clock_rate, why_not)
+        self.view.show_station(station, status.clock_rate, why_not, held)
+        self.heat.show_station(station, status, why_not, held)
+        self.beam.show_station(station, status.clock_rate, why_not, held)
         self.heat.draw(now_s)
         for panel in self.panels:
             panel.set_stale(stale, snapshot.age_s)
 
-    def _why_not(self, snapshot: StatusSnapshot, station: StationView) -> str:
+    def _why_not(self, snapshot: StatusSnapshot) -> str:
         """Why nothing can be done by hand; empty if it can."""
         status = snapshot.status
         if snapshot.stale:
@@ -108,9 +113,6 @@ class InstrumentsPage(Page):
             return tr("the instrument server does not answer")
         if trouble := self.session.hand.trouble():
             return tr("what the instruments do is not known: {why}").format(why=trouble)
-        of = station.manual.of
-        if of and of != self.session.hand.who:
-            return tr("in the hand of {who}").format(who=of)
         return ""
 
     def _show_strip(self, snapshot: StatusSnapshot, station: StationView) -> None:
@@ -121,19 +123,20 @@ class InstrumentsPage(Page):
             ).format(age=text.age(snapshot.age_s), why=snapshot.link_error)
         else:
             words = tr(
-                "Station {name}: {about}   ({file}).   For another one: hotstage gui --station NAME; "
-                "`hotstage stations` lists them."
+                "Station {name}: {about}   ({file}).   An instrument whose link is lost is asked again "
+                "all the time, by itself."
             ).format(name=station.name, about=station.description, file=station.source)
         set_text(self.station, words)
         set_text(self.in_hand, _in_hand(status, manual.of, manual.trouble))
         style = f"color: {theme.now().error_text}; font-weight: 600;" if manual.trouble else ""
         if self.in_hand.styleSheet() != style:
             self.in_hand.setStyleSheet(style)
-        self.end.setEnabled(not snapshot.stale and manual.of == self.session.hand.who)
+        self.end.setEnabled(not snapshot.stale and bool(manual.of))
 
     def _compose(self) -> None:
         strip = QtWidgets.QHBoxLayout()
         strip.setSpacing(10)
+        strip.addWidget(self.other)
         strip.addWidget(self.station, 3)
         strip.addWidget(self.in_hand, 2)
         strip.addWidget(self.end)

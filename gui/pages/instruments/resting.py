@@ -55,16 +55,18 @@ class BeamPanel(Panel):
         for field in (self.at_x, self.at_y, self.limit):
             field.textChanged.connect(self._tell)
 
-    def show_station(self, station: StationView, clock_rate: float, why_not: str) -> None:
-        """Draw what is possible; ``why_not`` says why nothing is."""
+    def show_station(
+        self, station: StationView, clock_rate: float, why_not: str, held: str = ""
+    ) -> None:
+        """Draw what is possible; ``why_not`` says why nothing is, ``held`` why only what is safe."""
         scan = next((view for view in station.instruments if view.role == "scan"), None)
         current = None if scan is None else scan.facts.get("probe_current_pa")
         self._current_pa = float(current) if isinstance(current, int | float) else math.nan
         self._clock_rate = clock_rate
         left_s = station.manual.beam_left_s
         on = tr("on, blanks in {left:.0f} s").format(left=left_s) if math.isfinite(left_s) else ""
-        set_text(self.info, why_not or on)
-        self.on.setEnabled(not why_not)
+        set_text(self.info, why_not or held or on)
+        self.on.setEnabled(not why_not and not held)
         self.blank.setEnabled(not why_not)
         self._tell()
 

@@ -11,6 +11,7 @@ from PySide6 import QtCore, QtWidgets
 from acquire.engine.status import LiveImage
 from gui import theme
 from gui.widgets.panel import set_text
+from gui.widgets.plot_keys import PlotKeys
 from gui.widgets.scale_bar import ScaleBar
 from gui.words import tr
 
@@ -26,6 +27,8 @@ class Viewfinder(QtWidgets.QWidget):
         super().__init__()
         self.picture = pg.GraphicsLayoutWidget()
         self.view = self.picture.addViewBox(lockAspect=True, invertY=True, enableMenu=False)
+        self.picture.setAccessibleName(tr("Live view"))
+        PlotKeys(self.picture, self.view).whole = self._fit
         self.item = pg.ImageItem()
         self.view.addItem(self.item)
         self.scale = ScaleBar(self.view)
@@ -49,6 +52,7 @@ class Viewfinder(QtWidgets.QWidget):
         column.addWidget(self.words)
         self._best = math.nan
         self._width_nm = math.nan
+        self._size_nm = (1.0, 1.0)
         theme.follow(self, lambda: self.picture.setBackground(theme.now().sunken))
 
     def begin(self) -> None:
@@ -68,9 +72,10 @@ class Viewfinder(QtWidgets.QWidget):
         rows, columns = counts.shape
         width_nm, height_nm = columns * image.pixel_size_nm, rows * image.pixel_size_nm
         self.item.setRect(QtCore.QRectF(0, 0, width_nm, height_nm))
+        self._size_nm = width_nm, height_nm
         if width_nm != self._width_nm:
             self._width_nm = width_nm
-            self.view.setRange(QtCore.QRectF(0, 0, width_nm, height_nm), padding=0.01)
+            self._fit()
 
     def show_sharpness(self, value: float, frames: int, on: bool) -> None:
         """Draw how sharp the newest image is; ``on``: others will follow."""
@@ -93,3 +98,7 @@ class Viewfinder(QtWidgets.QWidget):
                 value=value, best=self._best, count=frames
             ),
         )
+
+    def _fit(self) -> None:
+        """Show the whole image."""
+        self.view.setRange(QtCore.QRectF(0, 0, *self._size_nm), padding=0.01)

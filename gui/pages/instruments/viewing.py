@@ -79,8 +79,10 @@ class ViewPanel(Panel):
             field.textChanged.connect(self._tell)
         self.pixels.currentIndexChanged.connect(self._tell)
 
-    def show_station(self, station: StationView, clock_rate: float, why_not: str) -> None:
-        """Draw what is possible; ``why_not`` says why nothing is."""
+    def show_station(
+        self, station: StationView, clock_rate: float, why_not: str, held: str = ""
+    ) -> None:
+        """Draw what is possible; ``why_not`` says why nothing is, ``held`` why only what is safe."""
         scan = next((view for view in station.instruments if view.role == "scan"), None)
         names = [] if scan is None else list(scan.detectors)
         if names and names != [self.detector.itemText(i) for i in range(self.detector.count())]:
@@ -96,13 +98,14 @@ class ViewPanel(Panel):
         if math.isfinite(manual.view_left_s):
             left = tr("on, ends in {left:.0f} s").format(left=manual.view_left_s)
         dose = tr("by hand so far {dose:.3g} e/nm²").format(dose=manual.dose_e_per_nm2)
-        set_text(self.info, why_not or "   ".join(part for part in (left, dose) if part))
+        set_text(self.info, why_not or held or "   ".join(part for part in (left, dose) if part))
         self.finder.show_sharpness(
             manual.sharpness, manual.view_frames, math.isfinite(manual.view_left_s)
         )
         possible = not why_not and bool(names)
-        for button in (self.single, self.live, self.stop, *self.arrows.values()):
-            button.setEnabled(possible)
+        self.stop.setEnabled(possible)
+        for button in (self.single, self.live, *self.arrows.values()):
+            button.setEnabled(possible and not held)
         self._tell()
 
     def show_image(self, image: LiveImage) -> None:

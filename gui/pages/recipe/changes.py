@@ -11,6 +11,13 @@ from gui.recipes import edits, templates
 from gui.recipes.writing import read_value
 from gui.words import tr
 
+_HELD_BY = {"repeat": "steps", "when": "then"}
+"""Where steps of a block lie, by its kind."""
+_BESIDE = {("then", 1): "else", ("else", -1): "then"}
+"""What lies beyond the end of a list, by where one goes."""
+_WITHIN = 5
+"""So long is the place of a step inside a block: steps, 0, repeat, steps, 0."""
+
 
 class Changes(QtCore.QObject):
     """Acts on the place that is chosen in the tree."""
@@ -60,15 +67,49 @@ class Changes(QtCore.QObject):
         place = self._tree.place
         if not self._is_step(place):
             self.complained.emit(tr("Choose a step to move it."))
-            return
+            return None
         index = int(place[-1]) + by
         count = len(self._editing.reading.value(place[:-1]))
         if not 0 <= index < count:
+            other = _BESIDE.get((str(place[-2]), by))
+            if other is not None:
+                there = self._editing.reading.value((*place[:-2], other))
+                end = len(there) if by < 0 and isinstance(there, list) else 0
+                return self.move_step(place, (*place[:-2], other), end)
             self.complained.emit(
-                tr("The step is at the end of its list; drag it to put it elsewhere.")
+                tr(
+                    "The step is at the end of its list; Alt+Right and Alt+Left lead into a block and out of it."
+                )
             )
+            return None
+        return self.move_step(place, place[:-1], index + (by > 0))
+
+    def move_in(self) -> None:
+        """Put the chosen step into the block before it, at its end."""
+        place = self._tree.place
+        if not self._is_step(place):
+            self.complained.emit(tr("Choose a step to move it."))
             return
-        self.move_step(place, place[:-1], index + (by > 0))
+        index = int(place[-1]) - 1
+        before = (*place[:-1], index)
+        step = self._editing.reading.value(before) if index >= 0 else None
+        kind, body = next(iter(step.items())) if isinstance(step, dict) and step else ("", None)
+        key = _HELD_BY.get(kind)
+        if key is None or not isinstance(body, dict):
+            self.complained.emit(tr("There is no block right before this step to move it into."))
+            return
+        held = body.get(key)
+        inside = (*before, kind, key)
+        self.move_step(place, inside, len(held) if isinstance(held, list) else 0)
+
+    def move_out(self) -> None:
+        """Put the chosen step behind the block that it is in."""
+        place = self._tree.place
+        if not self._is_step(place) or len(place) < _WITHIN:
+            self.complained.emit(tr("Choose a step inside a block to move it out."))
+            return
+        block = place[:-3]
+        self.move_step(place, block[:-1], int(block[-1]) + 1)
 
     def move_step(self, place: Place, steps: Place, index: int) -> None:
         """Put a step elsewhere."""

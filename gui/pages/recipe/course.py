@@ -26,6 +26,7 @@ class CoursePanel(Panel):
     def __init__(self) -> None:
         super().__init__(tr("Course"))
         self.plot = make_plot(tr("time (min)"), "T (°C)")
+        self.plot.setAccessibleName(tr("Planned temperature"))
         self.planned = draw_in(self.plot.plot(), "setpoint")
         self.band = pg.LinearRegionItem(movable=False)
         self.band.hide()
@@ -98,6 +99,7 @@ class Objections(Panel):
     def __init__(self) -> None:
         super().__init__(tr("Checks"))
         self.list = QtWidgets.QListWidget()
+        self.list.setAccessibleName(tr("What the checks found"))
         self.list.setWordWrap(True)
         self.list.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

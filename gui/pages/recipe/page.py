@@ -295,6 +295,8 @@ class RecipePage(Page):
             ("Ctrl+D", tr("duplicate the step"), self.changes.duplicate),
             ("Alt+Up", tr("move the step up"), partial(self.changes.move_by, -1)),
             ("Alt+Down", tr("move the step down"), partial(self.changes.move_by, 1)),
+            ("Alt+Right", tr("move the step into the block before it"), self.changes.move_in),
+            ("Alt+Left", tr("move the step out of its block"), self.changes.move_out),
             ("Ctrl+Shift+C", tr("copy as Python"), self.copy_as_python),
             ("Ctrl+R", tr("run this recipe, after a question"), self.run_this),
             context=INSIDE,

@@ -10,6 +10,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from gui import theme
 from gui.pages.recipe.document import Document, difference
 from gui.recipes.reading import Problem
+from gui.words import tr
 
 _MARGIN = 10
 _KEY = re.compile(r"[A-Za-z_]\w*(?=:(\s|$))")
@@ -29,6 +30,7 @@ class TextView(QtWidgets.QPlainTextEdit):
         self._lines: Mapping[int, tuple[str, str]] = {}
         self._following = False
         self.setUndoRedoEnabled(False)
+        self.setAccessibleName(tr("Text of the recipe"))
         self.setFont(theme.mono())
         self.setLineWrapMode(QtWidgets.QPlainTextEdit.LineWrapMode.NoWrap)
         self.setTabChangesFocus(True)  # YAML knows no tabs, and the keyboard must get out of here

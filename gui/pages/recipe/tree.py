@@ -87,6 +87,7 @@ class Tree(QtWidgets.QTreeWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setHeaderLabels(["", tr("At"), tr("For")])
+        self.setAccessibleName(tr("Parts of the recipe"))
         self.setRootIsDecorated(True)
         self.setIndentation(14)
         self.setUniformRowHeights(True)

@@ -14,7 +14,7 @@ from gui.replay.desk import Desk, Done
 from gui.replay.moments import Ending
 from gui.settings import Settings
 from gui.widgets.choice import Choice
-from gui.widgets.keys import INSIDE, install
+from gui.widgets.keys import ALONE, INSIDE, install
 from gui.widgets.panel import ElidedLabel, Panel, set_text
 from gui.words import tr
 
@@ -59,6 +59,7 @@ class Browser(Panel):
         self.words.setPlaceholderText(tr("Search  (Ctrl+F)"))
         self.words.setClearButtonEnabled(True)
         self.words.setToolTip(tr("Runs with all of these words, in any column"))
+        self.words.setAccessibleName(tr("Search"))
         self.words.setFixedWidth(240)
         self.head.addWidget(self.folders)
         self.head.addWidget(self.choose_button)
@@ -95,9 +96,16 @@ class Browser(Panel):
             self,
             ("Ctrl+R", tr("look again"), self.look),
             ("Ctrl+F", tr("search"), self.words.setFocus),
+            context=INSIDE,
+        )
+        self.words.returnPressed.connect(self._open)
+        install(
+            self.table,
             ("Return", tr("look at the run that is chosen"), self._open),
             ("Enter", tr("look at the run that is chosen"), self._open),
-            context=INSIDE,
+            ("S", tr("sort by the next column"), self._sort_by_next),
+            ("Shift+S", tr("sort the other way round"), self._sort_round),
+            context=ALONE,
         )
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(LOOK_AGAIN_MS)
@@ -213,6 +221,18 @@ class Browser(Panel):
         if len(chosen) == 1:
             self.opened.emit(chosen[0].path)
 
+    def _sort_by_next(self) -> None:
+        header = self.table.horizontalHeader()
+        column = (header.sortIndicatorSection() + 1) % header.count()
+        self.table.sortByColumn(column, Qt.SortOrder.AscendingOrder)
+
+    def _sort_round(self) -> None:
+        header = self.table.horizontalHeader()
+        way = Qt.SortOrder.AscendingOrder
+        if header.sortIndicatorOrder() is way:
+            way = Qt.SortOrder.DescendingOrder
+        self.table.sortByColumn(header.sortIndicatorSection(), way)
+
     def _continue(self) -> None:
         chosen = self.chosen()
         if len(chosen) == 1:
@@ -248,6 +268,7 @@ def _portions(lines: Iterable[RunLine], size: int = 20) -> Iterator[list[RunLine
 def _table(search: Search) -> QtWidgets.QTableView:
     table = QtWidgets.QTableView()
     table.setModel(search)
+    table.setAccessibleName(tr("Stored runs"))
     table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)
     table.setSelectionMode(QtWidgets.QAbstractItemView.SelectionMode.ExtendedSelection)
     table.setEditTriggers(QtWidgets.QAbstractItemView.EditTrigger.NoEditTriggers)

@@ -20,7 +20,7 @@ from gui.replay.desk import Desk, Done
 from gui.settings import Settings
 from gui.widgets.choice import Choice
 from gui.widgets.export import Exporter, Figure
-from gui.widgets.keys import INSIDE, install
+from gui.widgets.keys import ALONE, INSIDE, install
 from gui.widgets.panel import Panel, set_text
 from gui.widgets.plot import Stage, make_plot
 from gui.words import tr
@@ -71,9 +71,13 @@ class CompareView(QtWidgets.QWidget):
         kept = settings.choice("compare/against", tuple(a.value for a in Against))
         self.against.setCurrentIndex(self.against.findData(kept))
         self.plot = make_plot("", "")
+        self.plot.setAccessibleName(tr("Curves of the compared runs"))
         self.stage = Stage(self.plot, tr("Nothing to draw"))
         self.list = QtWidgets.QListWidget()
-        self.list.setToolTip(tr("Untick a run to hide it; double click to look at it"))
+        self.list.setToolTip(
+            tr("Untick a run to hide it (X); double click, or Return, to look at it")
+        )
+        self.list.setAccessibleName(tr("Runs that are compared"))
         self.list.setIconSize(QtCore.QSize(34, 14))
         self.list.setMinimumWidth(220)
         self._compose()
@@ -81,8 +85,13 @@ class CompareView(QtWidgets.QWidget):
         self.quantity.activated.connect(self._chosen)
         self.against.activated.connect(self._chosen)
         self.list.itemChanged.connect(lambda _: self._draw())
-        self.list.itemDoubleClicked.connect(
-            lambda item: self.opened.emit(Path(item.data(Qt.ItemDataRole.UserRole)))
+        self.list.itemDoubleClicked.connect(lambda _: self._open())
+        install(
+            self.list,
+            ("Return", tr("look at the run that is chosen"), self._open),
+            ("Enter", tr("look at the run that is chosen"), self._open),
+            ("X", tr("hide its curve, or show it again"), self._tick),
+            context=ALONE,
         )
         install(self, ("Backspace", tr("back to all runs"), self.left.emit), context=INSIDE)
         self._again = QtCore.QTimer(self)
@@ -162,6 +171,17 @@ class CompareView(QtWidgets.QWidget):
         self._settings.put("compare/quantity", str(self.quantity.currentData()))
         self._settings.put("compare/against", str(self.against.currentData()))
         self._draw()
+
+    def _open(self) -> None:
+        item = self.list.currentItem()
+        if item is not None:
+            self.opened.emit(Path(item.data(Qt.ItemDataRole.UserRole)))
+
+    def _tick(self) -> None:
+        item = self.list.currentItem()
+        if item is not None:
+            ticked = item.checkState() is Qt.CheckState.Checked
+            item.setCheckState(Qt.CheckState.Unchecked if ticked else Qt.CheckState.Checked)
 
     def _shown(self) -> list[tuple[int, Compared]]:
         ticked = Qt.CheckState.Checked

@@ -60,7 +60,12 @@ class _Notes(QtCore.QAbstractTableModel):
         if role == Qt.ItemDataRole.ForegroundRole:
             if index.row() > self.present:
                 return QtGui.QColor(now.muted)
-            colour = {"mark": now.sky, "fault": now.error_text, "warning": now.orange}
+            colour = {
+                "mark": now.sky,
+                "note": now.sky,
+                "fault": now.error_text,
+                "warning": now.orange,
+            }
             return QtGui.QColor(colour.get(note.kind, now.text))
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 0:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -80,7 +85,8 @@ class HappenedPanel(Panel):
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
         self.table.setTabKeyNavigation(False)
-        self.table.setToolTip(tr("Click a line to go to its time"))
+        self.table.setToolTip(tr("Click a line, or press Return on it, to go to its time"))
+        self.table.setAccessibleName(tr("Journal"))
         self.table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QtWidgets.QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -89,6 +95,12 @@ class HappenedPanel(Panel):
         self.table.horizontalHeader().hide()
         self.table.horizontalHeader().resizeSection(0, 66)
         self.table.horizontalHeader().setStretchLastSection(True)
+        self.add = QtWidgets.QPushButton(tr("✎ Note…"))
+        self.add.setToolTip(
+            tr("Add a note about this moment, marked as added later (W); nothing else is changed")
+        )
+        self.add.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.head.addWidget(self.add)
         self.body.addWidget(self.table, 1)
         self.table.clicked.connect(self._go)
         self.table.activated.connect(self._go)

@@ -9,6 +9,7 @@ from PySide6 import QtCore, QtWidgets
 
 from gui.aside import Aside
 from gui.pages.page import Page
+from gui.pages.runs.adding import NoteAdder
 from gui.pages.runs.browser import Browser
 from gui.pages.runs.compare import CompareView
 from gui.pages.runs.replay import ReplayView
@@ -26,7 +27,7 @@ _EXPORT_TICK_MS = 200
 
 
 class RunsPage(Page):
-    """Reads stores in worker threads only, and changes nothing in them."""
+    """Reads stores in worker threads only, and changes nothing in them; notes are added beside."""
 
     title = tr("Runs")
     key = "Ctrl+4"
@@ -61,6 +62,10 @@ class RunsPage(Page):
         self.compare.opened.connect(self.open_run)
         self.compare.refused.connect(self.complained)
         self.replay.told.connect(self.told)
+        self.notes = NoteAdder(
+            self, session, self.replay.look_again, self.complained.emit, self.told.emit
+        )
+        self.replay.note_wanted.connect(self.notes.write)
         self._exporter.complained.connect(self.complained)
         self._exporter.told.connect(self.told)
         self._exports = QtCore.QTimer(self)

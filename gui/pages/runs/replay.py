@@ -34,6 +34,8 @@ class ReplayView(QtWidgets.QWidget):
     left = QtCore.Signal()
     refused = QtCore.Signal(str)
     told = QtCore.Signal(str)
+    note_wanted = QtCore.Signal(object, float)
+    """A note about this run, at this time."""
     _read = QtCore.Signal(object, object)
 
     def __init__(self, settings: Settings, aside: Aside, exporter: Exporter) -> None:
@@ -120,6 +122,11 @@ class ReplayView(QtWidgets.QWidget):
         mark = self.timeline.next_mark(forward)
         if mark is not None:
             self.go(mark.t_s)
+
+    def look_again(self) -> None:
+        """See what was added to the run."""
+        if self._reader is not None:
+            self._reader.look_again()
 
     def keep(self) -> None:
         """Remember the layout, and let go."""
@@ -235,6 +242,10 @@ class ReplayView(QtWidgets.QWidget):
         self.transport.field.setFocus()
         self.transport.field.selectAll()
 
+    def _want_note(self) -> None:
+        if self.story is not None:
+            self.note_wanted.emit(self.story.path, self.t_s)
+
     def _leave_field(self) -> None:
         self.timeline.setFocus()
         self._show_time()
@@ -258,6 +269,7 @@ class ReplayView(QtWidgets.QWidget):
         self.banner.back.connect(self.left)
         self.timeline.moved.connect(self.go)
         self.panels.went.connect(self.go)
+        self.panels.happened.add.clicked.connect(self._want_note)
         self.panels.complained.connect(self.refused)
         self.panels.told.connect(self.told)
         self.panels.image.stream_chosen.connect(self._watch)
@@ -294,6 +306,7 @@ class ReplayView(QtWidgets.QWidget):
             ("PgDown", tr("to the next step or mark"), partial(self.jump, True)),
             ("L", tr("play, and stop again"), self.transport.play.toggle),
             ("G", tr("write a time to go to"), self._edit_time),
+            ("W", tr("write a note about this moment, added later"), self._want_note),
             ("Backspace", tr("back to all runs"), self.left.emit),
             context=INSIDE,
         )

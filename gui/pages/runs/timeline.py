@@ -44,6 +44,10 @@ class TimeLine(QtWidgets.QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAccessibleName(tr("Time of the run"))
+        # for whoever hears it; what is seen of a tip is what lies under the mouse
+        self.setToolTip(
+            tr("Drag, or go by frames with Left and Right, by steps with Page up and down")
+        )
         self.t_s = 0.0
         self.end_s = 0.0
         self._steps: tuple[PlannedStep, ...] = ()

@@ -67,6 +67,7 @@ class Transport(QtWidgets.QWidget):
             self.speed.addItem(f"×{speed}", float(speed))
         self.speed.setCurrentIndex(self.speed.findData(float(settings.choice(_SPEED, SPEEDS))))
         self.field = TimeField()
+        self.field.setAccessibleName(tr("Time to go to"))
         self.field.setFixedWidth(84)
         self.field.setToolTip(tr("Go to a time: h:mm:ss, mm:ss or seconds, then Return (G)"))
         self.total = QtWidgets.QLabel()

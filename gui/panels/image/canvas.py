@@ -12,6 +12,7 @@ from acquire.instruments import AnyArray
 from gui import theme
 from gui.panels.image.raster import Raster
 from gui.widgets.keys import Described
+from gui.widgets.plot import paint_alone
 from gui.widgets.scale_bar import ScaleBar, nm_per_pixel
 from gui.words import tr
 
@@ -44,6 +45,7 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
         )
         self.setCentralItem(self.view)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName(tr("Image"))
         Described(
             self,
             (tr("Arrows"), tr("move the image, where it has the focus")),
@@ -52,6 +54,7 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
             (tr("Shift+arrows"), tr("move a region or profile; with Ctrl its size")),
         )
         theme.follow(self, lambda: self.setBackground(theme.now().panel))
+        paint_alone(self)
         self.item = Raster()
         self.view.addItem(self.item)
         self.scale = ScaleBar(self.view)

@@ -35,6 +35,7 @@ class Following(QtWidgets.QWidget):
         self.track = NOBODY
         self.words = ElidedLabel(align_left=True)
         self.plot = make_plot(tr("time (s)"), tr("d (nm)"), left="diameter")
+        self.plot.setAccessibleName(tr("Diameter of the followed particle"))
         self.curve = draw_in(self.plot.plot(), "diameter")
         self._bars: Any = pg.ErrorBarItem(beam=0)
         theme.follow(self, lambda: self._bars.setOpts(pen=pg.mkPen(theme.now().diameter, width=1)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from gui.panels.image import tints
 from gui.panels.image.canvas import Canvas
 from gui.panels.image.following import Following, label_of
@@ -92,9 +94,12 @@ class Overlays:
         if not self.trails.points or now_s - self._trails_at_s > _TRAILS_EVERY_S:
             self._trails_at_s = now_s
             track, x, y = self.sightings.trails(still_at)
-            of_track = dict(zip(particles.track.tolist(), tint.tolist(), strict=True))
-            points = tints.as_tints([of_track.get(number, 0) for number in track.tolist()])
-            self.trails.draw(track, x, y, points, colours)
+            order = np.argsort(particles.track, kind="stable")
+            found = np.searchsorted(particles.track, track, sorter=order)
+            found = np.minimum(
+                found, len(order) - 1
+            )  # every trail ends in a particle of this frame
+            self.trails.draw(track, x, y, tint[order[found]], colours)
 
     def _emphasise(self) -> None:
         """The ring stays where the followed particle was seen last."""

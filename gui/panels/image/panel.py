@@ -16,7 +16,7 @@ from gui.panels.image.figure import Figure
 from gui.panels.image.following import NOBODY, Following
 from gui.panels.image.menu import ShowMenu
 from gui.panels.image.overlays import Overlays
-from gui.panels.image.particles import particles_of
+from gui.panels.image.particles import particles_of, words_of_others
 from gui.panels.image.profile import Profile
 from gui.panels.image.region import Region
 from gui.panels.image.saving import FigureSaver
@@ -67,6 +67,7 @@ class ImagePanel(Panel):
         self._status = EngineStatus()
         self._came_at_s = 0.0
         self._measured_on = -1
+        self._line_last = False  # of line and region the arrows move what was laid last
         self._compose()
         self._connect()
         self.canvas.set_map(self.menu.chosen(self.menu.colour_map))
@@ -112,6 +113,7 @@ class ImagePanel(Panel):
         if image is None:
             return
         self._say_frame(image)
+        self._say_particles(image)
         self._measure(image)
         self.following.draw()
         self._say_hover()
@@ -174,8 +176,10 @@ class ImagePanel(Panel):
         elif name == "profile_width":
             self.profile.width_px = int(menu.chosen(menu.profile_width))
         elif name == "region":
+            self._line_last = False
             self.region.show(menu.region.isChecked())
         elif name == "profile":
+            self._line_last = True
             self.profile.show_line(menu.profile.isChecked())
             self.strip.follow_use()
         self.canvas.takes_nudges = self.region.on or self.profile.on
@@ -213,10 +217,9 @@ class ImagePanel(Panel):
     def _nudge(self, share_x: float, share_y: float, resize: bool) -> None:
         width, height = self.canvas.extent_nm
         dx, dy = share_x * width, share_y * height
-        if self.region.on:
-            self.region.nudge(dx, dy, resize)
-        elif self.profile.on:
-            self.profile.nudge(dx, dy, resize)
+        there = [one for one in (self.region, self.profile) if one.on]
+        if there:
+            there[-1 if self._line_last else 0].nudge(dx, dy, resize)
 
     # ------------------------------------------------------------------ drawing
 
@@ -236,24 +239,19 @@ class ImagePanel(Panel):
         self.empty.hide()
 
     def _draw_particles(self, image: LiveImage) -> None:
-        particles = particles_of(image.particles)
-        behind = image.index - image.estimate_index
-        said = []
-        if particles is None or not len(particles):
-            self.overlays.show_none()
-            said.append(tr("no particles measured"))
-        elif behind:  # the view may have drifted since: an outline beside its particle misleads
-            self.overlays.show_none()
-            count = len(particles)
-            ago = tr("1 frame ago") if behind == 1 else tr("{n} frames ago").format(n=behind)
-            said.append(
-                tr("{n} particles {ago}; none outlined on this one").format(n=count, ago=ago)
-            )
-        if particles is not None and not behind:
+        # the view may have drifted since they were measured: an outline beside its particle misleads
+        measured = image.index == image.estimate_index
+        particles = particles_of(image.particles) if measured else None
+        if particles is not None:
             self.overlays.take(Shown(image.index, image.t_s, self.standstill.place_nm, particles))
-            if len(particles):
-                self.overlays.show(particles, self.standstill.held_at)
-                said.append(self.overlays.words())
+        if particles is not None and len(particles):
+            self.overlays.show(particles, self.standstill.held_at)
+        else:
+            self.overlays.show_none()
+
+    def _say_particles(self, image: LiveImage) -> None:
+        drawn = self.overlays.particles is not None
+        said = [self.overlays.words() if drawn else words_of_others(image)]
         if self.standstill.on:
             said.append(self.standstill.words(image))
         set_text(self.measured, " · ".join(said))

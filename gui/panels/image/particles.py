@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from acquire.engine.status import LiveImage
 from acquire.instruments import AnyArray
+from gui.words import tr
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,6 +83,16 @@ def particles_of(table: Mapping[str, AnyArray]) -> Particles | None:
         _flag(table, "overlap", len(x))[good],
         (~_flag(table, "fitted", len(x)) & ("fitted" in table))[good],
     )
+
+
+def words_of_others(image: LiveImage) -> str:
+    """What was measured on an earlier frame than this one, of which nothing is drawn on it."""
+    found = particles_of(image.particles)
+    if found is None or not len(found):
+        return tr("no particles measured")
+    behind = image.index - image.estimate_index
+    ago = tr("1 frame ago") if behind == 1 else tr("{n} frames ago").format(n=behind)
+    return tr("{n} particles {ago}; none outlined on this one").format(n=len(found), ago=ago)
 
 
 def _column(table: Mapping[str, AnyArray], name: str) -> Floats | None:

@@ -77,6 +77,7 @@ class Profile(QtWidgets.QWidget):
         self.words = ElidedLabel(align_left=True)
         self.words.setProperty("muted", True)
         self.plot = make_plot(tr("along the line (nm)"), tr("signal"))
+        self.plot.setAccessibleName(tr("Signal along the line"))
         self.curve = draw_in(self.plot.plot(), "spectrum")
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

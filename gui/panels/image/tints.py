@@ -6,7 +6,6 @@ them too. Tracks take the six light colours of Okabe and Ito (2008) in turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -60,11 +59,6 @@ def tint_of(particles: Particles, by: str, limits: tuple[float, float]) -> Ints:
         step = np.clip(np.floor(np.where(known, share, 0.0) * len(SIZES)), 0, len(SIZES) - 1)
         return np.where(known, step.astype(np.int64), len(SIZES))
     return np.zeros(len(particles), np.int64)
-
-
-def as_tints(numbers: Sequence[int]) -> Ints:
-    """(n,) tints of a list of them."""
-    return np.array(numbers, dtype=np.int64)
 
 
 def palette(by: str) -> tuple[str, ...]:
