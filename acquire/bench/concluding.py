@@ -23,7 +23,6 @@ from acquire.errors import ConfigError, HotstageError
 _WIDTH = 170
 """Characters of a table in a file, which takes whole words."""
 _LOADED = 1.2
-"""Processes per core that want to run, from which times are not the machine's best."""
 
 Measure = Callable[[Bench], None]
 
@@ -52,13 +51,18 @@ def chosen_parts(option: str, words: str | None, among: Sequence[str]) -> list[s
 
 
 class Closing:
-    """Prints and writes what a bench has found; made when it begins, as it tells how long all took."""
+    """Prints and writes what a bench has found; made when it begins, as it tells how long all took.
 
-    def __init__(self, title: str, console: Console | None = None) -> None:
-        self.console = console or Console()
+    Args:
+        title: of the table.
+        loaded: processes per core that want to run, from which a note says that figures suffer.
+    """
+
+    def __init__(self, title: str, *, loaded: float = _LOADED) -> None:
+        self.console = Console()
         if not self.console.is_terminal:
-            self.console = Console(width=_WIDTH, file=self.console.file)
-        self._title = title
+            self.console = Console(width=_WIDTH)
+        self._title, self._loaded = title, loaded
         self._began_s, self._busy = time.monotonic(), load_per_core()
 
     def measure(self, bench: Bench, parts: Mapping[str, Sequence[Measure]]) -> list[str]:
@@ -96,7 +100,7 @@ class Closing:
         self.console.print(table_of(f"{self._title}: what was seen, and the goals", bench.verdicts))
         notes = [*bench.notes]
         # what this bench itself keeps at work is no disturbance
-        if max(self._busy, load_per_core() - 1 / (os.cpu_count() or 1)) > _LOADED:
+        if max(self._busy, load_per_core() - 1 / (os.cpu_count() or 1)) > self._loaded:
             notes.append(
                 f"Other processes kept this machine busy ({self._busy:.1f} per core when it began): "
                 "times and rates are longer and lower than it can do."

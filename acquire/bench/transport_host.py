@@ -62,6 +62,9 @@ def _calls(client: HostClient) -> list[Callable[[], object]]:
         lambda: client.abort("the bench"),
         lambda: client.heater_off("the bench"),
         client.clear_fault,
+        lambda: client.take_control("the bench"),
+        lambda: client.attend("the bench"),
+        lambda: client.give_control("the bench"),
     ]
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_module
-import os
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -13,12 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.text import Text
 
-from acquire.bench.concluding import machine
-from acquire.bench.verdicts import table_of
+from acquire.bench.concluding import Closing, chosen_parts
 from acquire.bench.work import Bench
-from acquire.errors import ConfigError, HotstageError
+from acquire.errors import HotstageError
 from gui.bench import rows
 from gui.bench.processes import virtual_screen
 
@@ -66,51 +61,15 @@ def main(
         **PARTS,
         "soak": partial(rows.soak, seconds=_SOAK_S / 6 if quick else soak_s),
     }
-    chosen = _chosen("--parts", parts, tuple(known))
-    where = _chosen("--platforms", platforms, PLATFORMS)
+    chosen = chosen_parts("--parts", parts, tuple(known))
+    where = chosen_parts("--platforms", platforms, PLATFORMS)
     bench = Bench(secrets.randbits(31), _QUICK if quick else 1.0)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=170)
-    began_s, busy = time.monotonic(), os.getloadavg()[0] / (os.cpu_count() or 1)
-    if busy > _LOADED:
-        bench.notes.append(
-            f"Other processes kept this machine busy ({busy:.1f} per core when it began): times are "
-            "longer and rates lower than it can do."
-        )
-    failures = _measure(bench, [(name, known[name]) for name in chosen], where, console)
-    good = not failures and all(verdict.good is not False for verdict in bench.verdicts)
-    console.print(table_of("The window: what was seen, and the goals", bench.verdicts))
-    for text in (*bench.notes, *failures):
-        console.print(Text(text, "red" if text in failures else ""), soft_wrap=True)
-    missed = sum(verdict.good is False for verdict in bench.verdicts)
-    console.print(
-        f"{missed} goals missed; {time.monotonic() - began_s:.0f} s."
-        + (" A quick run: its figures mean nothing." if quick else "")
+    closing = Closing("The window", loaded=_LOADED)
+    jobs = [(name, known[name]) for name in chosen]
+    failures = _measure(bench, jobs, where, closing.console)
+    return closing.conclude(
+        bench, failures, json, check=check, quick=quick, parts=chosen, platforms=where
     )
-    if json is not None:
-        document = {
-            "good": good,
-            "quick": quick,
-            "parts": chosen,
-            "platforms": where,
-            "machine": machine(),
-            "notes": bench.notes,
-            "failures": failures,
-            "verdicts": [verdict.document() for verdict in bench.verdicts],
-            "measured": bench.measured,
-        }
-        json.write_text(json_module.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
-    return 1 if check and not good else 0
-
-
-def _chosen(option: str, words: str | None, among: tuple[str, ...]) -> list[str]:
-    chosen = list(among) if words is None else [word.strip() for word in words.split(",")]
-    if unknown := [word for word in chosen if word not in among]:
-        raise ConfigError(
-            f"{option} {words}: there is no {unknown[0]!r}; take some of {', '.join(among)}, with commas."
-        )
-    return chosen
 
 
 def _measure(
