@@ -18,6 +18,7 @@ from gui.panels.image.contrast import percentiles_of, read_percentiles
 from gui.panels.image.particles import Particles, particles_of
 from gui.panels.image.profile import line_profile
 from gui.panels.image.region import region_numbers
+from gui.panels.image.shrinking import averaged
 from gui.panels.image.sightings import MOST_FRAMES, MOST_ROWS, Sightings
 from gui.panels.image.sightings import Shown as Frame
 from gui.settings import Settings
@@ -412,3 +413,13 @@ def test_figures_are_written_with_their_captions_and_overwrite_nothing_by_themse
     assert "is there already" in said[0]
     assert "nowhere" in said[1]
     assert not list(folder.glob(".*"))
+
+
+def test_a_shrunk_image_shows_means_and_no_fringe_that_is_not_there() -> None:
+    fringes = np.tile(np.array([0, 60000], np.uint16), (90, 45))
+    assert np.all(averaged(fringes, 2) == 30000), "every second pixel would be black, or white"
+    bright = np.zeros((9, 9))
+    bright[4, 4] = 9.0
+    assert averaged(bright, 3).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert averaged(bright, 1) is bright
+    assert averaged(fringes[:2, :3], 4).tolist() == [[20000.0]], "smaller than a block"

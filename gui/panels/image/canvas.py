@@ -11,6 +11,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from acquire.instruments import AnyArray
 from gui import theme
 from gui.panels.image.raster import Raster
+from gui.panels.image.shrinking import averaged
 from gui.widgets.keys import Described
 from gui.widgets.plot import paint_alone
 from gui.widgets.scale_bar import ScaleBar, nm_per_pixel
@@ -91,6 +92,7 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
         self._array, self._pixel_nm, self.levels = array, pixel_nm, levels
         self.origin_nm = origin_nm
         extent = (array.shape[1] * pixel_nm, array.shape[0] * pixel_nm)
+        self.scale.within = QtCore.QRectF(*origin_nm, *extent)
         if extent != self._extent_nm:
             self._extent_nm = extent
             self.fit()
@@ -133,7 +135,7 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
         if array is None:
             return
         top, bottom, left, right, step = self._part = self._visible_part(array)
-        part = array[top:bottom:step, left:right:step]
+        part = averaged(array[top:bottom, left:right], step)
         pixel, (x_nm, y_nm) = self._pixel_nm, self.origin_nm
         height, width = part.shape
         rect = QtCore.QRectF(
@@ -142,9 +144,9 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
         self.item.draw(part, self.levels, rect)
 
     def _visible_part(self, array: AnyArray) -> tuple[int, int, int, int, int]:
-        """Rows and columns that the view shows, and the stride that its pixels need.
+        """Rows and columns that the view shows, and how many of them one pixel of it stands for.
 
-        Strides begin at multiples of themselves, so that the picture does not swim while it moves.
+        Blocks begin at multiples of themselves, so that the picture does not swim while it moves.
         """
         height, width = array.shape
         nm_per_px = self.nm_per_px / max(1.0, self.devicePixelRatioF())

@@ -27,6 +27,7 @@ class Source(QtCore.QObject):
         self.stream = Choice(tr("Which image stream is shown"))
         self.stream.addItem(tr("newest"), NEWEST)
         self.detector = Choice(tr("Which detector is shown"))
+        self.detector.hide()
         self._detectors: list[str] = []
         self.stream.currentIndexChanged.connect(
             lambda: self.stream_chosen.emit(str(self.stream.currentData()))
@@ -57,6 +58,7 @@ class Source(QtCore.QObject):
             self.detector.addItems(detectors)
             self.detector.setCurrentIndex(max(0, self.detector.findText(kept)))
             self.detector.blockSignals(False)
+            self.detector.show()
 
     def array(self, image: LiveImage) -> AnyArray | None:
         """The (y, x) image of the chosen detector; None if it is not there or has no pixels."""
