@@ -157,7 +157,10 @@ class _Opened(QtCore.QTimer):
     def _look(self) -> None:
         if not self._window.session.snapshot().stale:
             self.stop()
-            self._path.touch()
+            try:
+                self._path.touch()
+            except OSError as error:  # whoever waited has gone
+                logger.info("%s: %s", self._path, error)
 
 
 class _Screenshot:

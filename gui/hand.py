@@ -1,8 +1,7 @@
 """The window's line to the station itself: what its instruments say, and what is commanded by hand.
 
-A thread asks for the instruments and, for as long as this window is in control, tells the host that
-it lives: when the window goes, or stands still so that nobody can command from it, control is free
-and what it has in hand is made safe.
+A thread asks for the instruments and tells the host that this window lives: when the window goes, or
+stands still so that nobody can command from it, its control ends and what it has in hand is made safe.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from acquire.engine.clients import is_client
 from acquire.engine.station_view import ContinuationView, StationView
 from acquire.engine.status import HostApi
+from acquire.errors import LeaseError
 from acquire.instruments import ScanExposure
 from gui.orders import Connect, Orders
 from gui.polling import keep_polling
@@ -49,6 +49,7 @@ class HandLine:
         self._told_s = -math.inf
         self._trouble = ""
         self._ticked_s = time.monotonic()
+        self._may_attend = True
         self.who = who
         """How this window is called where it commands."""
         self.thread = threading.Thread(target=self._watch, name="window-instruments", daemon=True)
@@ -133,8 +134,8 @@ class HandLine:
             view = host.instruments()
             self._view, self._told_s = view, time.monotonic()
             still_s = time.monotonic() - self._ticked_s
-            if is_client(view.driven_by, self.who) and still_s < FROZEN_AFTER_S:
-                host.attend(self.who)
+            if self._may_attend and still_s < FROZEN_AFTER_S:
+                self._attend(host)
             self._stop.wait(PERIOD_S)
 
         def lost(error: str) -> None:
@@ -143,6 +144,13 @@ class HandLine:
         keep_polling(self._connect, self._stop, poll, lost)
         if is_client(self._view.driven_by, self.who):
             self._let_go()
+
+    def _attend(self, host: HostApi) -> None:
+        try:
+            host.attend(self.who)
+        except LeaseError as error:  # who may only look is never in control
+            logger.info("%s", error)
+            self._may_attend = False
 
     def _let_go(self) -> None:
         """The window closes: give control back now, and not when it is missed."""

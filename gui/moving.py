@@ -31,7 +31,6 @@ class Moving(QtCore.QObject):
         super().__init__(window)
         self._window = window
         self._stop = threading.Event()
-        window.destroyed.connect(self._stop.set)
         self._button = window.instruments.other
         self._button.clicked.connect(self.choose)
         self._tip = self._button.toolTip()
@@ -46,6 +45,10 @@ class Moving(QtCore.QObject):
         self._button.setEnabled(not why)
         if self._button.toolTip() != (why or self._tip):
             self._button.setToolTip(why or self._tip)
+
+    def close(self) -> None:
+        """Wait no more: the window on the other station comes up, or not, without this one."""
+        self._stop.set()
 
     def choose(self) -> None:
         """Show the stations that are known."""
@@ -66,6 +69,8 @@ class Moving(QtCore.QObject):
     def to(self, station: str) -> None:
         """Open a window on a station, by its name or file."""
         window = self._window
+        if self.under_way:
+            return
         if why := why_not(window.session.snapshot()):
             window.complain(tr("{station} was not opened: {why}").format(station=station, why=why))
             return
@@ -74,6 +79,7 @@ class Moving(QtCore.QObject):
         self.under_way = station
         words = tr("Opening a window on {station}; this one closes when its instruments answer …")
         window.telling.tell(words.format(station=station))
+        self.show(window.session.snapshot())
 
         def opened(_: Any, error: Exception | None) -> None:
             self.under_way = ""

@@ -59,6 +59,7 @@ class RecipeText:
     hottest_celsius: float = math.nan
     """By the recipe's own figures; what conditions decide is taken to last as long as it may."""
     duration_s: float = math.nan
+    dose_limit_e_per_nm2: float = math.nan
 
 
 OrderEvent = CommandResult | RecipeText
@@ -203,4 +204,14 @@ def _read_recipe(path: Path) -> RecipeText:
 
     course = course_of(recipe)
     hottest_celsius = max(course.profile_celsius, default=math.nan)
-    return RecipeText(path, text, recipe.name, steps, "", hottest_celsius, course.duration_s)
+    limit = recipe.limits.dose
+    return RecipeText(
+        path,
+        text,
+        recipe.name,
+        steps,
+        "",
+        hottest_celsius,
+        course.duration_s,
+        math.nan if limit is None else limit,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gui import text
+from gui.beam import dose_before
 from gui.orders import RecipeText
 from gui.session import StatusSnapshot
 from gui.words import tr
@@ -67,13 +68,15 @@ class Starting:
         )
 
 
-def what_run_does(recipe: RecipeText | None) -> str:
-    """The consequence of Run, before it is pressed again."""
+def what_run_does(recipe: RecipeText | None, by_hand_e_per_nm2: float = 0.0) -> str:
+    """The consequence of Run, before it is pressed again; what was exposed by hand counts in it."""
     if recipe is None:
         return tr("No recipe is open.")
     words = tr("Run {file}: heats to {hottest} at most, takes about {time}. Press Run again.")
-    return words.format(
+    said = words.format(
         file=recipe.path.name,
         hottest=text.celsius(recipe.hottest_celsius),
         time=text.clock(recipe.duration_s),
     )
+    dose = dose_before(by_hand_e_per_nm2, recipe.dose_limit_e_per_nm2)
+    return f"{said} {dose}." if dose else said

@@ -53,12 +53,15 @@ def open_window_on(station: str, stop: threading.Event) -> None:
 
     Args:
         station: the name of an installed one, or an absolute path.
-        stop: gives it up.
+        stop: ends the waiting; it comes up, or not, by itself.
 
     Raises:
         LinkError: it cannot be opened; its own words are quoted, and nothing of it is left.
     """
-    with tempfile.TemporaryDirectory(prefix="hotstage-window-") as folder:
+    # where an open file cannot be removed, the new window's words stay behind
+    with tempfile.TemporaryDirectory(
+        prefix="hotstage-window-", ignore_cleanup_errors=True
+    ) as folder:
         opened, said = Path(folder) / "opened", Path(folder) / "said.txt"
         command = [*PROGRAM, "gui", "--station", station, "--opened", str(opened)]
         flags: dict[str, Any] = {"start_new_session": True}
@@ -70,7 +73,9 @@ def open_window_on(station: str, stop: threading.Event) -> None:
             )
         give_up = time.monotonic() + WITHIN_S
         while process.poll() is None and not opened.exists():
-            if stop.wait(POLL_S) or time.monotonic() > give_up:
+            if stop.wait(POLL_S):
+                break
+            if time.monotonic() > give_up:
                 process.terminate()
                 process.wait()
                 raise LinkError(f"its instruments did not answer within {WITHIN_S:g} s.")

@@ -43,6 +43,7 @@ QLineEdit, QPlainTextEdit, QComboBox {{ background: {c.sunken}; border: 1px soli
     padding: 3px 5px; selection-background-color: {c.selection}; }}
 QFrame#panel QLineEdit, QFrame#panel QPlainTextEdit, QFrame#panel QComboBox {{ background: {c.sunken}; }}
 QLineEdit:focus, QPlainTextEdit:focus, QComboBox:focus {{ border-color: {c.sky}; }}
+QLineEdit, QPlainTextEdit {{ placeholder-text-color: {c.muted}; }}
 QLineEdit[refused="true"] {{ border-color: {c.orange}; }}
 QLineEdit:disabled, QComboBox:disabled {{ color: {c.faint}; border-color: {c.line}; }}
 QComboBox::drop-down {{ border: none; width: 16px; }}

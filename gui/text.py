@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
+from functools import cache
+from pathlib import Path
 
 from gui.words import tr
 
 UNKNOWN = "–"
+
+
+def homely(words: str) -> str:
+    """Words with ``~`` for one's own folder, as it is written on a shell: paths are long enough."""
+    return words.replace(_home(), "~" + os.sep)
+
+
+@cache
+def _home() -> str:
+    return str(Path.home()).rstrip(os.sep) + os.sep
 
 
 def clock(seconds: float) -> str:

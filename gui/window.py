@@ -9,6 +9,7 @@ from pathlib import Path
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from gui import theme
+from gui.commanding import Commanding
 from gui.control import Control
 from gui.emergency import EmergencyReport
 from gui.hand import ContinuationPlan
@@ -21,9 +22,8 @@ from gui.panels.notices import Notices
 from gui.panels.topbar import TopBar
 from gui.session import Session, StatusSnapshot
 from gui.settings import Settings, settings_path
-from gui.starting import Starting, what_run_does
+from gui.starting import Starting
 from gui.telling import Telling
-from gui.twice import Twice
 from gui.widgets import keys
 from gui.widgets.buttons import sign_button
 from gui.widgets.choice import Tabs
@@ -52,8 +52,8 @@ class OperatorWindow(WalkedWindow):
         self.session = session
         self.settings = settings if settings is not None else Settings(settings_path())
         theme.use(self.settings.choice("theme", tuple(theme.THEMES)))
-        self._new_folder = new_folder
-        self._starting = Starting(self._start, self.complain)
+        self.commanding = Commanding(self, new_folder)
+        self._starting = Starting(self.commanding.start, self.complain)
         self.setWindowTitle("hotstage")
         self.topbar = TopBar()
         self.notices = Notices()
@@ -65,9 +65,6 @@ class OperatorWindow(WalkedWindow):
         self.instruments = InstrumentsPage(session, self.settings)
         self.pages: tuple[Page, ...] = (self.live, self.editor, self.instruments, self.runs)
         self.telling = Telling(self.notices, self.log, self.topbar)
-        self._asking = Twice(
-            lambda: self.telling.ask(what_run_does(self.recipe.recipe)), self._start
-        )
         self.stack = QtWidgets.QStackedWidget()
         self.tabs = Tabs()
         self.control = Control(self, session, self.notices, self.facts, self.telling)
@@ -121,6 +118,7 @@ class OperatorWindow(WalkedWindow):
         self.settings.put("window/geometry", self.saveGeometry())
         self.settings.save()
         self._over_all.end()
+        self.moving.close()
         self.session.close()
         super().closeEvent(event)
 
@@ -139,10 +137,10 @@ class OperatorWindow(WalkedWindow):
         before = self.stack.currentIndex()
         self.stack.setCurrentIndex(index)
         if before != index:
-            self._asking.forget()
+            self.commanding.asking.forget()
             self.pages[before].left()
             self.pages[index].entered()
-            self._take_status()
+            self.take_status()
 
     def _choose(self) -> None:
         front = self.stack.currentWidget()
@@ -164,59 +162,9 @@ class OperatorWindow(WalkedWindow):
         self.session.heater_off("heater off pressed by the operator")
         self.topbar.show_heater_off(tr("sending …"))
 
-    def _run(self) -> None:
-        """Run what one sees, and nothing that is hidden behind another page."""
-        front = self.stack.currentWidget()
-        if self.control.refused():
-            return
-        if front is self.live:
-            if self.topbar.run.isEnabled():
-                self._asking.press(self.recipe.recipe)
-        elif front is self.editor:
-            self.editor.run_this()
-        elif self.topbar.run.isEnabled():
-            self.show_page(self.live)
-            self._asking.press(self.recipe.recipe)
-        self._take_status()
-
-    def _start(self) -> None:
-        recipe = self.recipe.recipe
-        if recipe is not None and self.topbar.run.isEnabled():
-            folder = self._new_folder(recipe.path)
-            words = tr("Run {file} into {folder}").format(file=recipe.path.name, folder=folder)
-            self.log.say("window", words)
-            self.session.start(recipe.text, str(folder))
-            self._take_status()
-
-    def _pause_or_resume(self) -> None:
-        if self.session.snapshot().status.state.active:
-            if self.looking_back:
-                words = tr("Space acts on the live run: go to it first (Ctrl+1). L plays here.")
-                self.complain(words)
-            elif self.control.refused():
-                return
-        if not self.topbar.pause.isEnabled():
-            return
-        # what the button says is what it does, even if the state changed since it was drawn
-        if self.topbar.offers_resume:
-            self.session.resume()
-        else:
-            self.session.pause()
-        self._take_status()
-
-    def _hold(self) -> None:
-        if self.topbar.hold.isEnabled():
-            run_is_on = self.session.snapshot().status.state.active
-            (self.session if run_is_on else self.session.hand).hold()
-            self._take_status()
-
     def _write_note(self) -> None:
         if self.stack.currentWidget() is self.live:
             self.log.field.setFocus()
-
-    def _abort(self) -> None:
-        self.session.abort("aborted by the operator")
-        self._take_status()
 
     # ------------------------------------------------------------------ what comes
 
@@ -227,16 +175,17 @@ class OperatorWindow(WalkedWindow):
         self.pages[self.stack.currentIndex()].take_image()
 
     def _take_rest(self) -> None:
-        self._take_status()
+        self.take_status()
         self.live.take_rest()
 
-    def _take_status(self) -> None:
+    def take_status(self) -> None:
+        """Draw the newest status everywhere."""
         snapshot, sent = self.session.snapshot(), self.session.in_flight()
         plan = self.session.plan()
         back = self.looking_back
-        if not self._asking.asked:
+        if not self.commanding.asking.asked:
             self.telling.answered()
-        self.topbar.asks_run = self._asking.asked
+        self.topbar.asks_run = self.commanding.asking.asked
         held = self.control.show(snapshot)
         self.moving.show(snapshot)
         self.topbar.show_status(snapshot, self.recipe.recipe is not None, sent, back, held)
@@ -244,7 +193,8 @@ class OperatorWindow(WalkedWindow):
         for page in self.pages:
             page.show_status(snapshot, plan)
         shown = (self.image.stream_shown, self.image.shown, self.image.not_shown)
-        self.facts.show_status(snapshot, *shown, back, self.session.who)
+        by_hand = self.session.hand.view().manual.dose_e_per_nm2
+        self.facts.show_status(snapshot, *shown, back, self.session.who, by_hand)
         self._say_changes(snapshot)
         self.telling.tick()
         self._starting.look(snapshot, self.topbar.run.isEnabled(), back, held)
@@ -272,7 +222,7 @@ class OperatorWindow(WalkedWindow):
             return
         self.recipe.show_recipe(recipe)
         self.editor.follow(recipe.path)
-        self._take_status()  # Run is offered at once
+        self.take_status()  # Run is offered at once
 
     def _show_emergency(self, report: EmergencyReport) -> None:
         self.telling.emergency(report)
@@ -313,10 +263,10 @@ class OperatorWindow(WalkedWindow):
         self.restoreGeometry(self.settings.bytes("window/geometry"))
 
     def _connect_controls(self) -> None:
-        self.topbar.run.clicked.connect(self._run)
-        self.topbar.pause.clicked.connect(self._pause_or_resume)
-        self.topbar.hold.clicked.connect(self._hold)
-        self.topbar.abort.confirmed.connect(self._abort)
+        self.topbar.run.clicked.connect(self.commanding.run)
+        self.topbar.pause.clicked.connect(self.commanding.pause_or_resume)
+        self.topbar.hold.clicked.connect(self.commanding.hold)
+        self.topbar.abort.confirmed.connect(self.commanding.abort)
         self.topbar.abort.released_early.connect(self.telling.not_aborted)
         self.topbar.heater_off.pressed.connect(self.heater_off)
         self.notices.confirm.connect(self.session.confirm)
@@ -329,15 +279,15 @@ class OperatorWindow(WalkedWindow):
         self.editor.run_wanted.connect(self._run_edited)
         self.editor.unsaved_changed.connect(self._mark_unsaved)
         self.live.looked.connect(self.open_run)
-        self.runs.replay_changed.connect(self._take_status)
+        self.runs.replay_changed.connect(self.take_status)
         self.runs.continue_wanted.connect(self.session.hand.ask_continuation)
         self.tabs.currentChanged.connect(self._turn_to)
         self.theme_button.clicked.connect(self.change_theme)
         keys.install(
             self,
-            ("F5", tr("Run the recipe that is in front; again to start"), self._run),
-            ("Space", tr("Pause; go on"), self._pause_or_resume),
-            ("H", tr("Hold the temperature"), self._hold),
+            ("F5", tr("Run the recipe that is in front; again to start"), self.commanding.run),
+            ("Space", tr("Pause; go on"), self.commanding.pause_or_resume),
+            ("H", tr("Hold the temperature"), self.commanding.hold),
             ("M", tr("A note for the run's journal"), self._write_note),
             ("Ctrl+M", tr("A longer note"), self.log.write_note),
             ("Ctrl+O", tr("Open a recipe"), self._choose),

@@ -14,7 +14,7 @@ from acquire.clock import VirtualClock
 from acquire.station import OpenStation, Station
 
 ROOT = Path(__file__).parent.parent
-WAITING_WORKERS = 2
+WAITING_WORKERS = 3
 """Workers beyond the processor's cores: tests of wires and processes wait for half of their time."""
 WORKER_BYTES = 1.5e9
 """What a worker takes at most, with the processes that its tests start."""
@@ -28,6 +28,11 @@ def pytest_xdist_auto_num_workers() -> int:
         cores = os.cpu_count() or 1
     fit = int(psutil.virtual_memory().available / WORKER_BYTES)
     return max(1, min(cores + WAITING_WORKERS, fit))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole programs come first: nobody shall wait in the end for one that takes a minute."""
+    items.sort(key=lambda item: "processes" not in item.path.parts)
 
 
 def pytest_collection() -> None:

@@ -129,11 +129,27 @@ def run(
             show_default=False,
         ),
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            help="Run it on the engine host at HOST:PORT, beside its windows, with its station.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Run a recipe on a station, stream it to a new folder and leave a summary there.
 
     Ctrl-C ends the run safely.
     """
+    if host is not None:
+        if recipe is None or continued is not None or truth or virtual or seed is not None:
+            raise typer.BadParameter(
+                "it goes with a recipe, --output and --yes only.", param_hint="'--host'"
+            )
+        from acquire.cli.attaching import run_on_host
+
+        return run_on_host(recipe, output, host, yes=yes)
     from acquire.cli.running import How, continue_run, run_recipe
 
     how = How(station, truth=truth, seed=seed, virtual=virtual, yes=yes)

@@ -12,6 +12,9 @@ from acquire.engine.status import PlanView
 Place = tuple[int | str, ...]
 """Keys and positions that lead through a recipe's text: ``("steps", 2, "when", "then", 0)``."""
 
+SUPERSEDED = "a newer check took the place of this one."
+"""Why a check was given up; who still wants it asks again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

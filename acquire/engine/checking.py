@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from acquire.engine.checked import CheckReport
+from acquire.engine.checked import SUPERSEDED, CheckReport
 from acquire.errors import HotstageError
 from acquire.station import Station
 
@@ -55,7 +55,7 @@ class Checker:
             number = self._newest
         with self._lock:
             if number < self._newest:
-                raise HotstageError("a newer check took the place of this one.")
+                raise HotstageError(SUPERSEDED)
             if self._closed:
                 raise HotstageError("the engine host is ending; nothing is checked any more.")
             return self._ask(recipe_yaml, number)
@@ -76,7 +76,7 @@ class Checker:
                 if newer or waited_s > LONGEST_S:
                     self._end()
                     raise HotstageError(
-                        "a newer check took the place of this one."
+                        SUPERSEDED
                         if newer
                         else f"the check has not ended after {LONGEST_S:g} s. Shorten the recipe, or "
                         "use `hotstage check`, which waits."

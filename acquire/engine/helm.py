@@ -43,6 +43,8 @@ class Helm:
         self._name = ""
         self._connection = 0
         self._beat_s = 0.0
+        self._seen: dict[str, tuple[float, int]] = {}
+        """When every client gave its last sign of life, and on which connection."""
         self._stop = threading.Event()
         threading.Thread(target=self._watch, name="helm", daemon=True).start()
 
@@ -50,6 +52,12 @@ class Helm:
     def name(self) -> str:
         """Who has control; empty if nobody has."""
         return self._name
+
+    @property
+    def attended(self) -> tuple[str, ...]:
+        """Everybody who gave a sign of life lately, whether in control or not."""
+        with self._state:
+            return tuple(sorted(self._seen))
 
     @contextmanager
     def commanding(self, who: str) -> Iterator[None]:
@@ -71,10 +79,12 @@ class Helm:
 
     def attend(self, who: str, connection: int) -> bool:
         """A sign of life; whether ``who`` has control, which the end of this connection now ends."""
+        now_s = time.monotonic()
         with self._state:
-            if not who or who != self._name:
+            self._seen[who] = now_s, connection
+            if who != self._name:
                 return False
-            self._connection, self._beat_s = connection, time.monotonic()
+            self._connection, self._beat_s = connection, now_s
             return True
 
     def take(self, who: str) -> None:
@@ -93,6 +103,7 @@ class Helm:
 
     def gone(self, connection: int) -> None:
         """A connection ended: if it was the one that kept control alive, control is free at once."""
+        self._forget(lambda _, seen_on: seen_on == connection)
         self._free(
             lambda: self._connection == connection and connection != 0,
             f"{self._name} is gone, control is free",
@@ -117,9 +128,14 @@ class Helm:
                 self._name, self._connection = "", 0
             self._tell(words)
 
+    def _forget(self, gone: Callable[[float, int], bool]) -> None:
+        with self._state:
+            self._seen = {who: seen for who, seen in self._seen.items() if not gone(*seen)}
+
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
             try:
+                self._forget(lambda seen_s, _: time.monotonic() - seen_s > TTL_S)
                 self._free(
                     lambda: time.monotonic() - self._beat_s > TTL_S,
                     f"{self._name} gave no sign of life for {TTL_S:g} s, control is free",

@@ -25,7 +25,7 @@ from acquire.engine.host_manual import A_RUN_IS_ON, HandService, named
 from acquire.engine.host_manual import METHODS as HAND_METHODS
 from acquire.engine.host_manual import OBSERVERS as HAND_OBSERVERS
 from acquire.engine.station_view import ContinuationView
-from acquire.engine.status import HOST_OBJECT_ID, EngineState, EngineStatus
+from acquire.engine.status import HOST_OBJECT_ID, NOT_STARTED, EngineState, EngineStatus
 from acquire.errors import HotstageError, LinkError
 from acquire.recipe import Ramp, Recipe
 from acquire.remote import HardDaemon, server_tls
@@ -152,7 +152,7 @@ class HostService(HandService):
             run_stored(self._engine, experiment)
         except Exception as error:
             logger.exception("the run could not be started")
-            self._not_run = f"the run could not be started: {error}"
+            self._not_run = f"{NOT_STARTED}: {error}"
             return
         finally:
             self._running.clear()

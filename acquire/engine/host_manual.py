@@ -146,6 +146,7 @@ class HandService(LookService):
             by_hand_of=manual.of,
             beam_known=watch.scan_answers,
             driven_by=self._helm.name,
+            attended=self._helm.attended,
         )
         if status.state.active:
             return status

@@ -14,7 +14,7 @@ GROWTH_WINDOW = "growth_window"
 DEFAULT_WINDOW_S = 120.0
 """Where no ``growth_window`` is written: that of the estimator ``particles``."""
 LEVEL_WINDOW_S = 300.0
-SPECTRA_IN_WINDOW = 12
+SPECTRA_IN_WINDOW = 20
 """The rate of what spectra tell is fitted through so many of them at least, unless the step says otherwise."""
 
 

@@ -84,6 +84,8 @@ class _Course:
     """Without pauses."""
     seen_s: float = 0.0
     """When the last estimate came, as ``elapsed_s``."""
+    left_out: str = ""
+    """What is wrong with the newest estimate, if it is left out of the line through many."""
     frozen_since_s: float = 0.0
     frozen_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
@@ -154,17 +156,18 @@ class Regulation:
             self._inbox.clear()  # what was measured before the pause says nothing about now
         course.elapsed_s += self._run.now_s() - before_s - paused_s
         self._refuse_lost_heat()
-        why = f"no estimate has come for {show_duration(course.within_s)}"
         if self._inbox:
             estimate = self._inbox.pop()
             spoilt = self._spoilt(step, estimate)
             self._weigh(step, estimate, spoilt)
-            if spoilt and step.by_slope:
-                why = f"no spectrum could be trusted for {show_duration(course.within_s)}: {spoilt}"
-            else:
+            course.left_out = spoilt if step.by_slope else ""
+            if not course.left_out:
                 course.seen_s = course.elapsed_s
         if course.elapsed_s - course.seen_s > course.within_s:
-            self._freeze(why)
+            why = f"no estimate has come for {show_duration(course.within_s)}"
+            self._freeze(
+                f"{why} that can be trusted: {course.left_out}" if course.left_out else why
+            )
         return course.elapsed_s
 
     def forget(self) -> None:
@@ -274,7 +277,9 @@ class Regulation:
         what = f"the rate of {step.quantity}" if step.by_slope else step.growth_quantity
         if step.by_slope and not math.isfinite(growth.value):
             return f"{what} is not known yet, by the spectra of {show_duration(course.window_s)}"
-        if not relative_sigma(growth, course.scale) <= NO_TRUST:
+        # a line has its σ from all of its window, and may be judged by all that is wanted
+        scale = 2 * course.scale if step.by_slope else course.scale
+        if not relative_sigma(growth, scale) <= NO_TRUST:
             number = f"{growth.value:.3g} ± {growth.sigma:.2g} {step.growth_unit}"
             return f"{what} = {number} is too uncertain"
         return ""

@@ -29,7 +29,7 @@ from acquire.engine.progress import Progress
 from acquire.engine.regulated import growth_window_s
 from acquire.engine.saturating import saturated
 from acquire.engine.status import PlannedStep, PlanView
-from acquire.engine.tracing import TracingSink
+from acquire.engine.tracing import TracingSink, thinned
 from acquire.engine.twin import Unknowns, opened_twin
 from acquire.errors import HotstageError, RecipeError, RunAborted
 from acquire.instruments import StreamSpec
@@ -42,7 +42,6 @@ from acquire.units import show_bytes, show_duration
 
 DISK_RESERVE_BYTES = 500_000_000
 """A run must leave so much free."""
-PROFILE_POINTS = 2000
 PATIENCE_WALL_S = 300.0
 """A script that has not ended by then, in virtual time, is taken to loop for ever."""
 WORTH_MEASURING_BYTES_PER_S = 2_000_000
@@ -174,7 +173,7 @@ def _rehearse(
     known, every = station.in_process, recipe.distinct_steps()
     steps = tuple(_planned(index, step) for index, step in enumerate(report.steps))
     results = tuple(str(step["outcome"]) for step in report.steps)
-    times, celsius = _thinned(sink.profile)
+    times, celsius = thinned(sink.profile)
     return Preflight(
         PlanView(recipe.name, steps, times, celsius),
         results,
@@ -327,14 +326,6 @@ def _planned(index: int, step: Mapping[str, object]) -> PlannedStep:
     assert isinstance(start, float)
     assert isinstance(end, float)
     return PlannedStep(index, str(step["text"]), start, end - start)
-
-
-def _thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    every = max(1, len(profile) // PROFILE_POINTS)
-    kept = profile[::every]
-    if profile and kept[-1] != profile[-1]:
-        kept.append(profile[-1])
-    return tuple(t for t, _ in kept), tuple(celsius for _, celsius in kept)
 
 
 def _feedback(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NAN = float("nan")
 HOST_OBJECT_ID = "hotstage.engine"
 """Under which an engine host is reached on its port."""
+NOT_STARTED = "the run could not be started"
+"""How the cause begins of a run that never came to be."""
 NOTE_LENGTH = 20_000
 """Characters that a note of the operator may have."""
 
@@ -117,6 +119,8 @@ class EngineStatus:
     """Who asks for control; empty if nobody does."""
     driven_by: str = ""
     """Which window or script has control of this engine; empty if none has."""
+    attended: tuple[str, ...] = ()
+    """Every window and script that gave a sign of life lately, by its name."""
     by_hand: str = ""
     """What is on by hand, in a few words; empty if nothing is."""
     by_hand_of: str = ""
@@ -301,9 +305,9 @@ class HostApi(Protocol):
         """The station's instruments as they last answered, and what is on by hand; asks no device."""
 
     def attend(self, who: str) -> bool:
-        """Sign of life of who has control, more often than every 3 wall s; whether they (still) have it.
+        """Sign of life of a client, more often than every 3 wall s; whether it has control.
 
-        Control ends with the connection of this call, or some seconds after the last one.
+        Its control ends with the connection of this call, or some seconds after the last one.
         """
 
     def take_control(self, who: str) -> None:

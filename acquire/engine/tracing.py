@@ -9,6 +9,8 @@ from acquire.instruments import Frame
 from acquire.store import ASSUMED_COMPRESSION, CountingSink
 from acquire.stream import FrameBlock, FrameContext, Row
 
+PROFILE_POINTS = 2000
+
 
 class TracingSink(CountingSink):
     """Counts, finds how fast a disk must be, and keeps the temperature profile."""
@@ -71,3 +73,12 @@ def _on_line(a: tuple[float, float], b: tuple[float, float], c: tuple[float, flo
     if not a[0] < b[0] < c[0]:
         return False
     return abs(a[1] + (c[1] - a[1]) * (b[0] - a[0]) / (c[0] - a[0]) - b[1]) < 1e-6
+
+
+def thinned(profile: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Times and temperatures of a profile, as many as a window draws; its end is kept."""
+    every = max(1, len(profile) // PROFILE_POINTS)
+    kept = profile[::every]
+    if profile and kept[-1] != profile[-1]:
+        kept.append(profile[-1])
+    return tuple(t for t, _ in kept), tuple(celsius for _, celsius in kept)

@@ -126,8 +126,13 @@ class Regulate(Step):
         return LEVEL_RATE_UNIT if self.by_slope else GROWTH_UNIT
 
     def within_s(self, period_s: float) -> float:
-        """How old an estimate may be, if one comes every so often: 30 s, or one and a half periods."""
-        return usual_age_s(period_s) if self.within is None else self.within
+        """How old an estimate may be, if one comes every so often.
+
+        30 s, or one and a half periods; three where a line through many bears that some are left out.
+        """
+        if self.within is not None:
+            return self.within
+        return max(usual_age_s(period_s), 3 * period_s * self.by_slope)
 
     @property
     def growth_quantity(self) -> str:

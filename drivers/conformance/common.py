@@ -30,9 +30,8 @@ def check_description(instrument: Instrument) -> Description:
         assert limit.source, f"limit {limit} needs a source, where a person can change it."
     for key, value in found.details.items():
         # a flag is no number to a server, which lets no description through that holds one
-        assert isinstance(value, str | int | float) and not isinstance(value, bool), (
-            f"detail {key!r} is {value!r}: text or a number; write yes or no."
-        )
+        allowed = isinstance(value, str | int | float) and not isinstance(value, bool)
+        assert allowed, f"detail {key!r} is {value!r}: text or a number; write yes or no."
     assert instrument.describe() == found, "describe() changes from call to call."
     return found
 

@@ -8,6 +8,7 @@ from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import PlanView
 from gui.aside import Aside
+from gui.lateness import Lateness
 from gui.pages.page import Page
 from gui.panels.curves import RunCurves
 from gui.panels.histogram import HistogramPanel
@@ -46,6 +47,7 @@ class LivePage(Page):
         self.aside = Aside()
         self.exporter = Exporter(self.aside, settings)
         self.curves, self.time_cursor = RunCurves(), TimeCursor()
+        self.lateness = Lateness()
         shared = self.curves, self.time_cursor, settings, self.exporter
         self.temperature = TemperaturePanel(*shared)
         self.sizes = SizesPanel(*shared)
@@ -126,6 +128,7 @@ class LivePage(Page):
     def show_status(self, snapshot: StatusSnapshot, plan: PlanView) -> None:
         """Draw a status in every panel."""
         status, stale = snapshot.status, snapshot.stale
+        plan = self.lateness.plan(plan, self.curves.notes, self.curves.version, status)
         self.recipe.show_status(status, plan)
         self.temperature.show_status(status, plan)
         for panel in (self.sizes, self.histogram, self.spectrum, self.profile, self.map):

@@ -59,6 +59,7 @@ class FactsLine(QtWidgets.QWidget):
         not_shown: int,
         looking_back: bool = False,
         who: str = "",
+        by_hand_e_per_nm2: float = 0.0,
     ) -> None:
         """Draw a status, and what this window, ``who``, made of the frames of the stream that it shows.
 
@@ -92,6 +93,9 @@ class FactsLine(QtWidgets.QWidget):
             )
         else:
             words += " e/nm²"
+        if by_hand_e_per_nm2 > 0 and not status.state.active:  # what the next run begins with
+            words = tr("dose by hand {dose} e/nm²").format(dose=text.dose(by_hand_e_per_nm2))
+            near = False
         set_text(self.dose, f"⚠ {words}" if near else words)
         low = 0 < status.disk_free_bytes < LOW_DISK_BYTES
         words = ""
@@ -106,12 +110,21 @@ class FactsLine(QtWidgets.QWidget):
         )
         set_text(
             self.frames,
-            tr("{recorded} recorded, {shown} shown, {not_shown} not").format(
-                recorded=sum(status.frames.values()), shown=shown, not_shown=not_shown
-            ),
+            # of one stream, so that they add up; the tip has the others
+            tr("{stream}: {recorded} recorded, {shown} shown, {not_shown} not").format(
+                stream=stream,
+                recorded=status.frames.get(stream, 0),
+                shown=shown,
+                not_shown=not_shown,
+            )
+            if status.frames.get(stream)
+            else tr("{recorded} frames recorded").format(recorded=sum(status.frames.values())),
         )
         words, held = control_words(status, who)
         set_text(self.control, words)
+        others = [one for one in status.attended if not is_client(one, who)]
+        if others:
+            words += tr("\nattached as well: {names}").format(names=", ".join(others))
         self.control.setToolTip(words)
         drift, set_drift = status.estimates.get("drift_rate"), ""
         if drift is not None and math.isfinite(drift.value):

@@ -144,7 +144,7 @@ class LogPanel(Panel):
             if cursor.position():
                 cursor.insertBlock()
             cursor.insertText(f"{when}\u00a0 ", muted)
-            said = words.replace("\n", _NEXT_LINE)
+            said = text.homely(words).replace("\n", _NEXT_LINE)
             cursor.insertText(f"{kind}\u00a0 {said}", inks.get(kind, plain))
         cursor.endEditBlock()
         if self._at_end:

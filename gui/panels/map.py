@@ -18,6 +18,7 @@ from gui.widgets.export import Exporter, Figure
 from gui.widgets.map_choice import TAKEN, MapChoice
 from gui.widgets.panel import Panel, set_text
 from gui.widgets.plot import Stage, dim, make_plot
+from gui.widgets.point_keys import PointKeys, step_from
 from gui.widgets.ranges import Following
 from gui.widgets.scale_bar import ScaleBar
 from gui.widgets.trace import Floats
@@ -56,8 +57,10 @@ class MapPanel(Panel):
         self.image: Any = pg.ImageItem(axisOrder="row-major")
         self.image.setColorMap(pg.colormap.get(_COLOURS))
         self.plot.addItem(self.image)
+        self.extent = QtWidgets.QGraphicsRectItem()
+        theme.follow(self.plot, lambda: self.extent.setPen(pg.mkPen(theme.now().line, width=1)))
+        self.plot.addItem(self.extent, ignoreBounds=True)
         self.scale = ScaleBar(item.getViewBox())
-        item.getViewBox().sigResized.connect(self._frame)
         self.bar = _Scale()
         self.choice = MapChoice("map", settings)
         self.stream = Choice(tr("Which map is shown"))
@@ -66,7 +69,6 @@ class MapPanel(Panel):
         self.numbers = _words_below()
         self.at = _words_below()
         self.beside = Beside(self.plot, self._words_column())
-        self.beside.arranged.connect(self._show_axes)
         self.stage = Stage(self.beside, tr("No map yet"))
         self.body.addWidget(self.stage, 1)
         if exporter is not None:
@@ -80,11 +82,14 @@ class MapPanel(Panel):
         self._area = QtCore.QRectF(0, 0, 1, 1)
         self._axes = True
         self.choice.chosen.connect(self.draw)
+        item.getViewBox().sigResized.connect(self._frame)
+        self.beside.arranged.connect(self._show_axes)
         self.stream.currentIndexChanged.connect(
             lambda: self.stream_chosen.emit(str(self.stream.currentData()))
         )
         self.plot.scene().sigMouseMoved.connect(self._look)
         self.plot.viewport().installEventFilter(self)
+        PointKeys(self.plot).stepped.connect(self._step)
 
     def _words_column(self) -> QtWidgets.QWidget:
         words = QtWidgets.QWidget()
@@ -158,6 +163,8 @@ class MapPanel(Panel):
         self.image.setImage(values, autoLevels=False, levels=(low, high))
         self._area = _area_of(found)
         self.image.setRect(self._area)
+        self.extent.setRect(self._area)  # also of what is still to come
+        self.scale.within = self._area
         self._arrange()
         unit = self.choice.unit(name)
         self.bar.show_range(low, high, unit if len(known) else tr("nothing known yet"))
@@ -240,6 +247,12 @@ class MapPanel(Panel):
     def _again(self) -> None:
         self._drawn = None
         self.draw()
+
+    def _step(self, down: int, across: int) -> None:
+        if self._map is not None:
+            rows, columns = self._map.taken.shape
+            self._at = step_from(self._at, down, across, (rows, columns))
+            self._tell()
 
     def _look(self, place: QtCore.QPointF) -> None:
         found = self._map

@@ -14,6 +14,7 @@ from gui import theme
 from gui.beam import UNCOUNTED, is_uncounted
 from gui.hand import ContinuationPlan
 from gui.session import StatusSnapshot
+from gui.text import homely
 from gui.widgets.buttons import sign_button
 from gui.widgets.hold_button import HoldButton
 from gui.widgets.panel import ElidedLabel, set_text, set_tip
@@ -186,7 +187,7 @@ class Notices(QtWidgets.QWidget):
         self.simulated.setVisible(status.simulated)
         server = status.server if fresh else ""
         self.fault.setVisible(bool(status.fault or server))
-        set_text(self.fault_text, _fault_words(status.fault, server))
+        set_text(self.fault_text, homely(_fault_words(status.fault, server)))
         self.clear_button.setVisible(bool(status.fault))
         self._folder = status.folder
         cut_off = status.state in (EngineState.ABORTED, EngineState.FAILED)
@@ -227,7 +228,7 @@ class Notices(QtWidgets.QWidget):
     def _say(self, kind: str, words: str) -> None:
         self._kind, self._said_at_s = kind, time.monotonic()
         self._paint()
-        self.message.setText(words)
+        self.message.setText(homely(words))
         self.dismiss.show()
 
 
@@ -273,7 +274,7 @@ def _run_line(status: EngineStatus) -> str:
     ]
     if status.warnings:
         parts.insert(0, f"⚠ {status.warnings[-1]}")
-    return "   ·   ".join(part for part in parts if part)
+    return homely("   ·   ".join(part for part in parts if part))
 
 
 def bar(name: str) -> tuple[QtWidgets.QFrame, QtWidgets.QLabel, QtWidgets.QHBoxLayout]:

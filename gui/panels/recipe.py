@@ -67,8 +67,8 @@ class PlanModel(QtCore.QAbstractTableModel):
         return {
             EngineState.ABORTED: "■",
             EngineState.FAILED: "✕",
-            EngineState.PAUSED: "❚❚",
-            EngineState.PAUSING: "❚❚",
+            EngineState.PAUSED: "‖",
+            EngineState.PAUSING: "‖",
         }.get(self.state, "▶")
 
     def rowCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
@@ -85,6 +85,8 @@ class PlanModel(QtCore.QAbstractTableModel):
         """Names of the columns."""
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return _COLUMNS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole and section == 1:
+            return int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         return None
 
     def data(
@@ -149,6 +151,8 @@ class RecipePanel(Panel):
         self.table.setTabKeyNavigation(False)
         self.table.setAccessibleName(tr("Steps of the recipe"))
         self.table.setShowGrid(False)
+        # padding at the sides is left out when Qt reckons where words wrap: they would be cut off
+        self.table.setStyleSheet("QTableView::item { padding: 3px 0px; }")
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.table.verticalHeader().hide()
         self.table.setWordWrap(True)
@@ -182,6 +186,7 @@ class RecipePanel(Panel):
         self.look_button.setToolTip(tr("Open the run that has ended on the page of stored runs"))
         self.look_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.look_button.setEnabled(False)
+        self.look_button.hide()
         self.look_button.clicked.connect(self._look)
         self.body.addWidget(self.name_line)
         below = QtWidgets.QHBoxLayout()
@@ -218,6 +223,7 @@ class RecipePanel(Panel):
         self._ended = Path(status.folder) if over else None
         if self.look_button.isEnabled() != (self._ended is not None):
             self.look_button.setEnabled(self._ended is not None)
+            self.look_button.setVisible(self._ended is not None)
         self._plan_is_current = self._plan_is_current or status.state.active
         if plan != self._plan:
             self._plan = plan
@@ -266,7 +272,7 @@ class RecipePanel(Panel):
         read = self.recipe.name if self.recipe is not None else ""
         set_text(self.name_line, self._plan.name if self._plan_is_current else read)
         if self.recipe is None:
-            words = tr("Open a recipe to be able to Run.")
+            words = tr("Open a recipe to run it.")
         else:
             words = tr("Run starts {file}").format(file=self.recipe.path.name)
         set_text(self.next_line, words)

@@ -33,6 +33,8 @@ _AGAINST = ("time", "temperature")
 _SIDES = ("left", "right")
 _TINTS = {"left": "diameter", "right": "count"}
 _DEFAULTS = {"left": DIAMETER, "right": COUNT}
+_FEW = np.array([0.0, 5.0])
+"""An axis of counts begins at none, and does not make much of one particle."""
 _EMPTY = Trace("value", "low", "high")
 
 
@@ -80,6 +82,7 @@ class SizesPanel(Panel):
         self.time = TimePlot(self.plot, self.time_cursor)
         self._status = EngineStatus()
         self._drawn: object = None
+        self._notes_drawn = -1
         self._fill_choices(())
         self._restore()
         self.time_cursor.moved.connect(self._read_out)
@@ -147,7 +150,9 @@ class SizesPanel(Panel):
                 self.band.show_between(x, least[1], most[2])
                 drawn += [least[1], most[2]]
             self._fit(side, drawn)
-        self.time.events.show_notes(self.curves.notes)
+        if self._notes_drawn != self.curves.version:
+            self._notes_drawn = self.curves.version
+            self.time.events.show_notes(self.curves.notes)
 
     def _draw_by_temperature(self, traces: Mapping[str, Trace]) -> None:
         self.band.show_between(np.empty(0), np.empty(0), np.empty(0))
@@ -162,6 +167,12 @@ class SizesPanel(Panel):
             fit_x(self.time.view, across)
 
     def _fit(self, side: str, drawn: list[Floats]) -> None:
+        known = any(np.isfinite(part).any() for part in drawn)
+        axis = self.plot.getPlotItem().getAxis(side)
+        if axis.style["showValues"] != known:  # figures beside no curve would mislead
+            axis.setStyle(showValues=known)
+        if self.chosen(side) == COUNT:
+            drawn = [*drawn, _FEW]
         if not self.time.held:
             fit_y(self.time.view if side == "left" else self._right, drawn)
 
@@ -211,7 +222,8 @@ class SizesPanel(Panel):
                     celsius = float(self.curves.temperature_at(np.array([t_s]))[0])
                     spots.append((celsius, value))
             if t_s is not None or math.isfinite(value):
-                parts.append(text.with_sigma(value, sigma, self._unit(name)))
+                told = text.with_sigma(value, sigma, self._unit(name))
+                parts.append(f"◂ {told}" if side == "left" else f"{told} ▸")
         self.spot.setData(pos=[spot for spot in spots if np.isfinite(spot).all()])
         set_text(self.info, "   ".join(parts))
 

@@ -32,7 +32,7 @@ _WORDS = {"core_loss": tr("core loss"), LOW: tr("low loss")}
 _SHIFTS = {LOW: "zero_loss_position"}
 """What is taken off an axis, by channel; off any other ``energy_shift``."""
 _NOMINAL = "nominal energy loss (eV)"
-_ALIGNED = "energy loss (eV) from the zero loss, found at {shift:+.2f}"
+_ALIGNED = "energy loss (eV) from the zero loss, found at {shift:+.2f} eV"
 _NUMBERS = (
     ("zero_loss_position", tr("ZLP")),
     ("ti3_fraction", "Ti³⁺"),
@@ -66,7 +66,7 @@ class SpectrumPanel(Panel):
         row.addWidget(self.log)
         row.addWidget(self.numbers, 1)
         self.body.addLayout(row)
-        self.plot = make_plot(tr(_NOMINAL), "")
+        self.plot = make_plot(tr(_NOMINAL), tr("counts"))
         self.plot.setAccessibleName(tr("Newest spectrum"))
         self.curve = draw_in(self.plot.plot(), "spectrum")
         self.background = draw_in(self.plot.plot(), "sky", dashed=True)
@@ -310,7 +310,9 @@ class SpectrumPanel(Panel):
             if name == "zero_loss_position" and facts is not None and math.isfinite(facts.fwhm_ev):
                 parts.append(tr("FWHM {ev:.2f} eV").format(ev=facts.fwhm_ev))
         parts += [
-            f"{e.label} {e.net_counts:.3g}" for e in self._edges() if e.net_counts == e.net_counts
+            f"{e.label} {text.short(e.net_counts)}"
+            for e in self._edges()
+            if e.net_counts == e.net_counts
         ]
         return " · ".join(parts)
 

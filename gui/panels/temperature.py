@@ -16,7 +16,7 @@ from gui.widgets.choice import Choice
 from gui.widgets.cursor import WINDOWS_S, TimeCursor
 from gui.widgets.export import Exporter, Figure
 from gui.widgets.panel import Panel, set_text
-from gui.widgets.plot import dim, draw_in, make_plot
+from gui.widgets.plot import Stage, dim, draw_in, make_plot
 from gui.widgets.time_plot import ClockAxis, TimePlot, legend, place_now
 from gui.widgets.trace import zigzag
 from gui.words import tr
@@ -43,7 +43,10 @@ class TemperaturePanel(Panel):
         self._settings = settings
         self.plot = make_plot("", "", x_axis=ClockAxis("bottom"))
         self.plot.setAccessibleName(tr("Temperature against time"))
-        self.body.addWidget(self.plot, 1)
+        self.stage = Stage(
+            self.plot, tr("No run yet: temperature and plan of a run are drawn here")
+        )
+        self.body.addWidget(self.stage, 1)
         self._legend = QtWidgets.QLabel()
         self._legend.setToolTip(
             tr("Click or ← →: look at a time in all plots; double click or Esc: back to now")
@@ -96,6 +99,7 @@ class TemperaturePanel(Panel):
         if state == self._drawn:
             return
         self._drawn = state
+        self.stage.show_plot(bool(len(trace) or plan_t))
         x, least, most = trace.shown(low, high, self.time.width_px)
         for row, item in enumerate((self.measured, self.set)):
             item.setData(*zigzag(x, least[row], most[row]), connect="finite")
@@ -118,12 +122,10 @@ class TemperaturePanel(Panel):
         if self.time_cursor.t_s is None:
             if math.isfinite(status.measured_celsius) and math.isfinite(status.setpoint_celsius):
                 off = round(status.measured_celsius - status.setpoint_celsius, 1) + 0.0
-                parts.append(f"Δ {off:+.1f} °C")  # no "-0.0"
-            if math.isfinite(status.planned_celsius):
-                parts.append(
-                    tr("plan {celsius}").format(celsius=text.celsius(status.planned_celsius))
-                )
-            set_text(self.info, "   ".join(parts))
+                parts.append(f"Δ {off:+.1f}")  # no "-0.0"; the legend has the unit
+            lost = status.server or not status.state.active
+            self.info.whole = True
+            set_text(self.info, "" if lost else "   ".join(parts))
 
     def set_stale(self, stale: bool, age_s: float) -> None:
         """Fade the curves too."""
@@ -167,7 +169,7 @@ class TemperaturePanel(Panel):
         """The legend; at the cursor with the values there."""
         t_s = self.time_cursor.t_s
         if t_s is None:
-            words = [tr("╌ plan"), tr("─ set"), tr("─ measured")]
+            words = [tr("╌ plan"), tr("─ set"), tr("─ measured °C")]
         else:
             found = self.curves.temperature.at(t_s)
             plan = math.nan
@@ -175,12 +177,14 @@ class TemperaturePanel(Panel):
                 t, y = self._plan.profile_t_s, self._plan.profile_celsius
                 plan = float(np.interp(t_s, t, y, left=math.nan, right=math.nan))
             values = (plan, found["set"], found["measured"])
+            names = (tr("plan"), tr("set"), tr("meas."))
             words = [
-                f"{line} {value:.1f}" if math.isfinite(value) else f"{line} {text.UNKNOWN}"
-                for line, value in zip(("╌", "─", "─"), values, strict=True)
+                f"{name} {value:.1f}" if math.isfinite(value) else f"{name} {text.UNKNOWN}"
+                for name, value in zip(names, values, strict=True)
             ]
             words[-1] += " °C"
             near = self.time.events.near(t_s)
+            self.info.whole = False
             set_text(self.info, "   ".join(near))
         first = 0 if self._plan.profile_t_s else 1  # a stored run has no planned curve
         set_text(self._legend, legend(zip(words[first:], _CURVES[first:], strict=True)))

@@ -271,7 +271,7 @@ class TopBar(QtWidgets.QWidget):
 
 def _badge(status: EngineStatus) -> theme.Badge:
     """What the state is to an operator: a hand on the instruments, or a fault, is not idle."""
-    if status.fault and not status.state.active:
+    if status.fault and status.state in (S.IDLE, S.COMPLETED):
         return theme.FAULT
     if status.by_hand_of:
         return theme.BY_HAND

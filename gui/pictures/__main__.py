@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import platformdirs
+
 from gui.bench.processes import engine_host
 
 FOR_DOCS = {
@@ -41,10 +43,11 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     docs: Path | None = given.docs.absolute() if given.docs else None
     with tempfile.TemporaryDirectory(prefix="hotstage-") as folder:
-        os.chdir(folder)
-        if given.attach:
+        if given.attach:  # it shows the run of another process, whose home it shares
+            os.chdir(folder)
             _at_scale(given.attach, out)
             return 0
+        _at_home(Path(folder))
         begun_s = time.monotonic()
         count = _all(out, wanted)
         os.chdir(out)
@@ -54,12 +57,22 @@ def main() -> int:
     return 0
 
 
+def _at_home(folder: Path) -> None:
+    """Work as an operator does in the own folder: paths in the pictures begin with ``~``, and truly so."""
+    # what is compiled once for a machine is not to be compiled again
+    os.environ.setdefault("XDG_CACHE_HOME", str(Path(platformdirs.user_cache_dir())))
+    os.environ["HOME"] = os.environ["USERPROFILE"] = str(folder)
+    work = folder / "hotstage"
+    work.mkdir(exist_ok=True)
+    os.chdir(work)
+
+
 def _all(out: Path, wanted: frozenset[str]) -> int:
     from gui.pictures import recipes, scenes
     from gui.pictures.stage import Stage
 
     count = 0
-    at_faults = {"fault", "failed"}
+    at_faults = {"fault", "failed", "replay-cut-off"}
     if not wanted or wanted - at_faults:
         with engine_host("simulated") as (host, address):
             stage = Stage(address, out, Path("window.ini").absolute(), wanted)

@@ -33,12 +33,12 @@ steps:
       from: [40 nm, 80 nm]
       to: [120 nm, 80 nm]
       points: 40
-      spectra: {range: [400 eV, 600 eV], dispersion: 0.1 eV, dwell_time: 0.5 s, dual: true}
+      spectra: {range: [400 eV, 600 eV], dispersion: 0.1 eV, dwell_time: 1 s, dual: true}
   - spectrum_image:
       name: map
       from: [60 nm, 60 nm]
       to: [100 nm, 100 nm]
-      shape: [12, 12]
+      shape: [14, 14]
       spectra: {range: [400 eV, 600 eV], dispersion: 0.1 eV, dwell_time: 0.25 s, dual: true}
   - ramp: {to: 25 °C, rate: 50 °C/s}
 """

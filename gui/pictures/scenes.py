@@ -14,24 +14,40 @@ import psutil
 
 from acquire.engine.status import EngineState, EngineStatus
 from gui.keys_sheet import KeysSheet
-from gui.pictures import recipes
+from gui.pictures import asides, recipes
 from gui.pictures.stage import Stage
 
-_RUN = ("ramp", "hold", "paused", "prompt", "line", "map", "completed")
+_RUN = (
+    "ramp",
+    "hold",
+    "histogram",
+    "note",
+    "paused",
+    "other-window",
+    "prompt",
+    "line",
+    "map",
+    "completed",
+    "profile",
+)
 _STORED = ("runs", "replay", "compare")
 AT_SCALE = "hold-at-scale-2"
 NAMES = (
     "idle",
+    "asked",
     "tour",
     "keys",
     "recipe",
+    "recipe-broken",
     "instruments",
+    "other-station",
     *_RUN,
     AT_SCALE,
     *_STORED,
     "no-contact",
     "fault",
     "failed",
+    "replay-cut-off",
 )
 
 
@@ -40,8 +56,12 @@ def all_but_faults(stage: Stage, host: subprocess.Popen[str], address: str, out:
     _idle(stage)
     if stage.wants("recipe"):
         _recipe(stage)
+    if stage.wants("recipe-broken"):
+        asides.recipe_broken(stage)
     if stage.wants("instruments"):
         _instruments(stage)
+    if stage.wants("other-station"):
+        asides.other_station(stage)
     if stage.wants(*_RUN, *_STORED, AT_SCALE):
         _run(stage, address, out)
     if stage.wants(*_STORED):
@@ -65,7 +85,7 @@ def faults(stage: Stage, host: subprocess.Popen[str]) -> None:
     stage.until(lambda: bool(status().fault), "the heater trips")
     stage.wait(1.0)
     stage.take("fault")
-    if not stage.wants("failed"):
+    if not stage.wants("failed", "replay-cut-off"):
         return
     window.session.clear_fault()
     page.end.click()
@@ -78,6 +98,8 @@ def faults(stage: Stage, host: subprocess.Popen[str]) -> None:
     stage.until(lambda: status().state is EngineState.FAILED, "the run fails")
     stage.wait(2.0)
     stage.take("failed")
+    if stage.wants("replay-cut-off"):
+        asides.cut_off(stage, Path(status().folder))
 
 
 def one_at_scale(stage: Stage) -> None:
@@ -97,6 +119,8 @@ def _idle(stage: Stage) -> None:
     stage.until(lambda: window.recipe.recipe is not None, "the recipe is read")
     stage.wait(0.5)
     stage.take("idle")
+    if stage.wants("asked"):
+        asides.asked(stage)
     window.help.begin_tour()
     tour = window.help.tour
     assert tour is not None
@@ -173,9 +197,18 @@ def _run(stage: Stage, address: str, out: Path) -> None:
     estimates = window.live.curves.estimates
     stage.until(lambda: len(estimates.get("mean_diameter", ())) > 60, "particles were measured")
     stage.take("hold")
+    sizes = window.live.decks["sizes"]
+    sizes.turn(1)
+    stage.wait(1.0)
+    stage.take("histogram")
+    sizes.turn(0)
+    if stage.wants("note"):
+        asides.note(stage)
     window.session.pause()
     stage.until(lambda: status_is(EngineState.PAUSED), "the run is paused")
     stage.take("paused")
+    if stage.wants("other-window"):
+        asides.other_window(stage, address, out)
     window.session.resume()
     if stage.wants(AT_SCALE):
         _other_window(address, out)
@@ -184,8 +217,10 @@ def _run(stage: Stage, address: str, out: Path) -> None:
     window.session.confirm()
     spectra = window.live.decks["spectra"]
     stage.until(lambda: _step(stage) == 4, "the line scan begins")
-    stage.wait(0.6)
-    stage.take("line")
+    if stage.wants("line"):
+        facts = window.live.spectrum
+        stage.until(lambda: facts.facts is not None and bool(facts.facts.edges), "edges are found")
+        stage.take("line")
     stage.until(lambda: _step(stage) == 5, "the map begins")
     spectra.turn(2)
     stage.until(lambda: window.live.map.choice.findData("ti3_fraction") >= 0, "Ti3+ is measured")
@@ -196,6 +231,9 @@ def _run(stage: Stage, address: str, out: Path) -> None:
     stage.until(lambda: status_is(EngineState.COMPLETED), "the run is completed")
     stage.wait(0.5)
     stage.take("completed")
+    spectra.turn(1)
+    stage.wait(0.5)
+    stage.take("profile")
     spectra.turn(0)
 
 

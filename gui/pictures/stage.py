@@ -34,13 +34,14 @@ class Stage:
         settings: Path,
         wanted: frozenset[str] = frozenset(),
         sizes: tuple[tuple[int, int], ...] = SIZES,
+        who: str = "window of the operator",  # who makes the pictures is of no interest
     ) -> None:
         self.application = application_with_theme()
         self._out, self._wanted, self._sizes = out, wanted, sizes
         session = Session(
             lambda: HostClient(address),
             lambda at, reason: emergency_off(at, reason=reason),
-            "window of the operator",  # who makes the pictures is of no interest
+            who,
         )
         self.window = OperatorWindow(session, Folders(None), Settings(settings))
         self.window.resize(*sizes[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from io import FileIO
@@ -14,6 +15,10 @@ from acquire.errors import RecipeError
 from acquire.locking import take
 from gui.recipes.reading import MAX_BYTES
 from gui.words import tr
+
+_RUN = "run"
+RUN_KEPT_S = 24 * 3600.0
+"""Wall seconds for which a text that was run unsaved is kept after its window."""
 
 
 class ChangedOnDisk(RecipeError):
@@ -124,10 +129,7 @@ class Drafts:
 
     def keep(self, text: str, path: Path | None) -> None:
         """Store the text as it is now; raises OSError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if self._lock is None:
-            self._lock = FileIO(self._lock_path, "w")
-            take(self._lock)
+        self._hold()
         body = {"path": str(path) if path else "", "text": text, "wall_s": time.time()}
         beside = self._file.with_suffix(".tmp")
         beside.write_text(json.dumps(body), encoding="utf-8")
@@ -135,19 +137,33 @@ class Drafts:
 
     def for_run(self, text: str, name: str) -> Path:
         """A file with text that shall be run without being saved; raises OSError."""
-        folder = self._folder / "run" / self._file.stem  # of this window: another may run, too
+        folder = self._folder / _RUN / self._file.stem  # of this window: another may run, too
+        self._hold()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
         path.write_bytes(text.encode())
         return path
 
+    def _hold(self) -> None:
+        """Tell other windows that this one lives."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._lock is None:
+            self._lock = FileIO(self._lock_path, "w")
+            take(self._lock)
+
     def forget(self) -> None:
-        """The text is saved, or was given up: keep nothing."""
+        """The text is saved, or was given up: keep nothing but what was run."""
         self._file.unlink(missing_ok=True)
-        if self._lock is not None:
+        if self._lock is not None and not (self._folder / _RUN / self._file.stem).is_dir():
             self._lock.close()
             self._lock = None
             self._lock_path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """The window goes: what it has run unsaved may be cleaned away some day."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def left_behind(self) -> list[Draft]:
         """Drafts whose windows are gone, newest first; what cannot be read is passed over."""
@@ -162,6 +178,24 @@ class Drafts:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return sorted(found, key=lambda draft: -draft.wall_s)
+
+    def clean(self, older_s: float = RUN_KEPT_S) -> None:
+        """Delete what windows that are gone have run unsaved, a while after it: the run has its own copy.
+
+        A window that is open shows the file and can read it again, so its own are left alone.
+        """
+        runs = self._folder / _RUN
+        for folder in runs.iterdir() if runs.is_dir() else ():
+            lock = self._folder / f"{folder.name}.lock"
+            try:
+                new = time.time() - folder.stat().st_mtime < older_s
+                if folder.name == self._file.stem or new or _is_held(lock):
+                    continue
+                shutil.rmtree(folder)
+                if not (self._folder / f"{folder.name}.json").exists():
+                    lock.unlink(missing_ok=True)
+            except OSError:  # somebody else cleans, or holds it open: it is tried again another day
+                continue
 
     @staticmethod
     def discard(draft: Draft) -> None:

@@ -117,10 +117,11 @@ def _model_rows(reading: Reading, model: type[BaseModel], path: Place, depth: in
     held = reading.value(path)
     present = held if isinstance(held, dict) else {}
     fields = fields_of(model)
-    if model is Record:  # one of three
+    if model is Record:  # one of four
         chosen = [f for f in fields if f.key in present and f.shape is Shape.GROUP]
         if chosen:
-            kept = {chosen[0].key, *present, *(["every"] if chosen[0].key == "scan" else [])}
+            timed = ["every"] if chosen[0].key in ("scan", "spectrum") else []
+            kept = {chosen[0].key, *present, *timed}
             fields = tuple(field for field in fields if field.key in kept)
     for field in fields:
         yield from _field_rows(reading, field, path, depth)

@@ -45,6 +45,10 @@ _BODIES: dict[str, Any] = {
 }
 RECORDS: dict[str, Any] = {
     "scan": {"scan": _SCAN, "every": "1 s"},
+    "spectrum": {
+        "spectrum": {"at": ["80 nm", "80 nm"], "spectra": _SPECTRA},
+        "every": "30 s",
+    },
     "holder": {"holder": {"every": "200 ms"}},
     "channel": {"channel": {"name": "resistance", "every": "1 s"}},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6 import QtCore, QtGui, QtWidgets
+from shiboken6 import isValid
 
 from gui import theme
 
@@ -10,12 +11,8 @@ Qt = QtCore.Qt
 _OUTSIDE, _INSIDE = 2, 1
 """Pixels of the ring beyond the widget's edge, and of the dark line within it."""
 _DARK_BARS = ("faultBar", "promptBar", "replayBanner")
-_MOVES = (
-    QtCore.QEvent.Type.Move,
-    QtCore.QEvent.Type.Resize,
-    QtCore.QEvent.Type.Show,
-    QtCore.QEvent.Type.Hide,
-)
+_FOLLOW_MS = 40
+"""A page that is scrolled or sized carries its ring along."""
 
 
 class FocusRing(QtCore.QObject):
@@ -29,8 +26,12 @@ class FocusRing(QtCore.QObject):
     def __init__(self, window: QtWidgets.QWidget) -> None:
         super().__init__(window)
         self._window = window
-        self._around: QtWidgets.QWidget | None = None
-        self._watched: list[QtWidgets.QWidget] = []
+        self._ring: _Ring | None = None
+        # What has the focus is asked for each time and never kept: dialogs and fields are deleted
+        # while they have it, and of Qt's own children Python does not learn that.
+        self._follow = QtCore.QTimer(self)
+        self._follow.setInterval(_FOLLOW_MS)
+        self._follow.timeout.connect(self._place)
         application = QtWidgets.QApplication.instance()
         if isinstance(application, QtWidgets.QApplication):
             application.focusChanged.connect(self._moved)
@@ -38,52 +39,36 @@ class FocusRing(QtCore.QObject):
     @property
     def around(self) -> QtWidgets.QWidget | None:
         """What the ring is drawn around."""
-        return self._around
+        return QtWidgets.QApplication.focusWidget() if self._follow.isActive() else None
 
     def _moved(self, old: QtWidgets.QWidget | None, now: QtWidgets.QWidget | None) -> None:
-        self._forget()
+        self._follow.stop()
+        self._hide()
         clicked = QtWidgets.QApplication.mouseButtons() != Qt.MouseButton.NoButton
-        if now is None or clicked or not self._ours(now):
-            return
-        self._around = now
-        part: QtWidgets.QWidget | None = now
-        while part is not None:
-            self._watched.append(part)
-            part.installEventFilter(self)
-            part = None if part.isWindow() else part.parentWidget()
-        self._place()
+        if now is not None and not clicked and self._ours(now):
+            self._ring = _ring_of(now.window())
+            self._follow.start()
+            self._place()
 
     def _ours(self, widget: QtWidgets.QWidget) -> bool:
-        within = (
-            widget is self._window
-            or self._window.isAncestorOf(widget)
-            or _dialog_of(widget, self._window)
-        )
-        return within and bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus)
+        takes = widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+        return bool(takes) and _lies_over(widget.window(), self._window)
 
-    def _forget(self) -> None:
-        for part in self._watched:
-            part.removeEventFilter(self)
-        if self._around is not None:
-            _ring_of(self._around.window()).hide()
-        self._watched, self._around = [], None
-
-    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
-        """Stay around it when it is moved, scrolled or sized."""
-        if event.type() in _MOVES:
-            self._place()
-        return False
+    def _hide(self) -> None:
+        if self._ring is not None and isValid(self._ring):
+            self._ring.hide()
 
     def _place(self) -> None:
-        widget = self._around
-        if widget is None:
+        """Stay around it when it is moved, scrolled or sized."""
+        widget = QtWidgets.QApplication.focusWidget()
+        if widget is None or self._ring is None or not isValid(self._ring):
+            self._follow.stop()
             return
-        ring = _ring_of(widget.window())
         room = _seen(widget)
-        if not widget.isVisible() or room.isEmpty():
-            ring.hide()
-            return
-        ring.lie_around(room, _on_dark(widget))
+        if widget.window() is not self._ring.parentWidget() or room.isEmpty():
+            self._ring.hide()
+        else:
+            self._ring.lie_around(room, _on_dark(widget))
 
 
 class _Ring(QtWidgets.QWidget):
@@ -101,6 +86,8 @@ class _Ring(QtWidgets.QWidget):
         """Lie around a part of the window, and cover nothing of it but its edge."""
         self._on_dark = on_dark
         outer = room.adjusted(-_OUTSIDE, -_OUTSIDE, _OUTSIDE, _OUTSIDE)
+        if outer == self.geometry() and self.isVisible():
+            return
         if outer != self.geometry():
             self.setGeometry(outer)
             thick = _OUTSIDE + _INSIDE
@@ -127,12 +114,12 @@ def _ring_of(window: QtWidgets.QWidget) -> _Ring:
     return found if found is not None else _Ring(window)
 
 
-def _dialog_of(widget: QtWidgets.QWidget, window: QtWidgets.QWidget) -> bool:
-    """Whether a widget is in a dialog over the window."""
-    top: QtWidgets.QWidget | None = widget.window()
-    while top is not None and top is not window:
+def _lies_over(top: QtWidgets.QWidget, window: QtWidgets.QWidget) -> bool:
+    """Whether it is the window, or a dialog over it."""
+    above = top.parentWidget()
+    while top is not window and above is not None:
+        top = above.window()
         above = top.parentWidget()
-        top = above.window() if above is not None else None
     return top is window
 
 

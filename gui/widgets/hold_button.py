@@ -43,6 +43,11 @@ class HoldButton(QtWidgets.QPushButton):
         """How far the holding is, 0 to 1."""
         return self._fraction
 
+    @property
+    def counting(self) -> bool:
+        """Whether it is being held."""
+        return self._last_s is not None
+
     def begin(self) -> None:
         """Start to count."""
         if self.isEnabled() and self._last_s is None:

@@ -66,6 +66,10 @@ class MapChoice(Choice):
         """Take units from the newest estimates."""
         for name, view in status.estimates.items():
             self._units[name] = "" if view.unit == "1" else view.unit
+        for index in range(self.count()):
+            words = self.label(str(self.itemData(index)))
+            if words != self.itemText(index):
+                self.setItemText(index, words)
 
     def unit(self, name: str) -> str:
         """Its unit; empty for a pure number."""
@@ -73,7 +77,8 @@ class MapChoice(Choice):
 
     def label(self, name: str) -> str:
         """For people."""
-        return called(name)
+        unit = self.unit(name)
+        return f"{called(name)} ({unit})" if unit else called(name)
 
     def _by_hand(self) -> None:
         self._wanted = self.quantity

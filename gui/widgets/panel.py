@@ -73,6 +73,8 @@ class ElidedLabel(QtWidgets.QLabel):
     def __init__(self, align_left: bool = False, padding: int = 0) -> None:
         super().__init__()
         self._padding = padding
+        self.whole = False
+        """Whether it says nothing where not all of it fits: half a figure misleads."""
         self._full = ""
         self._align_left = align_left
         self.setMinimumWidth(20)
@@ -102,7 +104,7 @@ class ElidedLabel(QtWidgets.QLabel):
         rect = self.rect().adjusted(self._padding, 0, -self._padding, 0)
         elide = QtCore.Qt.TextElideMode.ElideRight
         shown = self.fontMetrics().elidedText(self._full, elide, rect.width())
-        if shown != self._full and len(shown) <= _TELLS_NOTHING:
+        if shown != self._full and (self.whole or len(shown) <= _TELLS_NOTHING):
             shown = ""
         side = (
             QtCore.Qt.AlignmentFlag.AlignLeft

@@ -9,6 +9,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from gui import text
 
 _MARGIN = 14
+_HEIGHT = 44.0
+_NARROW = 60.0
 _SHARE = 0.28
 
 
@@ -22,12 +24,15 @@ def nm_per_pixel(view: Any) -> float:
 
 
 class ScaleBar(QtWidgets.QGraphicsObject):
-    """Sits on a pyqtgraph ``ViewBox`` whose coordinates are nm and keeps its length round."""
+    """Sits on a pyqtgraph ``ViewBox`` whose coordinates are nm, y downwards, and keeps its length round."""
 
     def __init__(self, view: Any) -> None:
         super().__init__(view)
         self._view = view
         self.length_nm = 0.0
+        self.within = QtCore.QRectF()
+        """Where the image lies, in nm: the bar stands at its corner, below it if there is room; empty:
+        at the corner of the view."""
         self.setZValue(100)
         view.sigTransformChanged.connect(self._changed)
         view.sigResized.connect(self._changed)
@@ -37,10 +42,28 @@ class ScaleBar(QtWidgets.QGraphicsObject):
         self.update()
 
     def boundingRect(self) -> QtCore.QRectF:  # noqa: N802 - Qt's name
-        """The lower right part of the view."""
-        rect = self._view.rect()
-        width, height = rect.width() * (_SHARE + 0.1) + _MARGIN, 44.0
-        return QtCore.QRectF(rect.right() - width, rect.bottom() - height, width, height)
+        """All of the view: where the bar stands depends on the image."""
+        return QtCore.QRectF(self._view.rect())
+
+    def _corner(self) -> tuple[QtCore.QPointF, float]:
+        """Lower right end of the bar, and how much width there is for it, in pixels."""
+        rect = QtCore.QRectF(self._view.rect())
+        seen = rect
+        if not self.within.isEmpty():
+            # by the range, as nm_per_pixel: pyqtgraph's own mapping may be of the one before
+            area, pixels = self._view.viewRect(), 1 / nm_per_pixel(self._view)
+            image = QtCore.QRectF(
+                rect.left() + (self.within.left() - area.left()) * pixels,
+                rect.top() + (self.within.top() - area.top()) * pixels,
+                self.within.width() * pixels,
+                self.within.height() * pixels,
+            )
+            if rect.bottom() - image.bottom() >= _HEIGHT and image.bottom() > rect.top():
+                image.setBottom(image.bottom() + _HEIGHT)
+            seen = rect.intersected(image)
+            if seen.width() < _NARROW or seen.height() < _HEIGHT:
+                seen = rect
+        return QtCore.QPointF(seen.right() - _MARGIN, seen.bottom() - _MARGIN), seen.width()
 
     def paint(
         self,
@@ -53,9 +76,10 @@ class ScaleBar(QtWidgets.QGraphicsObject):
         rect = self._view.rect()
         if not (nm_per_px > 0 and rect.width() > 60):
             return
-        self.length_nm = text.nice_length(rect.width() * _SHARE * nm_per_px)
+        corner, room = self._corner()
+        self.length_nm = text.nice_length(room * _SHARE * nm_per_px)
         width = self.length_nm / nm_per_px
-        right, bottom = rect.right() - _MARGIN, rect.bottom() - _MARGIN
+        right, bottom = corner.x(), corner.y()
         veil = QtCore.QRectF(right - width - 7, bottom - 27, width + 14, 33)
         painter.setPen(QtCore.Qt.PenStyle.NoPen)
         painter.setBrush(QtGui.QColor(8, 10, 12, 165))

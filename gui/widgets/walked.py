@@ -85,10 +85,10 @@ class WalkedWindow(QtWidgets.QMainWindow):
 
 
 def _enter(stop: QtWidgets.QWidget, forward: bool) -> None:
-    reason = Qt.FocusReason.TabFocusReason if forward else Qt.FocusReason.BacktabFocusReason
-    stop.setFocus(reason)
     around = stop.parentWidget()
     while around is not None:
         if isinstance(around, QtWidgets.QScrollArea):
             around.ensureWidgetVisible(stop)
         around = around.parentWidget()
+    reasons = Qt.FocusReason
+    stop.setFocus(reasons.TabFocusReason if forward else reasons.BacktabFocusReason)

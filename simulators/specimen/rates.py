@@ -70,7 +70,6 @@ class Rates:
     """How fast the titanium of the film approaches the valence that it has in vacuum."""
 
 
-REDUCTION = "reduction"
 BARRIERS_EV: Mapping[str, float] = {
     "along": ALONG_EV,
     "along_release": ALONG_EV - TO_SURFACE_EV,
@@ -81,9 +80,11 @@ BARRIERS_EV: Mapping[str, float] = {
     "motion": 1.0,
     "socket": 1.0,
     "flicker": 0.8,
-    REDUCTION: 2.2,
 }
-"""Barrier of each process; dissolving a particle into a boundary costs its segregation energy on top."""
+"""Barrier of each process of the particles; dissolving a particle into a boundary costs its segregation energy on top."""
+
+REDUCTION, REDUCTION_EV = "reduction", 2.2
+"""The film's own, on which no particle depends."""
 
 FLAT_ACTIVITY = math.exp(
     TO_SURFACE_EV / (BOLTZMANN_EV_PER_K * (REFERENCE_CELSIUS + KELVIN_AT_0_CELSIUS))
@@ -145,7 +146,7 @@ def lived(
     """
     processes = {
         name: OfSample(ThermalTime(barrier, REFERENCE_CELSIUS), cooler_by, AMBIENT_CELSIUS)
-        for name, barrier in BARRIERS_EV.items()
+        for name, barrier in {**BARRIERS_EV, REDUCTION: REDUCTION_EV}.items()
     }
     history = TemperatureHistory(start_s, AMBIENT_CELSIUS, {**processes, **more})
     history.plan(start_s, knots)

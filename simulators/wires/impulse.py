@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -166,7 +167,7 @@ class ImpulseFarEnd:
             return
         left_s = (self._due_s - self._clock.now_s()) / finite_rate(self._clock)
         for _ in range(AT_ONCE):
-            if not self._control.poll(int(1000 * max(0.0, min(left_s, LOOK_WALL_S)))):
+            if not self._control.poll(math.ceil(1000 * max(0.0, min(left_s, LOOK_WALL_S)))):
                 break
             self._answer(self._control.recv_multipart())
             left_s = 0.0

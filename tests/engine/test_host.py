@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from acquire.cli.app import main
 from acquire.engine.client import HostClient
 from acquire.engine.host import EngineHost
 from acquire.engine.status import EngineState
 from acquire.errors import HotstageError, LinkError, RecipeError, StoreError
 from acquire.remote import connect
 from acquire.station import Station
+from acquire.store import read_journal
 
 RECIPE = """
 hotstage: 1
@@ -106,6 +108,31 @@ def test_a_run_is_started_watched_and_answered_over_the_wire(
     client.confirm()
     _until(lambda: not client.status().state.active)
     assert client.status().state is EngineState.COMPLETED, client.status().cause
+
+
+def test_a_terminal_runs_on_a_host_only_when_nobody_else_is_in_control_there(
+    client: HostClient, host: EngineHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run = tmp_path / "short.yaml", tmp_path / "run"
+    recipe.write_text(
+        "hotstage: 1\nname: short\nsteps:\n  - ramp: {to: 40 °C, rate: 10 °C/s}\n"
+        "  - wait_for_operator: look\n",
+        encoding="utf-8",
+    )
+    arguments = ["run", str(recipe), "--host", host.address, "--yes", "-o", str(run)]
+    client.take_control("window 1, anna@scope")
+    assert main(arguments) == 1
+    assert "window 1, anna@scope is in control" in capsys.readouterr().err
+    client.give_control("window 1, anna@scope")
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"Runs on the engine host at {host.address}" in said
+    assert "Completed in" in said
+    texts = [entry.text for entry in read_journal(run / "journal.jsonl")]
+    assert any("started by terminal " in text for text in texts)
+    assert any(text.startswith("confirmed by terminal ") for text in texts)
+    _until(lambda: client.status().driven_by == "")
+    assert main([*arguments, "--virtual"]) == 2
 
 
 def test_refusals_arrive_as_what_they_are(client: HostClient, tmp_path: Path) -> None:

@@ -279,6 +279,33 @@ def test_each_instrument_is_blamed_for_itself(
     assert report.cause.startswith("the scan has not answered for 12")
 
 
+RECORDED = """  edge: {spectrum: {at: [80 nm, 80 nm], spectra: {range: [400 eV, 600 eV],
+    dispersion: 0.1 eV, dwell_time: 500 ms, low_loss_dwell_time: 0.1 ms}}, every: 5 s}
+steps:
+"""
+
+
+def test_images_go_on_while_a_spectrometer_is_away_that_records_beside_the_steps(
+    bench: Any, short: Recipe, spectrometer: Flaky
+) -> None:
+    text = _recipe(short).dump().replace("steps:\n", RECORDED)
+    report = bench.run(Recipe.parse(text), {20.2: spectrometer.leave, 37.1: spectrometer.come_back})
+    assert report.outcome == "completed", report.cause
+    taken = [frame for frame in bench.sink.kept_frames if frame.stream == "edge"]
+    starts_s = [frame.t_start_s for frame in taken]
+    assert not [t_s for t_s in starts_s if 20.1 < t_s < 37.1]
+    # that of 20 s was lost on its way, and those of 25, 30 and 35 s could not be taken
+    assert _gaps(bench) == [("edge", 4, 4)]
+    assert starts_s[4] == pytest.approx(37.5, abs=0.6), "it comes as soon as it can"
+    images = [f.t_start_s for f in bench.sink.kept_frames if f.stream == "overview"]
+    assert len([t_s for t_s in images if 20.2 < t_s < 37]) >= 15
+    assert spectrometer.asked > 40
+    lost = Recipe.parse(text.replace("retry_for: 30 s", "retry_for: 5 s"))
+    ended = bench.run(lost, {20.2: spectrometer.leave})
+    assert ended.outcome == "failed"
+    assert "the spectrometer has not answered for 5" in ended.cause
+
+
 SHORT_SPECTRA = "record: {chip: {holder: {every: 200 ms}}}\nsteps:\n" + LINE.replace(
     "dwell_time: 2 s", "dwell_time: 100 ms"
 )

@@ -314,6 +314,8 @@ def test_one_of_two_windows_drives_and_what_is_safe_is_everybody_s(
     client.manual_heat(ME, 400.0, 100.0)
     client.manual_view(ME, FIELD, 0, 60.0)
     assert client.status().driven_by == client.instruments().driven_by == ME
+    client.attend(OTHER)
+    assert client.status().attended == (ME, OTHER)
     for refused in (
         lambda: client.start(RECIPE, str(tmp_path / "never"), OTHER),
         lambda: client.manual_cool(OTHER, 1.0),
@@ -367,6 +369,7 @@ def test_one_of_two_windows_drives_and_what_is_safe_is_everybody_s(
     assert gone.attend(OTHER)
     gone.close()
     _until(lambda: client.status().driven_by == "", 2.0)
+    assert OTHER not in client.status().attended
     monkeypatch.setattr(helm, "TTL_S", 0.3)
     client.take_control(OTHER)
     _until(lambda: client.status().driven_by == "")

@@ -216,7 +216,7 @@ def test_what_is_left_of_it_has_the_target_where_it_was() -> None:
 
 
 def test_the_simulated_growth_is_held_for_ten_minutes() -> None:
-    found = closed_loop(3, images=False)
+    found = closed_loop(3, every_s=3.0, images=False)
     assert found.held, found
     assert found.frozen_s == 0
     assert 650 < found.lowest_celsius < found.highest_celsius < 850

@@ -229,6 +229,7 @@ def test_what_it_does_foresee_still_stops_a_run_that_would_abort(short: Recipe) 
 
 def test_the_way_to_where_it_may_regulate_counts_at_worst(short: Recipe) -> None:
     text = _measurable(short).replace("steps:", f"steps:\n- {REGULATED}", 1)
+    text = text.replace("every: 1 s", "every: 5 s").replace("every: 0.2 s", "every: 2 s")
     recipe = Recipe.parse(text + "estimate: {particles: {from: overview.haadf}}\n")
     found = preflight(recipe, Station.load("simulated"))
     assert found.worst_s > 1200 + 60 + 10

@@ -32,10 +32,10 @@ class _Fingerprints(MemorySink):
 
 @pytest.fixture
 def coarse(examples: Path) -> Recipe:
-    """The example at a frame every 10 s, which is enough to see particles grow."""
+    """The example at a frame every 15 s, which is enough to see particles grow."""
     text = (examples / "recipes" / "first_light.yaml").read_text(encoding="utf-8")
     return Recipe.parse(
-        text.replace("every: 1 s", "every: 10 s").replace("points: 50", "points: 8")
+        text.replace("every: 1 s", "every: 15 s").replace("points: 50", "points: 8")
     )
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,12 @@ steps:
 """
 
 
+@lru_cache
+def _noise(size: int) -> np.ndarray:
+    """Eight images of noise: drawn once, as every test has a host."""
+    return np.random.default_rng(8).poisson(40, (8, size, size)).astype(np.uint16)
+
+
 @dataclass
 class FakeHost(FakeStation):
     """A host that runs no experiment but answers like one, and remembers what it was told."""
@@ -84,7 +91,7 @@ class FakeHost(FakeStation):
         n = 60
         self._x, self._y = self._rng.uniform(4, 116, (2, n))
         self._d0 = self._rng.lognormal(np.log(5.0), 0.25, n)
-        self._noise = self._rng.poisson(40, (8, self.size, self.size)).astype(np.uint16)
+        self._noise = _noise(self.size)
         axis = (np.arange(self.size) + 0.5) * 120 / self.size
         self._grid = np.meshgrid(axis, axis)
         self._drawn: dict[float, np.ndarray] = {}
@@ -161,7 +168,9 @@ class FakeHost(FakeStation):
             bytes_written=int(1e6 * t_s),
             disk_free_bytes=412_000_000_000,
         )
-        base = replace(base, by_hand=self.manual.words, by_hand_of=self.manual.of, driven_by=self.driven_by)
+        base = replace(
+            base, by_hand=self.manual.words, by_hand_of=self.manual.of, driven_by=self.driven_by
+        )
         return replace(base, **self.changes)  # type: ignore[arg-type]
 
     def plan(self) -> PlanView:
@@ -408,6 +417,7 @@ def _no_window_left(own_settings: Path) -> Iterator[None]:
     if application is not None:
         application.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
         gc.collect()
+        gc.freeze()  # what is left stays: the next test's windows are not to wait for it
 
 
 @pytest.fixture
@@ -428,10 +438,12 @@ def open_window(qtbot: QtBot, host: FakeHost, server: FakeServer, tmp_path: Path
         return window
 
     yield open_it
-    for window in opened:
+    while opened:  # pytest holds the list for longer than the windows may be there, see above
+        window = opened.pop()
         window.editor.document.undo.setClean()  # what a test has typed is not asked about
         window.close()
         window.deleteLater()
+        del window
     leftover = [t.name for t in threading.enumerate() if t.name.startswith("window-")]
     deadline = time.monotonic() + 3
     while leftover and time.monotonic() < deadline:

@@ -104,7 +104,9 @@ class FakeStation:
 
     def instruments(self) -> StationView:
         self._call()
-        return StationView("microscope", "a fake one", FILE, self.station, self.manual, self.driven_by)
+        return StationView(
+            "microscope", "a fake one", FILE, self.station, self.manual, self.driven_by
+        )
 
     def attend(self, who: str) -> bool:
         self._call()

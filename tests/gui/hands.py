@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6 import QtCore
 from pytestqt.qtbot import QtBot
 
 from gui.twice import NOT_BEFORE_S
+from gui.widgets.hold_button import HoldButton
 from gui.window import OperatorWindow
+
+EVENTUALLY_MS = 20_000
 
 
 def press_run(qtbot: QtBot, window: OperatorWindow) -> str:
@@ -17,3 +22,20 @@ def press_run(qtbot: QtBot, window: OperatorWindow) -> str:
     qtbot.wait(round(1000 * NOT_BEFORE_S) + 20)
     qtbot.keyClick(window, QtCore.Qt.Key.Key_F5)
     return said
+
+
+def hold_down(qtbot: QtBot, button: HoldButton, until: Callable[[], bool]) -> None:
+    """Hold a button until something is so; a hold that a stall of the machine has ended begins again."""
+    left = QtCore.Qt.MouseButton.LeftButton
+
+    def held() -> bool:
+        if until():
+            return True
+        if button.isEnabled() and not button.fraction and not button.isDown():
+            qtbot.mousePress(button, left)
+        elif button.isDown() and not button.fraction and not button.counting:
+            qtbot.mouseRelease(button, left)  # what disabled it meanwhile has ended its count
+        return False
+
+    qtbot.waitUntil(held, timeout=EVENTUALLY_MS)
+    qtbot.mouseRelease(button, left)

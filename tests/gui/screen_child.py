@@ -63,6 +63,7 @@ class Teller(QtCore.QObject):
             "theme": theme.now().name,
             "field": window.log.field.text(),
             "field_focus": window.log.field.hasFocus(),
+            "focus": _focused(window),
             "log": window.log.lines.toPlainText(),
             "shown": window.image.shown,
             "places": {
@@ -76,6 +77,12 @@ class Teller(QtCore.QObject):
                 }.items()
             },
         }
+
+
+def _focused(window: OperatorWindow) -> str:
+    """The name of what has the keys, if one sees that it has them."""
+    around = window.ring.around
+    return around.accessibleName() if around is not None else ""
 
 
 def _centre(widget: QtWidgets.QWidget) -> tuple[int, int]:

@@ -18,6 +18,7 @@ def test_one_window_drives_and_takes_over_only_with_the_consequence_stated(
     qtbot: QtBot, host, open_window, recipe_file
 ) -> None:
     host.driven_by = OTHER
+    host.changes["attended"] = (OTHER,)
     window = open_window()
     window.open_recipe(recipe_file, start=True)
     bar, me, facts = window.control, window.session.who, window.facts
@@ -32,6 +33,7 @@ def test_one_window_drives_and_takes_over_only_with_the_consequence_stated(
         )
     )
     assert facts.control.text() == f"control: {OTHER}"
+    assert facts.control.toolTip().endswith(f"attached as well: {OTHER}")
     window.show_page(window.live)
     assert not window.topbar.run.isEnabled()
     assert "take control first (Ctrl+G)" in window.topbar.run.toolTip()

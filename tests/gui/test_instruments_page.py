@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PySide6 import QtCore, QtWidgets
@@ -14,11 +15,12 @@ from acquire.engine.status import EngineState, EstimateView, LiveImage
 from acquire.errors import LinkError
 from acquire.instruments import ScanExposure
 from gui import hand
+from gui.beam import dose_before
 from gui.pages.instruments import InstrumentsPage
-from gui.widgets.hold_button import HoldButton
 from gui.widgets.quantity import units_are_read
 from gui.window import OperatorWindow
 from tests.gui.fake_station import HOLDER
+from tests.gui.hands import hold_down
 
 Key = QtCore.Qt.Key
 LEFT = QtCore.Qt.MouseButton.LeftButton
@@ -32,12 +34,6 @@ def the_page(qtbot: QtBot, window: OperatorWindow) -> InstrumentsPage:
     qtbot.waitUntil(lambda: len(page.cards.cards) == 5, timeout=EVENTUALLY_MS)
     qtbot.waitUntil(units_are_read, timeout=EVENTUALLY_MS)
     return page
-
-
-def hold_down(qtbot: QtBot, button: HoldButton, until) -> None:
-    qtbot.mousePress(button, LEFT)
-    qtbot.waitUntil(until, timeout=EVENTUALLY_MS)
-    qtbot.mouseRelease(button, LEFT)
 
 
 def commands(host, name: str) -> list[tuple[object, ...]]:
@@ -65,7 +61,7 @@ def test_every_instrument_says_how_it_stands_what_it_allows_and_what_to_do(
     assert "<b>1234 Ω</b>" in cards["resistance"].words.text()
     assert "probe current 50 pA" in cards["scan"].words.text()
     assert "100 ns to 10 ms" in cards["scan"].words.text()
-    assert "hotstage gui --station NAME" in page.station.text()
+    assert "asked again all the time, by itself" in page.station.text()
     tripped = replace(
         HOLDER,
         link=LinkState.FAULT,
@@ -333,3 +329,28 @@ def test_a_run_that_was_cut_off_is_continued_after_its_consequence_was_confirmed
     qtbot.mouseClick(notices.go_on, LEFT)
     qtbot.waitUntil(lambda: "nothing is left" in notices.message.text(), timeout=EVENTUALLY_MS)
     assert not notices.rest.isVisible()
+
+
+def test_a_beam_that_nobody_counts_is_told_and_blanked_and_dose_by_hand_counts_before_run(
+    qtbot: QtBot, host, open_window, recipe_file: Path
+) -> None:
+    window = open_window()
+    host.changes["blanked"] = False
+    qtbot.waitUntil(lambda: window.topbar.beam.text().startswith("⚠"), timeout=EVENTUALLY_MS)
+    assert "its dose is not counted" in window.notices.message.text()
+    qtbot.mouseClick(window.notices.blank_button, LEFT)
+    qtbot.waitUntil(lambda: ("manual_blank",) in host.commands, timeout=EVENTUALLY_MS)
+    host.changes["blanked"] = True
+    host.manual = replace(host.manual, dose_e_per_nm2=2.26e6)
+    dose = window.facts.dose
+    qtbot.waitUntil(lambda: dose.text() == "dose by hand 2.26e6 e/nm²", timeout=EVENTUALLY_MS)
+    assert not window.notices.blank_button.isVisible()
+    window.open_recipe(recipe_file)
+    qtbot.waitUntil(window.topbar.run.isEnabled, timeout=EVENTUALLY_MS)
+    window.commanding.run()
+    assert "2.26e6 e/nm² given by hand count" in window.notices.message.text()
+    assert dose_before(2e6, 5e6, 4e6) == (
+        "2.00e6 e/nm² given by hand count: 3.00e6 of 5.00e6 e/nm² are left, "
+        "⚠ 4.00e6 are foreseen: it would end early"
+    )
+    assert not dose_before(0.0, 5e6, 4e6)

@@ -112,6 +112,9 @@ def test_what_a_mouse_does_on_plots_images_and_edges_keys_do_as_well(
             lambda v=view, w=whole: np.ptp(v.viewRange()[0]) > 0.95 * np.ptp(w[0]),
             timeout=EVENTUALLY_MS,
         )
+    for arrow, read in ((Key.Key_Right, "(0, 0) nm: 0"), (Key.Key_Right, "(1, 0) nm: 1")):
+        qtbot.keyClick(live.map.plot, arrow)
+        assert read in live.map.at.text() + live.map.info.text()
     choice = live.temperature.window_choice
     choice.setFocus()
     qtbot.keyClick(choice, Key.Key_Return)

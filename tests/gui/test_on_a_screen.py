@@ -120,7 +120,16 @@ def test_an_operator_s_hands_on_a_run(robot: tuple[Robot, HostClient], tmp_path:
     assert "Not aborted" not in hand.look()["message"]
     assert host.status().state is EngineState.IDLE
 
-    hand.key("ctrl+t")
+    # Tab leads on and back, F6 from panel to panel, and Return presses what they lead to
+    hand.key("F6")
+    first = hand.wait(lambda seen: bool(seen["focus"]))["focus"]
+    hand.key("Tab")
+    hand.wait(lambda seen: seen["focus"] not in ("", first))
+    hand.key("shift+Tab")
+    hand.wait(lambda seen: seen["focus"] == first)
+    while "colours" not in hand.look()["focus"]:
+        hand.key("Tab")
+    hand.key("Return")
     hand.wait(lambda seen: seen["theme"] == "day")
     hand.key("ctrl+t", "F5")
     hand.wait(lambda seen: "Again" in seen["run"] and "heats to 400.0 °C" in seen["message"])

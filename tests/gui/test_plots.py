@@ -23,9 +23,11 @@ from acquire.engine.status import (
     LiveNote,
     LiveSeries,
     LiveSpectrum,
+    PlannedStep,
     PlanView,
 )
 from gui.aside import Aside, Failed
+from gui.lateness import Lateness
 from gui.panels.histogram import HistogramPanel, bin_edges
 from gui.panels.image import tints
 from gui.panels.image.particles import particles_of
@@ -243,7 +245,7 @@ def test_a_moment_is_shown_in_all_plots_which_stay_still_until_the_present_is_as
     assert sizes.time.line.value() == 40.0
     assert heat._legend.text().count("225.0") == 2  # planned and set
     assert "first particles" in heat.info.text()
-    assert sizes.info.text().startswith(f"{host.diameters(40.0).mean():.2f} ± 0.12 nm")
+    assert sizes.info.text().startswith(f"◂ {host.diameters(40.0).mean():.2f} ± 0.12 nm")
     heat.plot.setFocus()
     before = cursor.t_s
     qtbot.keyClick(heat.plot, Key.Key_Right, SHIFT)
@@ -432,3 +434,28 @@ def test_what_fails_aside_is_said_and_the_next_question_is_answered(qtbot: QtBot
     aside.close()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_plan_is_moved_as_its_steps_were_late_or_early() -> None:
+    steps = (
+        PlannedStep(0, "ramp to 700 °C", 0.0, 60.0),
+        PlannedStep(1, "hold", 60.0, 300.0),
+        PlannedStep(2, "ramp to 25 °C", 360.0, 40.0),
+    )
+    plan = PlanView("p", steps, (0.0, 60.0, 360.0, 400.0), (25.0, 700.0, 700.0, 25.0))
+    notes = [LiveNote(4.0, "action", "begin step 1: ramp"), LiveNote(64.0, "action", "end step 1")]
+    running = EngineStatus(state=EngineState.RUNNING, t_s=70.0)
+    assert Lateness().plan(plan, [], 0, running) is plan, "nothing has begun"
+    notes.append(LiveNote(66.0, "action", "begin step 2: hold"))
+    lateness = Lateness()
+    late = lateness.plan(plan, notes, 1, replace(running, t_s=500.0, eta_s=40.0))
+    assert [step.t_start_s for step in late.steps] == [4.0, 66.0, 500.0], "a pause in the hold"
+    assert late.steps[0].duration_s == 62.0
+    at = np.interp([4, 64, 499, 500, 540], late.profile_t_s, late.profile_celsius)
+    assert at == pytest.approx([25, 700, 700, 700, 25])
+    notes.append(LiveNote(100.0, "action", "begin step 3: ramp"))  # a condition was met
+    early = lateness.plan(plan, notes, 2, replace(running, t_s=110.0, eta_s=30.0))
+    at = np.interp([99, 100, 120, 140], early.profile_t_s, early.profile_celsius)
+    assert at == pytest.approx([700, 700, 362.5, 25])
+    done = replace(running, state=EngineState.COMPLETED)
+    assert lateness.plan(plan, notes, 2, done).steps == early.steps

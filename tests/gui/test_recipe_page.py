@@ -10,7 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from acquire.engine.checked import Finding
 from acquire.engine.status import EngineState
-from gui.recipes.files import Stored
+from gui.recipes.files import Drafts, Stored
 from gui.window import OperatorWindow
 
 Key = QtCore.Qt.Key
@@ -327,3 +327,17 @@ def test_what_is_shown_is_saved_and_run_and_nothing_is_lost(
         one.close()
         answer(qtbot, one, "Throw away")
         assert not one.isVisible()
+
+
+def test_a_text_that_was_run_unsaved_goes_some_time_after_its_window(tmp_path: Path) -> None:
+    window, other = Drafts(tmp_path), Drafts(tmp_path)
+    path = window.for_run("hotstage: 1", "first.yaml")
+    window.forget()
+    other.clean(older_s=0)
+    assert path.exists(), "its window is open, and may read it again"
+    window.release()
+    other.clean()
+    assert path.exists(), "the run has only just begun"
+    other.clean(older_s=0)
+    assert not path.parent.exists()
+    assert not list(tmp_path.glob("*.lock"))

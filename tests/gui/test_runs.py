@@ -11,6 +11,7 @@ import pytest
 from PySide6 import QtCore, QtWidgets
 from pytestqt.qtbot import QtBot
 
+from acquire.engine.clients import person_of
 from acquire.engine.status import EngineState
 from acquire.report import summarise, to_markdown
 from acquire.store import RunWriter, add_later_note, open_run, read_later_notes
@@ -487,7 +488,7 @@ def test_a_note_is_added_to_a_stored_run_and_nothing_else_of_it_is_changed(
         return [n.text for n in page.replay.panels.happened.model.notes if n.t_s == 65.0]
 
     qtbot.waitUntil(lambda: any("another phase" in text for text in lines()), timeout=EVENTUALLY_MS)
-    assert any("added later" in text and window.session.who.endswith(text[-9:-1]) for text in lines())
+    assert any("added later" in text and person_of(window.session.who) in text for text in lines())
     assert "Kept beside the run" in said()
     after = files_in(run)
     changed = {Path(name).name for name in after if after[name] != before.get(name)}
@@ -495,7 +496,9 @@ def test_a_note_is_added_to_a_stored_run_and_nothing_else_of_it_is_changed(
     (note,) = read_later_notes(run / "run.zarr")
     assert (note.t_s, note.text) == (65.0, "the grain at the left\nis | another phase")
     row, folder = (run / "summary.md").read_text(encoding="utf-8").splitlines()[2:]
-    assert row.startswith("| notes added later | 1 min 05 s: the grain at the left / is \\| another")
+    assert row.startswith(
+        "| notes added later | 1 min 05 s: the grain at the left / is \\| another"
+    )
     assert folder == "| folder | /x |"
     assert "the grain at the left" in to_markdown(summarise(open_run(run)))
     # what a crash has torn takes no other with it

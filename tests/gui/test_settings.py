@@ -45,6 +45,10 @@ def test_what_must_be_read_has_the_contrast_that_standards_ask(colours: theme.Co
     for name in ("text", "muted", "orange", "sky", "green", "yellow", "pink"):
         for ground in grounds:
             assert _contrast(getattr(colours, name), ground) >= 4.5, (name, ground)
+    for ground in (*grounds, colours.raised):
+        assert _contrast(colours.sky, ground) >= 3, "what has the keys is ringed"
+    for ground in (colours.background, colours.panel):
+        assert _contrast(colours.edge, ground) >= 3, "one sees what can be pressed or written in"
     assert _contrast(colours.error_text, colours.error_ground) >= 4.5
     assert _contrast(colours.good_text, colours.good_ground) >= 4.5
     for badge in (*theme.STATES.values(), theme.NO_CONTACT, theme.REPLAY):

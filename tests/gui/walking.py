@@ -104,12 +104,12 @@ def assert_pressed_by_return(
             continue
         if stop.autoDefault():
             continue  # Qt presses it
-        for act in ("click", "showMenu"):
-            monkeypatch.setattr(stop, act, lambda stop=stop: pressed.append(stop))
         stop.setFocus()
-        QTest.keyClick(stop, Qt.Key.Key_Return)
+        with monkeypatch.context() as instead:
+            for act in ("click", "showMenu"):
+                instead.setattr(stop, act, lambda stop=stop: pressed.append(stop))
+            QTest.keyClick(stop, Qt.Key.Key_Return)
         assert pressed[-1:] == [stop], _about(stop)
-    monkeypatch.undo()
 
 
 def _tab(window: OperatorWindow, back: bool) -> None:

@@ -21,7 +21,7 @@ name: to be killed
 limits: {temperature: 900 °C}
 safe_state: {heater: {cool: {to: 25 °C, rate: 100 °C/s}}}
 record:
-  overview: {scan: {detectors: [haadf, abf], size: 256, field_of_view: 160 nm, dwell_time: 2 µs}, every: 1 s}
+  overview: {scan: {detectors: [haadf, abf], size: 128, field_of_view: 160 nm, dwell_time: 2 µs}, every: 1 s}
   chip: {holder: {every: 200 ms}}
 steps:
   - ramp: {to: 700 °C, rate: 5 °C/s}

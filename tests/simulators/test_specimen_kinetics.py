@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -21,8 +23,15 @@ from simulators.specimen.report import END_S, population, treated
 from simulators.specimen.sites import BOUNDARY
 
 LSNT = "lsnt_nonstoichiometric"
+FULL = named(LSNT, 1)
 # a tenth of the particles, for laws that do not ask how many there are
 FEW = Specimen(replace(PRESETS[LSNT], sites_per_um2=180.0), 3)
+
+
+@lru_cache(maxsize=4)
+def heated(rise_s: float, celsius: float) -> Specimen:
+    """All particles, heated in so many seconds and kept; whoever looks again pays for nothing twice."""
+    return FULL.under(lived([(rise_s, celsius)]))
 
 
 def _visible(specimen: Specimen, t_s: float) -> NDArray[np.float64]:
@@ -70,7 +79,7 @@ def test_ten_hours_at_900_celsius_give_the_published_population(
 
 
 def test_particles_reach_the_critical_size_within_minutes_at_700_celsius() -> None:
-    specimen = named(LSNT, 1).under(lived([(135.0, 700.0)]))
+    specimen = heated(135.0, 700.0)
 
     def mean(after_s: float) -> float:
         return float(_visible(specimen, 135 + after_s).mean())
@@ -81,7 +90,7 @@ def test_particles_reach_the_critical_size_within_minutes_at_700_celsius() -> No
 
 
 def test_nothing_is_visible_after_twenty_minutes_at_500_celsius() -> None:
-    assert len(_visible(named(LSNT, 1).under(lived([(95.0, 500.0)])), 95 + 1200)) == 0
+    assert len(_visible(heated(95.0, 500.0), 95 + 1200)) == 0
 
 
 def test_crystals_come_and_go_until_they_are_larger_than_critical() -> None:
@@ -113,7 +122,7 @@ def test_crystals_come_and_go_until_they_are_larger_than_critical() -> None:
 def test_barriers_are_ordered_as_published_and_fill_particles_in_that_order() -> None:
     assert ALONG_EV < BESIDE_EV < BULK_EV
     assert ALONG_EV == BARRIERS_EV["along"] < BARRIERS_EV["beside"] < BARRIERS_EV["bulk"]
-    specimen = named(LSNT, 1).under(lived([(135.0, 700.0)]))
+    specimen = heated(135.0, 700.0)
     fresh, later = specimen.state(0.0), specimen.state(135.0 + 600)
     from_boundary = 1 - later.boundary_ni / fresh.boundary_ni
     from_beside = 1 - later.beside_ni / fresh.beside_ni
@@ -218,7 +227,7 @@ def test_growth_follows_the_temperature_and_stops_with_it() -> None:
 def test_the_order_of_temperatures_matters_not_only_their_sum() -> None:
     first_hot = [(10.0, 900.0), (310.0, 900.0), (320.0, 650.0), (1520.0, 650.0), (1530.0, 25.0)]
     first_mild = [(10.0, 650.0), (1210.0, 650.0), (1220.0, 900.0), (1520.0, 900.0), (1530.0, 25.0)]
-    states = [named(LSNT, 1).under(lived(knots)).state(1531.0) for knots in (first_hot, first_mild)]
+    states = [FULL.under(lived(knots)).state(1531.0) for knots in (first_hot, first_mild)]
     lived_through = [exposure(lived(knots), 1531.0) for knots in (first_hot, first_mild)]
     assert lived_through[0].along == pytest.approx(lived_through[1].along, rel=0.02)
     counts = [int((state.stage == PRESENT).sum()) for state in states]
@@ -227,7 +236,7 @@ def test_the_order_of_temperatures_matters_not_only_their_sum() -> None:
 
 def test_density_falls_with_time_and_with_temperature_once_the_nickel_is_out() -> None:
     def count(celsius: float, *times_s: float) -> list[int]:
-        specimen = named(LSNT, 1).under(lived([(60.0, celsius)]))
+        specimen = heated((celsius - 25.0) / 5.0, celsius)
         return [len(_visible(specimen, t_s)) for t_s in times_s]
 
     mild, warm = (count(celsius, 600, 3600) for celsius in (700.0, 800.0))
@@ -257,7 +266,7 @@ def test_steps_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_young_particles_walk_along_their_boundary_and_old_ones_stay() -> None:
-    specimen = named(LSNT, 1).under(lived([(60.0, 750.0)]))
+    specimen = heated(60.0, 750.0)
     early, mid = (specimen.state(t_s) for t_s in (80.0, 140.0))
     there = (early.stage == PRESENT) & (mid.stage == PRESENT) & (specimen.sites.kind == BOUNDARY)
     there &= ~np.isin(np.arange(len(there)), mid.into)  # a merger jumps to the common centre
@@ -307,7 +316,7 @@ def test_touching_particles_become_one_of_the_same_volume() -> None:
 
 
 def test_particles_that_met_are_named_and_none_overlap() -> None:
-    specimen = named(LSNT, 1).under(lived([(155.0, 800.0)]))
+    specimen = heated(155.0, 800.0)
     merged = specimen.merged(800.0)
     assert len(merged) > 100
     here = set(specimen.particles(800.0).id.tolist())
@@ -341,3 +350,16 @@ def test_rates_may_be_changed_for_a_specimen_of_ones_own() -> None:
         _visible(quick.under(lived(knots)), 250.0).mean()
         > _visible(FEW.under(lived(knots)), 250.0).mean() + 0.3
     )
+
+
+def test_heat_reduces_the_film_as_its_barrier_says_and_nothing_takes_it_back() -> None:
+    begin_s = 0.01
+    hot = FEW.under(lived([(begin_s, 900.0)]))
+    assert FEW.reduction(1e5) == pytest.approx(0.0, abs=1e-9), "not at 25 °C"
+    assert hot.reduction(60.0) == pytest.approx(1 - math.exp(-1), rel=0.01)
+    cooler = FEW.under(lived([(begin_s, 800.0)])).reduction(60.0)
+    slower = math.exp(2.2 / 8.617333e-5 * (1 / 1173.15 - 1 / 1073.15))
+    assert -math.log1p(-cooler) == pytest.approx(slower, rel=0.01)
+    quenched = FEW.under(lived([(begin_s, 900.0), (60.0, 900.0), (60.01, 25.0)]))
+    assert quenched.reduction(1e4) == pytest.approx(quenched.reduction(61.0))
+    assert quenched.reduction(61.0) == pytest.approx(hot.reduction(60.0), rel=0.01)

@@ -20,11 +20,13 @@ def check_whole(path: Path, maker: Any) -> Run:
     assert [f for f in notes if "never published" not in f.text] == []
     run = open_run(path)
     images = run.images("overview").load()
-    for row, index in enumerate(images.frame_index.values.tolist()):
-        frame = maker.image(index)
-        np.testing.assert_array_equal(images.haadf[row], frame.data["haadf"])
-        np.testing.assert_array_equal(images.abf[row], frame.data["abf"])
     index = images.frame_index.values
+    frames = [maker.image(number) for number in index.tolist()]
+    for detector in ("haadf", "abf"):
+        expected = [frame.data[detector] for frame in frames]
+        np.testing.assert_array_equal(
+            images[detector], np.reshape(expected, images[detector].shape)
+        )
     np.testing.assert_array_equal(images.time, index.astype(float))
     np.testing.assert_array_equal(images.t_end, index + 0.5)
     np.testing.assert_array_equal(images.source_index, index + 1000)

@@ -65,10 +65,10 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def check_frames(images: xr.Dataset, rows: list[int], maker: Any) -> None:
-    for row in rows:
-        frame = maker.image(int(images.frame_index[row]))
-        np.testing.assert_array_equal(images.haadf[row], frame.data["haadf"])
-        np.testing.assert_array_equal(images.abf[row], frame.data["abf"])
+    frames = [maker.image(int(index)) for index in images.frame_index.values[rows]]
+    for detector in ("haadf", "abf") if frames else ():
+        expected = [frame.data[detector] for frame in frames]
+        np.testing.assert_array_equal(images[detector][rows], np.stack(expected))
     for name in ("time", "t_end", "temperature_before", "dose_total", "drift_x"):
         assert np.isfinite(images[name].values).all()
     np.testing.assert_array_equal(images.frame_index, np.arange(images.sizes["time"]))
@@ -86,8 +86,9 @@ def test_a_reader_never_meets_anything_odd_and_kill_9_costs_at_most_the_window(
     try:
         writer.stdout.readline()
         seen: list[int] = []
-        end = time.monotonic() + 4.0
-        while time.monotonic() < end:
+        began = time.monotonic()
+        while len(set(seen)) < 8 or time.monotonic() < began + 2 * LOSS_WINDOW_S:
+            assert time.monotonic() < began + 30.0, f"only {len(set(seen))} lengths were seen"
             with xr.open_datatree(root, engine="zarr") as tree:
                 images = tree["images/overview/full"].to_dataset()
                 count = images.sizes["time"]
@@ -111,7 +112,6 @@ def test_a_reader_never_meets_anything_odd_and_kill_9_costs_at_most_the_window(
             assert len(shapes) == 1
             seen.append(count)
         assert seen == sorted(seen)
-        assert len(set(seen)) >= 5
     finally:
         killed_at = time.monotonic()
         writer.kill()

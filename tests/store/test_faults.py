@@ -30,12 +30,12 @@ def test_kills_of_the_writer_cost_no_record_older_than_the_window(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "faults.json"
-    assert faults.main(5, table, "writer") == 0
+    assert faults.main(3, table, "writer") == 0
     assert "kill -9: writer" in capsys.readouterr().out
     told = json.loads(table.read_text(encoding="utf-8"))
     (row,) = told["rows"]
     assert told["good"]
-    assert row["times"] == 5 - round(0.1 * 5) - round(0.06 * 5)
+    assert row["times"] == 3
     assert row["readable"] > 0
     assert (row["wrong"], row["lost_beyond_window"], row["problems"]) == (0, 0, [])
 

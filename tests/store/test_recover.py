@@ -57,7 +57,7 @@ def test_recovery_after_kill_9_closes_the_run_and_touches_no_data(
     maker: Any, tmp_path: Path
 ) -> None:
     chance = random.Random(7)
-    for number in range(3):
+    for number in range(2):
         path = tmp_path / f"run{number}"
         writer = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", WRITER, str(path)],

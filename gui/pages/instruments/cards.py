@@ -8,6 +8,7 @@ import math
 from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.station_view import InstrumentView, LinkState, ReadingView, StationView
+from acquire.instruments import Limit
 from acquire.units import show
 from gui import text, theme
 from gui.pages.instruments.consequences import source
@@ -37,13 +38,20 @@ _GLYPHS = {
 }
 
 
+_NM_PER_MM = 1e6
+_PREFIXED = ("Ω", "V", "A")
+"""Units whose figures go over many powers of ten."""
+_PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
+_ABSOLUTE_ZERO = -273.0
+
+
 def reading_words(reading: ReadingView) -> str:
     """A live value as a person reads it."""
     if reading.word:
         return reading.word
     if not math.isfinite(reading.value):
         return text.UNKNOWN
-    return show(reading.value, reading.unit)
+    return amount(reading.value, reading.unit)
 
 
 def amount(value: float, unit: str) -> str:
@@ -51,6 +59,11 @@ def amount(value: float, unit: str) -> str:
     if unit == "s" and 0 < abs(value) < 1:
         factor, smaller = next(step for step in _SMALLER if abs(value) >= 0.999 / step[0])
         return show(value * factor, smaller)
+    if unit == "nm" and abs(value) >= _NM_PER_MM:
+        return show(value / _NM_PER_MM, "mm")
+    if unit in _PREFIXED and value and not 1e-2 <= abs(value) < 1e4:
+        power = min(3, max(-5, math.floor(math.log10(abs(value)) / 3)))
+        return show(value / 1000.0**power, f"{_PREFIXES[power]}{unit}")
     return show(value, unit)
 
 
@@ -120,7 +133,7 @@ def _card(view: InstrumentView, stale: bool) -> str:
         f"<b>{glyph} {html.escape(word)}</b></span>"
     ]
     if view.trouble:
-        lines.append(f'<span style="color:{now.error_text}">{html.escape(view.trouble)}</span>')
+        lines.append(f'<span style="color:{now.error_text}">{html.escape(text.homely(view.trouble))}</span>')
     if view.mend:
         lines.append(f"→ {html.escape(tr(view.mend))}")
     if view.readings:
@@ -148,16 +161,19 @@ def _identity(view: InstrumentView) -> list[str]:
 
 def _limits(view: InstrumentView) -> list[str]:
     return [
-        html.escape(
-            tr("{quantity} {low} to {high}  ({source})").format(
-                quantity=limit.quantity.replace("_", " "),
-                low=amount(limit.low, limit.unit),
-                high=amount(limit.high, limit.unit),
-                source=source(limit),
-            )
-        )
+        html.escape(f"{limit.quantity.replace('_', ' ')} {_range(limit)}  ({source(limit)})")
         for limit in view.limits
     ]
+
+
+def _range(limit: Limit) -> str:
+    """From where to where; a lower end that limits nothing is left out."""
+    low, high = limit.low, limit.high
+    if low == 0 or (limit.unit == "°C" and low < _ABSOLUTE_ZERO):
+        return tr("up to {high}").format(high=amount(high, limit.unit))
+    if low == -high:
+        return f"± {amount(high, limit.unit)}"
+    return tr("{low} to {high}").format(low=amount(low, limit.unit), high=amount(high, limit.unit))
 
 
 def _facts(view: InstrumentView) -> list[str]:

@@ -18,11 +18,14 @@ from gui.widgets.curve import Curve
 from gui.widgets.panel import Panel, set_text
 from gui.widgets.plot import draw_in, make_plot
 from gui.widgets.quantity import QuantityField, units_are_read
+from gui.widgets.ranges import fit_y
 from gui.words import tr
 
 KEPT_S = 600.0
 """Wall seconds of the plot."""
 MOST_POINTS = 6000
+_SPANS_MIN = (1, 2, 5, 10)
+_LEAST_CELSIUS = np.array([-2.0, 2.0])
 
 
 class HeatPanel(Panel):
@@ -60,9 +63,11 @@ class HeatPanel(Panel):
         self.body.addLayout(row(self.hold, self.cool))
         self.plot = make_plot(tr("wall time in min"), "°C")
         self.plot.setMinimumHeight(96)
+        self.plot.getPlotItem().getViewBox().disableAutoRange()
         self.plot.setAccessibleName(tr("Temperature in the last minutes"))
         self._measured = draw_in(self.plot.plot(), "measured")
         self._set = draw_in(self.plot.plot(), "setpoint", dashed=True)
+        self._measured.setZValue(1)
         self.body.addWidget(self.plot, 1)
         self._curve = Curve("measured", "set")
         self.go.confirmed.connect(self._go)
@@ -104,7 +109,15 @@ class HeatPanel(Panel):
         minutes = (curve.x[first:] - now_s) / 60
         self._measured.setData(minutes, curve.column("measured")[first:])
         self._set.setData(minutes, curve.column("set")[first:])
-        self.plot.setXRange(-KEPT_S / 60, 0, padding=0)
+        # a curve that has just begun is no stroke at the edge
+        oldest = float(minutes[0]) if len(minutes) else -1.0
+        span = next(span for span in _SPANS_MIN if span >= min(-oldest, KEPT_S / 60))
+        self.plot.setXRange(-span, 0, padding=0)
+        shown = [curve.column(name)[first:] for name in ("measured", "set")]
+        if len(minutes):
+            middle = float(np.nanmean(shown[0]))
+            # what is only noise must not look like a change
+            fit_y(self.plot.getPlotItem().getViewBox(), [*shown, middle + _LEAST_CELSIUS])
 
     def keep(self) -> None:
         """Remember the fields."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from PySide6 import QtCore, QtWidgets
 
@@ -125,7 +126,7 @@ class InstrumentsPage(Page):
             words = tr(
                 "Station {name}: {about}   ({file}).   An instrument whose link is lost is asked again "
                 "all the time, by itself."
-            ).format(name=station.name, about=station.description, file=station.source)
+            ).format(name=station.name, about=station.description, file=_place(station.source))
         set_text(self.station, words)
         set_text(self.in_hand, _in_hand(status, manual.of, manual.trouble))
         style = f"color: {theme.now().error_text}; font-weight: 600;" if manual.trouble else ""
@@ -168,3 +169,10 @@ def _in_hand(status: EngineStatus, of: str, trouble: str) -> str:
         words = tr("{what}: in the hand of {who}")
         said.append(words.format(what=status.by_hand or tr("nothing on"), who=of))
     return "   ".join(said) or tr("nothing is on by hand")
+
+
+def _place(source: str) -> str:
+    """Where a station file lies; of one that hotstage brings along only its name is of interest."""
+    path = Path(source)
+    brought = path.parent.parts[-2:] == ("simulators", "stations")
+    return path.name if brought else text.homely(source)

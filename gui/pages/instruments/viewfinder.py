@@ -10,7 +10,7 @@ from PySide6 import QtCore, QtWidgets
 
 from acquire.engine.status import LiveImage
 from gui import theme
-from gui.widgets.panel import set_text
+from gui.widgets.panel import ElidedLabel, set_text
 from gui.widgets.plot_keys import PlotKeys
 from gui.widgets.scale_bar import ScaleBar
 from gui.words import tr
@@ -41,8 +41,7 @@ class Viewfinder(QtWidgets.QWidget):
                 "How sharp the newest image is, beside the sharpest of this view: focus for the longest bar"
             )
         )
-        self.words = QtWidgets.QLabel()
-        self.words.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
+        self.words = ElidedLabel(align_left=True)
         self.words.setProperty("muted", True)
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -73,6 +72,7 @@ class Viewfinder(QtWidgets.QWidget):
         width_nm, height_nm = columns * image.pixel_size_nm, rows * image.pixel_size_nm
         self.item.setRect(QtCore.QRectF(0, 0, width_nm, height_nm))
         self._size_nm = width_nm, height_nm
+        self.scale.within = QtCore.QRectF(0, 0, width_nm, height_nm)
         if width_nm != self._width_nm:
             self._width_nm = width_nm
             self._fit()

@@ -10,6 +10,7 @@ from acquire.engine.station_view import LIVE_VIEW, StationView
 from acquire.engine.status import LiveImage
 from acquire.errors import UnitError
 from acquire.instruments import ScanExposure
+from gui import text
 from gui.hand import HandLine
 from gui.pages.instruments import consequences
 from gui.pages.instruments.controls import Consequence, hold_button, press_button, row
@@ -97,7 +98,7 @@ class ViewPanel(Panel):
         left = ""
         if math.isfinite(manual.view_left_s):
             left = tr("on, ends in {left:.0f} s").format(left=manual.view_left_s)
-        dose = tr("by hand so far {dose:.3g} e/nm²").format(dose=manual.dose_e_per_nm2)
+        dose = tr("by hand so far {dose} e/nm²").format(dose=text.dose(manual.dose_e_per_nm2))
         set_text(self.info, why_not or held or "   ".join(part for part in (left, dose) if part))
         self.finder.show_sharpness(
             manual.sharpness, manual.view_frames, math.isfinite(manual.view_left_s)

@@ -134,17 +134,18 @@ class Bar(QtWidgets.QWidget):
         self._offer.setStyleSheet(f"color: {now.good_text}; background: {now.good_ground};")
 
 
-_RECORD_NAMES = {"scan": "overview", "holder": "chip", "channel": "film"}
+_RECORD_NAMES = {"scan": "overview", "spectrum": "edge", "holder": "chip", "channel": "film"}
 
 
 def _add_estimate(page: RecipePage, name: str) -> None:
-    """Of the recorded scan's first detector, if there is one."""
+    """Of the recorded scan's first detector if there is one; of spectra, of those that are recorded."""
     recipe = page.editing.reading.recipe
     stream = recipe.scan_stream if recipe is not None else None
     scan = recipe.record[stream].scan if recipe is not None and stream is not None else None
     source = f"{stream}.{scan.detectors[0]}" if scan is not None else "overview.haadf"
     if name == "eels":
-        source = "line_scan.core_loss"
+        recorded = recipe.recorded_spectra if recipe is not None else ()
+        source = f"{next(iter(recorded), 'line_scan')}.core_loss"
     page.changes.add_entry("estimate", name, {"from": source})
 
 

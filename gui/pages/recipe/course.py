@@ -14,6 +14,7 @@ from gui import text, theme
 from gui.recipes.reading import Reading
 from gui.widgets.panel import ElidedLabel, Panel, set_text
 from gui.widgets.plot import draw_in, make_plot
+from gui.widgets.time_plot import ClockAxis
 from gui.words import tr
 
 _PLACES = QtCore.Qt.ItemDataRole.UserRole
@@ -24,8 +25,8 @@ class CoursePanel(Panel):
     """The planned temperature, and the step that is chosen as a band."""
 
     def __init__(self) -> None:
-        super().__init__(tr("Course"))
-        self.plot = make_plot(tr("time (min)"), "T (°C)")
+        super().__init__(tr("Course in °C"))
+        self.plot = make_plot("", "", x_axis=ClockAxis("bottom"))
         self.plot.setAccessibleName(tr("Planned temperature"))
         self.planned = draw_in(self.plot.plot(), "setpoint")
         self.band = pg.LinearRegionItem(movable=False)
@@ -35,7 +36,7 @@ class CoursePanel(Panel):
         self.figures.setMinimumHeight(20)
         self.body.addWidget(self.plot, 1)
         self.body.addWidget(self.figures)
-        self._drawn: tuple[object, ...] = ()
+        self._drawn: tuple[tuple[float, ...], ...] = ((), ())
         theme.follow(self, self._paint)
 
     def show_reading(self, reading: Reading, report: CheckReport | None, word: str) -> None:
@@ -49,15 +50,17 @@ class CoursePanel(Panel):
         drawn = (times, celsius)
         if drawn != self._drawn:
             self._drawn = drawn
-            self.planned.setData(np.array(times) / 60, np.array(celsius))
+            self.planned.setData(np.array(times), np.array(celsius))
+            if not times:
+                self.band.hide()
         set_text(self.info, word)
         set_text(self.figures, _figures(reading, report if checked else None))
 
     def show_step(self, span: tuple[float, float] | None) -> None:
         """Mark a step by when it begins and ends, in run seconds."""
-        self.band.setVisible(span is not None)
+        self.band.setVisible(span is not None and bool(self._drawn[0]))
         if span is not None:
-            self.band.setRegion((span[0] / 60, span[1] / 60))
+            self.band.setRegion(span)
 
     def _paint(self) -> None:
         colour = QtGui.QColor(theme.now().sky)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from PySide6 import QtCore
 
-from acquire.engine.checked import CheckReport, Place
+from acquire.engine.checked import SUPERSEDED, CheckReport, Place
 from acquire.errors import LinkError
 from gui.orders import text_of
 from gui.pages.recipe.document import Document
@@ -150,7 +150,8 @@ class Editing(QtCore.QObject):
             if text == self._document.text:
                 self.report = report
                 self.unchecked = text_of(error) if error is not None else ""
-                self._unreached = isinstance(error, LinkError | OSError)
+                # another window's check may have taken its place: that one is done sooner or later
+                self._unreached = isinstance(error, LinkError | OSError) or SUPERSEDED in str(error)
                 self.news.emit()
 
         self._session.check(text, done)

@@ -269,6 +269,12 @@ class Form(QtWidgets.QScrollArea):
                 if not field.hasFocus():
                     field.setCursorPosition(0)  # what is too long is seen from its beginning
 
+    def forget_objections(self) -> None:
+        """They were to a text that is not there any more."""
+        for label in (self._head, *self._words):
+            if label is not None:
+                label.hide()
+
     def _show_problems(self, reading: Reading, words: str) -> None:
         told: set[Problem] = set()
         for row, label in zip(self.rows, self._words, strict=True):

@@ -52,6 +52,7 @@ class Keeper(QtCore.QObject):
         document.changed.connect(self._soon)
         document.saved_changed.connect(self._forget_if_saved)
         background.submit(_LANE, self._drafts.left_behind, self._left_behind)
+        background.submit(_LANE, self._drafts.clean, lambda _, error: None)
 
     # ------------------------------------------------------------------ opening
 
@@ -201,6 +202,11 @@ class Keeper(QtCore.QObject):
         """Nothing of the present text needs to be kept."""
         self._due.stop()
         self._background.submit(_LANE, self._drafts.forget, self._done)
+
+    def close(self) -> None:
+        """The window goes."""
+        self._due.stop()
+        self._drafts.release()
 
     def _ask_about_change(self, path: Path, words: str, then: Callable[[], object]) -> None:
         ask(

@@ -12,6 +12,7 @@ from PySide6 import QtCore, QtWidgets
 from acquire.engine.checked import Place
 from acquire.engine.status import PlanView
 from acquire.units import show, show_duration
+from gui.beam import dose_before
 from gui.pages.page import Page
 from gui.pages.recipe.asking import ask
 from gui.pages.recipe.bar import Bar
@@ -87,6 +88,7 @@ class RecipePage(Page):
 
     def keep(self) -> None:
         """Remember the splitters."""
+        self.keeper.close()
         for name, splitter in self.splitters.items():
             self.settings.put(f"recipe/{name}", splitter.saveState())
 
@@ -157,6 +159,12 @@ class RecipePage(Page):
         more = tr("Station {station}: heats to {hottest} at most, takes about {time}.").format(
             station=self._station or "?", hottest=show(hottest, "°C"), time=show_duration(duration)
         )
+        given = self.session.hand.view().manual.dose_e_per_nm2
+        limit = reading.recipe.limits.dose
+        foreseen = report.dose_e_per_nm2 if report is not None else math.nan
+        dose = dose_before(given, math.nan if limit is None else limit, foreseen)
+        if dose:
+            more += f" {dose}."
         answers: list[tuple[str, Callable[[], None]]] = []
         if self.document.unsaved or self.document.path is None:
             answers.append((tr("Save and run"), lambda: self.keeper.save(self._run_file)))
@@ -180,6 +188,8 @@ class RecipePage(Page):
         if readable:
             self.tree.show_reading(reading, report)
             self._show_place()
+        else:
+            self.form.forget_objections()
         self.form.setEnabled(readable)
         set_text(
             self.parts.info, "" if readable else tr("✕ the text is not YAML: mend it there first")

@@ -50,7 +50,7 @@ class Banner(QtWidgets.QFrame):
     def show_opening(self, path: Path) -> None:
         """Say what is being opened."""
         self.ending.hide()
-        self.words.setText(tr("opening {path} …").format(path=path))
+        self.words.setText(text.homely(tr("opening {path} …").format(path=path)))
 
     def show_words(self, words: str) -> None:
         """Say anything."""
@@ -71,7 +71,7 @@ class Banner(QtWidgets.QFrame):
             story.name,
             tr("began {when}").format(when=when(story.begun_unix_s)),
             tr("{time} long").format(time=text.clock(story.t_end_s)),
-            str(story.path),
+            text.homely(str(story.path)),
         ]
         if story.simulated:
             parts.insert(1, tr("simulated"))

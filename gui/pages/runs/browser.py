@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from PySide6 import QtCore, QtWidgets
 
+from gui import text
 from gui.pages.runs.table import BEGAN, RECIPE, RunsModel, Search
 from gui.replay.desk import Desk, Done
 from gui.replay.moments import Ending
@@ -133,7 +134,7 @@ class Browser(Panel):
         self._adding, self._new, self.listed = True, 0, None
         self.model.begin(self.folder)
         self.table.sortByColumn(BEGAN, Qt.SortOrder.DescendingOrder)
-        set_text(self.said, tr("Looking into {folder} …").format(folder=self.folder))
+        set_text(self.said, text.homely(tr("Looking into {folder} …").format(folder=self.folder)))
         self._serial = self._desk.ask(_JOB, partial(self._list, self.folder))
 
     def look_into(self, folder: Path) -> None:

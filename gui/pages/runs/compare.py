@@ -23,6 +23,7 @@ from gui.widgets.export import Exporter, Figure
 from gui.widgets.keys import ALONE, INSIDE, install
 from gui.widgets.panel import Panel, set_text
 from gui.widgets.plot import Stage, make_plot
+from gui.widgets.time_plot import ClockAxis
 from gui.words import tr
 
 Qt = QtCore.Qt
@@ -70,7 +71,11 @@ class CompareView(QtWidgets.QWidget):
             self.against.addItem(words, against.value)
         kept = settings.choice("compare/against", tuple(a.value for a in Against))
         self.against.setCurrentIndex(self.against.findData(kept))
-        self.plot = make_plot("", "")
+        self.axis = ClockAxis("bottom")
+        self.plot = make_plot("", "", x_axis=self.axis)
+        item = self.plot.getPlotItem()
+        item.setDownsampling(auto=True, mode="peak")  # whole runs are drawn here
+        item.setClipToView(True)
         self.plot.setAccessibleName(tr("Curves of the compared runs"))
         self.stage = Stage(self.plot, tr("Nothing to draw"))
         self.list = QtWidgets.QListWidget()
@@ -207,7 +212,8 @@ class CompareView(QtWidgets.QWidget):
             curve.look = look
             self._curves.append(curve)
         self.plot.getAxis("left").setLabel(self.quantity.currentText())
-        self.plot.getAxis("bottom").setLabel(_AGAINST[against][1])
+        self.axis.as_clock = against is not Against.TEMPERATURE
+        self.axis.setLabel(_AGAINST[against][1].replace("(s)", "(h:mm:ss)"))
         self.stage.show_plot(bool(self._curves))
         words = tr("not told by {names}").format(names=", ".join(untold)) if untold else ""
         set_text(self.panel.info, words)

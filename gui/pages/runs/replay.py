@@ -21,7 +21,13 @@ from gui.widgets.keys import INSIDE, install
 from gui.widgets.panel import ElidedLabel, set_text
 from gui.words import tr
 
-_MARKS = {"mark": "mark", "fault": "fault", "warning": "fault", "condition": "condition"}
+_MARKS = {
+    "mark": "mark",
+    "note": "mark",
+    "fault": "fault",
+    "warning": "fault",
+    "condition": "condition",
+}
 _AT_END_S = 1e-6
 _OLD_READING_S = 10.0
 """A temperature that was read longer ago is told with its age."""

@@ -78,6 +78,9 @@ class RunsModel(QtCore.QAbstractTableModel):
         """Names of the columns."""
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return COLUMNS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole:  # above what it is the name of
+            side = Qt.AlignmentFlag.AlignLeft if section <= RECIPE else Qt.AlignmentFlag.AlignRight
+            return int(side | Qt.AlignmentFlag.AlignVCenter)
         return None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:

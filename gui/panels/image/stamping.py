@@ -42,7 +42,8 @@ def stamp(
         dotted: (n,) which circles are dotted.
         colours: (n,) 0xFFRRGGBB; where circles cross, any of them may lie above.
     """
-    margin = math.ceil(float(radius.max())) + 2 if len(radius) else 0
+    # a circle of which only the edge is seen has its centre, and its other edge, that far outside
+    margin = 2 * math.ceil(float(radius.max())) + 3 if len(radius) else 0
     across, down = width + 2 * margin, height + 2 * margin
     pixels = np.zeros(across * down, np.uint32)
     seen = (np.abs(x - width / 2) <= width / 2 + radius) & (
