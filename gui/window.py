@@ -81,6 +81,7 @@ class OperatorWindow(WalkedWindow):
             keys.HeldKey(Qt.Key.Key_F12, tr("Heater off, at once"), self.heater_off),
             keys.HeldKey(Qt.Key.Key_F9, tr("Hold for 0.6 s: abort"), abort.begin, abort.cancel),
         )
+        self._over_all.turned.connect(self.ring.turn)
         self._take_rest()
 
     # ------------------------------------------------------------------ for whoever opens it

@@ -85,7 +85,7 @@ def check_estimators(recipe: Recipe) -> None:
     """Raise RecipeError or PluginError if an estimator is unknown, or not to be used as asked."""
     known_quantities(recipe)
     for name, settings in recipe.estimate.items():
-        entry = recipe.record.get(settings.stream)  # none of spectra, which steps take
+        entry = recipe.record.get(settings.stream)  # none of spectra that steps take
         scan = entry.scan if entry is not None else None
         if scan is None or not chooses(settings.channel, scan.detectors):
             continue

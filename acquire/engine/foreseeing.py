@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from acquire.recipe import (
     LineScan,
     Plan,
     Ramp,
+    Recipe,
     Regulate,
     Repeat,
     Spectrum,
@@ -171,6 +172,28 @@ def resting_on(step: Step, quantities: Collection[str]) -> list[str]:
     if condition is None:
         return []
     return sorted({part.quantity for part in condition.parts} & set(quantities))
+
+
+def unfollowed(
+    carried_out: Iterable[Step], recipe: Recipe, of_spectra: Mapping[str, str]
+) -> list[str]:
+    """What is to be said where steps rest on spectra of a point that nothing keeps on the specimen.
+
+    ``of_spectra``: the stream of each quantity that spectra tell.
+    """
+    if any(entry.options.get("correct") == "scan_shift" for entry in recipe.estimate.values()):
+        return []
+    streams: set[str] = set()
+    for step in carried_out:
+        told = resting_on(step, of_spectra)
+        told += [step.quantity] if isinstance(step, Regulate) else []
+        streams |= {of_spectra[name] for name in told if name in of_spectra}
+    return [
+        f"steps rest on spectra of one point ({name}), and nothing keeps that on the specimen: if it "
+        "drifts, a change of place is taken for one of the specimen. Record images and follow them "
+        "(estimate: drift: {from: STREAM.DETECTOR, correct: scan_shift})."
+        for name in sorted(streams & recipe.recorded_spectra.keys())
+    ]
 
 
 def unmet(

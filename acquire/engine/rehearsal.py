@@ -15,12 +15,13 @@ from acquire.engine.context import RunContext
 from acquire.engine.core import Engine
 from acquire.engine.disk import disk_bytes_per_s, free_bytes
 from acquire.engine.earlier import NOTHING, Earlier
-from acquire.engine.estimating import make_estimators
+from acquire.engine.estimating import make_estimators, spectral_quantities
 from acquire.engine.expecting import Expecting, foretells
 from acquire.engine.foreseeing import (
     decides,
     judge_regulation,
     lenient,
+    unfollowed,
     unmet,
     unrehearsed,
     worst_case,
@@ -187,6 +188,7 @@ def _rehearse(
         (
             *unmet(engine.carried_out, steps, results, unforeseen),
             *_feedback(engine.carried_out, steps, sink, unforeseen),
+            *unfollowed(engine.carried_out, recipe, spectral_quantities(recipe)),
             # of a real camera nothing is known here; it is looked at when the run is prepared
             *(saturated([*every, *engine.carried_out], opened, recipe.record) if known else ()),
             *speed_warnings,

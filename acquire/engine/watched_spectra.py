@@ -1,4 +1,4 @@
-"""Lets estimators look at the spectra that steps take, as they look at recorded scans."""
+"""Lets estimators look at spectra, of steps and recorded ones, as they look at recorded scans."""
 
 from __future__ import annotations
 

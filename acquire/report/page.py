@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from acquire.measure.eels import EDGE_TABLE
 from acquire.measure.series import break_at_gaps
 from acquire.report.pictures import Picture, draw_picture, first_and_last
 from acquire.report.profile import RunProfile, run_profiles
+from acquire.report.series import draw_series, spectral_series
 from acquire.report.summary import (
     HOLDER,
     RunSummary,
@@ -83,6 +85,9 @@ def plot_run(run: Run, path: Path | str, profiles: Sequence[RunProfile] | None =
     sizes = size_estimates(run)
     if sizes is not None:
         panels.append(lambda axes: _draw_sizes(axes, sizes[1], scale))
+        timed += 1
+    for series in spectral_series(run):
+        panels.append(partial(draw_series, series=series, seconds=scale.seconds))
         timed += 1
     for name in run.channels[:MOST_CHANNELS]:
         if values := run.channel_values(name):

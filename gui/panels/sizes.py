@@ -61,8 +61,8 @@ class SizesPanel(Panel):
             "right": Choice(tr("Quantity on the right axis")),
         }
         self.against = Choice(tr("Draw against time, or against the measured temperature"))
-        self.against.addItem(tr("over time"), "time")
-        self.against.addItem(tr("over T"), "temperature")
+        self.against.addItem(tr("vs time"), "time")
+        self.against.addItem(tr("vs T"), "temperature")
         self._compose_controls()
         self.body.addWidget(self.stage, 1)
         if exporter is not None:

@@ -251,7 +251,7 @@ def _stored(stage: Stage) -> None:
     replay = page.replay
     stage.until(lambda: replay.story is not None, "the run is open")
     assert replay.story is not None
-    replay.go(0.6 * replay.story.t_end_s)
+    replay.go(0.35 * replay.story.t_end_s)
     stage.until(lambda: replay.scene is not None and replay.scene.image is not None, "it is read")
     stage.wait(1.0)
     stage.take("replay")

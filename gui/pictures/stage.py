@@ -80,6 +80,8 @@ class Stage:
         """Photograph the window in every theme and size, ``before`` each time; the first size comes back."""
         if not self.wants(name):
             return
+        if self.window.tabs.hasFocus():  # no hand has brought it there
+            self.window.stack.setFocus()
         for colours in theme.THEMES:
             theme.use(colours)
             for width, height in self._sizes:

@@ -19,14 +19,15 @@ class FocusRing(QtCore.QObject):
     """Keeps the ring of a window, and of the dialogs over it, around what has the focus.
 
     The ring has two pixels of a colour that stands out from the ground, and a line of the ground's own
-    within, so that it is seen around bright images too (WCAG 2.2, 2.4.7 and 2.4.13). A click of the mouse
-    brings no ring: the hand is where the eye is.
+    within, so that it is seen around bright images too (WCAG 2.2, 2.4.7 and 2.4.13). While the hand is on
+    the mouse there is none: the hand is where the eye is.
     """
 
     def __init__(self, window: QtWidgets.QWidget) -> None:
         super().__init__(window)
         self._window = window
         self._ring: _Ring | None = None
+        self._on_keys = False
         # What has the focus is asked for each time and never kept: dialogs and fields are deleted
         # while they have it, and of Qt's own children Python does not learn that.
         self._follow = QtCore.QTimer(self)
@@ -41,11 +42,15 @@ class FocusRing(QtCore.QObject):
         """What the ring is drawn around."""
         return QtWidgets.QApplication.focusWidget() if self._follow.isActive() else None
 
+    def turn(self, to_keys: bool) -> None:
+        """The hand has gone to the keyboard, or to the mouse."""
+        self._on_keys = to_keys
+        self._moved(None, QtWidgets.QApplication.focusWidget())
+
     def _moved(self, old: QtWidgets.QWidget | None, now: QtWidgets.QWidget | None) -> None:
         self._follow.stop()
         self._hide()
-        clicked = QtWidgets.QApplication.mouseButtons() != Qt.MouseButton.NoButton
-        if now is not None and not clicked and self._ours(now):
+        if now is not None and self._on_keys and self._ours(now):
             self._ring = _ring_of(now.window())
             self._follow.start()
             self._place()

@@ -12,6 +12,8 @@ Act = Callable[[], object]
 WINDOW = Qt.ShortcutContext.WindowShortcut
 INSIDE = Qt.ShortcutContext.WidgetWithChildrenShortcut
 ALONE = Qt.ShortcutContext.WidgetShortcut
+_WITH_ANOTHER = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+"""Keys that one also holds while one clicks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,17 @@ class HeldKey:
 
 
 class OverAll(QtCore.QObject):
-    """Keys that work over any dialog, where a shortcut would be dead: a filter of the application."""
+    """Keys that work over any dialog, where a shortcut would be dead: a filter of the application.
+
+    It sees all events before anybody else, and so tells as well whether the hand is on keys or mouse.
+    """
+
+    turned = QtCore.Signal(bool)
+    """The hand has gone to the keyboard (True), or to the mouse."""
 
     def __init__(self, window: QtWidgets.QWidget, *keys: HeldKey) -> None:
         super().__init__(window)
+        self._on_keys = False
         self._window = window
         self._keys = {int(key.key): key for key in keys}
         named = ((QtGui.QKeySequence(key.key).toString(), key.words) for key in keys)
@@ -102,7 +111,11 @@ class OverAll(QtCore.QObject):
             # Qt eats all keys while something is dragged, by a filter that has come after this one
             self._listen()
         if not isinstance(event, QtGui.QKeyEvent):
+            if isinstance(event, QtGui.QMouseEvent) and self._on_keys and event.button():
+                self._turn(False)
             return False
+        if not self._on_keys and event.key() not in _WITH_ANOTHER:
+            self._turn(True)
         held = self._keys.get(int(event.key()))
         if held is None:
             return False
@@ -115,6 +128,10 @@ class OverAll(QtCore.QObject):
         if not event.isAutoRepeat():
             act()
         return True
+
+    def _turn(self, to_keys: bool) -> None:
+        self._on_keys = to_keys
+        self.turned.emit(to_keys)
 
 
 def lines_of(root: QtWidgets.QWidget) -> list[KeyLine]:

@@ -19,18 +19,21 @@ _WHOLE = (
 """What Tab does not go into."""
 
 
-def stops(root: QtWidgets.QWidget) -> list[QtWidgets.QWidget]:
+def stops(
+    root: QtWidgets.QWidget, also: QtWidgets.QWidget | None = None
+) -> list[QtWidgets.QWidget]:
     """What Tab stops at below a widget: what is seen, can be used and takes the keys, as it is read.
 
     What stands side by side is read from left to right, what stands below it after it; a part is read
     to its end before the next one. Found anew whenever it is asked for, since fields and bars come and go.
+    ``also`` counts although it may be seen or used no more.
     """
     found = []
-    for child in _in_rows(_children(root)):
-        if _stops_at(child):
+    for child in _in_rows(_children(root, also)):
+        if child is also or _stops_at(child):
             found.append(child)
         if not isinstance(child, _WHOLE):
-            found += stops(child)
+            found += stops(child, also)
     return found
 
 
@@ -49,12 +52,9 @@ def _stops_at(widget: QtWidgets.QWidget) -> bool:
     return bool(takes) and widget.focusProxy() is None and widget.isEnabled()
 
 
-def _children(widget: QtWidgets.QWidget) -> list[QtWidgets.QWidget]:
-    return [
-        child
-        for child in widget.children()
-        if isinstance(child, QtWidgets.QWidget) and not child.isWindow() and child.isVisible()
-    ]
+def _children(widget: QtWidgets.QWidget, also: QtWidgets.QWidget | None) -> list[QtWidgets.QWidget]:
+    children = (c for c in widget.children() if isinstance(c, QtWidgets.QWidget))
+    return [c for c in children if not c.isWindow() and (c.isVisible() or c is also)]
 
 
 def _in_rows(widgets: Iterable[QtWidgets.QWidget]) -> list[QtWidgets.QWidget]:

@@ -24,17 +24,29 @@ class WalkedWindow(QtWidgets.QMainWindow):
     def __init__(self) -> None:
         super().__init__()
         self.ring = FocusRing(self)
+        self._left_at = 0
+        """Where a stop was that went while it had the focus: one goes on from there."""
 
     def focusNextPrevChild(self, forward: bool) -> bool:  # noqa: N802 - Qt's name
-        """Bring the focus to the next stop, or the one before; round again at the end."""
-        found = stops(self)
+        """Bring the focus to the next stop, or the one before; round again at the end.
+
+        Qt asks for that too when what has the focus goes or rests. Then it is nowhere until the next Tab:
+        a key that was meant for one button must not press another.
+        """
+        here, centre = self.focusWidget(), self.centralWidget()
+        gone = here is not None and not (here.isVisible() and here.isEnabled())
+        found = stops(self, here if gone else None)
+        if gone and centre is not None:
+            self._left_at = found.index(here) if here in found else 0
+            centre.setFocus()
+            return True
         if not found:
             return False
-        here = self.focusWidget()
         if here in found:
             index = found.index(here) + (1 if forward else -1)
         else:
-            index = 0 if forward else -1
+            index = self._left_at - (0 if forward else 1)
+        self._left_at = 0
         _enter(found[index % len(found)], forward)
         return True
 

@@ -83,7 +83,10 @@ def test_a_preflight_knows_the_stream_and_says_what_it_cannot_foresee() -> None:
     found = preflight(Recipe.parse(RECIPE), Station.load("simulated"))
     assert found.good, found.problems
     assert found.frames["line_scan"] == 6
-    assert any("relative_thickness" in warning for warning in found.warnings)
+    assert found.results[1] == "met", "the thickness is known of the simulated specimen"
+    beyond = Recipe.parse(RECIPE.replace("relative_thickness > 0.001", "o_k_ratio > 0.001"))
+    warnings = preflight(beyond, Station.load("simulated")).warnings
+    assert any("o_k_ratio, of which the simulation says nothing" in text for text in warnings)
     refused = preflight(
         Recipe.parse(RECIPE.replace("core_loss}", "core_loss, edges: [zr_l]}")),
         Station.load("simulated"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from acquire.engine import Engine, preflight
 from acquire.engine.slopes import Slope
 from acquire.errors import RecipeError
 from acquire.recipe import Recipe, Regulate, regulate
+from acquire.report.series import spectral_series
 from acquire.station import Station
-from acquire.store import MemorySink
+from acquire.store import RunWriter, open_run, words_of
 from acquire.stream import Value
 
 RECIPE = """
@@ -42,30 +44,32 @@ def _station(seed: int) -> Station:
     return replace(station, file=station.file.model_copy(update={"simulation": still}))
 
 
-def test_the_simulated_valence_is_brought_to_its_target_and_kept() -> None:
-    clock, sink = VirtualClock(), MemorySink()
+def test_the_simulated_valence_is_brought_to_its_target_and_kept(tmp_path: Path) -> None:
+    clock = VirtualClock()
     opened = _station(3).open(clock)
     with clock.enrolled("test"):
-        report = Engine(opened).run(Recipe.parse(RECIPE), sink)
+        report = Engine(opened).run(Recipe.parse(RECIPE), RunWriter(tmp_path / "run"))
     opened.close()
     assert report.outcome == "completed", report.cause
-    rows = [row for row in sink.table_rows if row.table == "regulation_ti3_fraction"]
-    level = np.array([float(row.values["size"]) for row in rows])
-    setpoint = np.array([float(row.values["setpoint"]) for row in rows])
-    steered = np.array([not row.values["frozen"] for row in rows])
-    t_s = np.array([row.t_s for row in rows])
+    run = open_run(tmp_path / "run")
+    table = run.table("regulation_ti3_fraction")
+    assert (table["size"].units, table["growth"].units) == ("1", "1/min")
+    level, setpoint = table["size"].values, table["setpoint"].values
+    steered = np.array([not word for word in words_of(table["frozen"])])
     assert steered.mean() > 0.6, "but for the first minutes, in which the line is too short"
-    late = t_s > t_s[-1] - 300
+    late = table.time.values > table.time.values[-1] - 300
     # of one spectrum σ is 0.012, of the line's end 0.005
     assert np.abs(level[late] - 0.05).max() < 0.03
     assert setpoint[late].max() < 720 < setpoint.max()
-    rate = [float(row.values["growth"]) for row in rows]
-    wanted = [float(row.values["wanted"]) for row in rows]
+    rate, wanted = table["growth"].values, table["wanted"].values
     assert np.nanmax(wanted) > 0.002
-    assert rate[-1] < np.nanmax(rate) / 2, (
-        "what heat does cannot be undone: it is approached from below"
-    )
-    assert [text for text in (note.text for note in sink.notes) if text.startswith("regulates")]
+    assert rate[-1] < np.nanmax(rate) / 2, "what heat does cannot be undone: it comes from below"
+    assert any(entry.text.startswith("regulates from") for entry in run.journal())
+    (series,) = spectral_series(run)
+    assert (series.stream, series.quantity) == ("edge", "ti3_fraction")
+    assert len(series.trusted) == report.frames["edge"]
+    assert 0.7 < series.trusted.mean() < 1.0
+    assert (run.spectra("edge").position_x.values == 0.0).all()
 
 
 def test_a_preflight_goes_through_it_and_says_what_it_cannot_foresee() -> None:
@@ -78,8 +82,8 @@ def test_a_preflight_goes_through_it_and_says_what_it_cannot_foresee() -> None:
     counts = counts.replace("[400 eV, 600 eV]", "[780 eV, 980 eV]")
     found = preflight(Recipe.parse(counts), Station.load("simulated"))
     assert found.good, found.problems
-    (warning,) = found.warnings
-    assert "rests on ni_l_counts, of which the simulation says nothing" in warning
+    assert "rests on ni_l_counts, of which the simulation says nothing" in found.warnings[0]
+    assert "nothing keeps that on the specimen" in found.warnings[1]
     late = preflight(
         Recipe.parse(hot.replace("for: 1 min", "for: 1 min, within: 20 s")),
         Station.load("simulated"),

@@ -1,4 +1,4 @@
-"""What hands do in several tests."""
+"""What hands do in several tests, and where they bring a run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ from collections.abc import Callable
 from PySide6 import QtCore
 from pytestqt.qtbot import QtBot
 
+from acquire.engine.status import EngineState
 from gui.twice import NOT_BEFORE_S
 from gui.widgets.hold_button import HoldButton
 from gui.window import OperatorWindow
 
+Key = QtCore.Qt.Key
+LEFT = QtCore.Qt.MouseButton.LeftButton
 EVENTUALLY_MS = 20_000
+"""Long enough for a machine that has other things to do; nothing is promised about it."""
+
+
+def state_shown(window: OperatorWindow) -> str:
+    return window.topbar.state.text()
+
+
+def run_to(qtbot: QtBot, window: OperatorWindow, host, state: EngineState) -> None:
+    host.state = state
+    word = state.value.upper()
+    qtbot.waitUntil(lambda: word in state_shown(window), timeout=EVENTUALLY_MS)
 
 
 def press_run(qtbot: QtBot, window: OperatorWindow) -> str:

@@ -53,6 +53,14 @@ def test_every_page_is_walked_in_reading_order_and_one_sees_where_one_is(
         assert_named(stops)
         assert_pressed_by_return(window, stops, monkeypatch)
         assert walk(window, back=True) == stops[::-1]
+    # what goes while it has the keys gives them to nothing, and Tab goes on from there
+    window.show_page(window.live)
+    window.complain("something else to dismiss")
+    window.notices.dismiss.setFocus()
+    qtbot.keyClick(window.notices.dismiss, Key.Key_Return)
+    assert QtWidgets.QApplication.focusWidget() is window.centralWidget()
+    qtbot.keyClick(window, Key.Key_Tab)
+    assert QtWidgets.QApplication.focusWidget() is window.notices.clear_button
     window.change_theme()
     for page in window.pages:
         window.show_page(page)
@@ -80,6 +88,10 @@ def test_what_a_mouse_does_on_plots_images_and_edges_keys_do_as_well(
         parts += [panel for panel in live.panels if panel.isAncestorOf(window.focusWidget())]
     seen = [live.recipe, live.log, live.image, live.temperature, live.sizes, live.map]
     assert parts[:6] == seen
+    qtbot.mouseClick(live.image.canvas.viewport(), QtCore.Qt.MouseButton.LeftButton)
+    assert window.ring.around is None, "the hand is on the mouse"
+    qtbot.keyClick(live.image.canvas, Key.Key_Right)
+    assert window.ring.around is live.image.canvas
     here = window.focusWidget()
     qtbot.keyClick(window, Key.Key_F6)
     qtbot.keyClick(window, Key.Key_F6, Modifier.ShiftModifier)

@@ -33,7 +33,7 @@ MOST_STOPS = 120
 
 
 def walk(window: OperatorWindow, *, back: bool = False) -> list[QtWidgets.QWidget]:
-    """Go round by Tab, or by Shift+Tab, from nowhere; assert what holds at each stop; return the stops."""
+    """Go round by Tab, where one must see at each stop that one is there, or by Shift+Tab; return the stops."""
     centre = window.centralWidget()
     assert centre is not None
     centre.setFocus()
@@ -46,7 +46,8 @@ def walk(window: OperatorWindow, *, back: bool = False) -> list[QtWidgets.QWidge
             break
         assert stop not in found, f"{_about(stop)} is a trap"
         found.append(stop)
-        _assert_seen(window, stop)
+        if not back:
+            _assert_seen(window, stop)
     else:
         raise AssertionError("the walk does not come round")
     return found

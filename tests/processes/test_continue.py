@@ -34,7 +34,7 @@ steps:
 AGAIN = RECIPE.split("steps:")[0] + "steps: [{ramp: {to: 200 °C, rate: 100 °C/s}}, {mark: there}]\n"
 
 
-def _wait_for(reached: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def _wait_for(reached: Callable[[], bool], timeout_s: float = 120.0) -> None:
     poll = threading.Event()
     give_up = time.monotonic() + timeout_s
     while not reached():

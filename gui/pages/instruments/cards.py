@@ -133,7 +133,9 @@ def _card(view: InstrumentView, stale: bool) -> str:
         f"<b>{glyph} {html.escape(word)}</b></span>"
     ]
     if view.trouble:
-        lines.append(f'<span style="color:{now.error_text}">{html.escape(text.homely(view.trouble))}</span>')
+        lines.append(
+            f'<span style="color:{now.error_text}">{html.escape(text.homely(view.trouble))}</span>'
+        )
     if view.mend:
         lines.append(f"→ {html.escape(tr(view.mend))}")
     if view.readings:

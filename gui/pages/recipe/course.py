@@ -51,6 +51,8 @@ class CoursePanel(Panel):
         if drawn != self._drawn:
             self._drawn = drawn
             self.planned.setData(np.array(times), np.array(celsius))
+            for side in ("left", "bottom"):  # figures beside no curve would mislead
+                self.plot.getPlotItem().getAxis(side).setStyle(showValues=bool(times))
             if not times:
                 self.band.hide()
         set_text(self.info, word)

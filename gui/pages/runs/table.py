@@ -80,6 +80,8 @@ class RunsModel(QtCore.QAbstractTableModel):
             return COLUMNS[section]
         if role == Qt.ItemDataRole.TextAlignmentRole:  # above what it is the name of
             side = Qt.AlignmentFlag.AlignLeft if section <= RECIPE else Qt.AlignmentFlag.AlignRight
+            if section == BEGAN:  # the sign of its order stands at the right
+                side = Qt.AlignmentFlag.AlignHCenter
             return int(side | Qt.AlignmentFlag.AlignVCenter)
         return None
 
