@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from acquire.clock import VirtualClock
 from acquire.station import OpenStation, Station
@@ -18,6 +19,10 @@ WAITING_WORKERS = 3
 """Workers beyond the processor's cores: tests of wires and processes wait for half of their time."""
 WORKER_BYTES = 1.5e9
 """What a worker takes at most, with the processes that its tests start."""
+
+# how long an example takes is the machine's, and says nothing of what is tested
+settings.register_profile("hotstage", deadline=None)
+settings.load_profile("hotstage")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -92,10 +92,9 @@ def test_what_a_mouse_does_on_plots_images_and_edges_keys_do_as_well(
     assert window.ring.around is None, "the hand is on the mouse"
     qtbot.keyClick(live.image.canvas, Key.Key_Right)
     assert window.ring.around is live.image.canvas
-    here = window.focusWidget()
     qtbot.keyClick(window, Key.Key_F6)
     qtbot.keyClick(window, Key.Key_F6, Modifier.ShiftModifier)
-    assert window.focusWidget() is here
+    assert live.image.isAncestorOf(window.focusWidget())
 
     # a panel takes room from its neighbour, and gives it back
     live.map.plot.setFocus()

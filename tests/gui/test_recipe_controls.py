@@ -97,8 +97,21 @@ def test_every_button_of_the_editor_does_what_it_says(
     assert tree.place == ("estimate", "drift")
     assert "overview.haadf" in page.document.text.partition("drift:")[2]
 
+    # a step goes on from one branch into the other, and back
+    tree.select(("steps", 0))
+    act(bar.add.menu(), "when")
+    settle(qtbot, page)
+    block = (*tree.place, "when")
+    tree.select((*block, "then", 0))
+    for button, branch in ((bar.down, "else"), (bar.up, "then")):
+        press(button)
+        assert tree.place[: len(block) + 1] == (*block, branch)
+    tree.select(block[:-1])
+    press(bar.delete)
+
     # an objection is gone to from the list
     host.findings = (Finding("warning", "the hold is long", (("steps", 1),)),)
+    tree.select(("estimate", "drift"))
     press(bar.delete)
     until(lambda: "the hold is long" in page.objections.rows[0][1])
     checks = page.objections.list

@@ -69,7 +69,7 @@ def test_a_host_whose_calls_take_half_a_second_never_holds_up_the_window(
         window.session.mark("slow")
         qtbot.wait(700)
     heart.stop()
-    assert len(heart.late_s) > 30
+    assert len(heart.late_s) > 5, "it beat at all"
     # a call that blocked would show as half a second
     assert max(heart.late_s) < 0.45 + max(heart.machine_late_s)
     heart.assert_usually_on_time()
