@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from itertools import chain, groupby
 from pathlib import Path
 
 import psutil
@@ -36,8 +37,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of whole programs come first: nobody shall wait in the end for one that takes a minute."""
-    items.sort(key=lambda item: "processes" not in item.path.parts)
+    """Whole programs first, as one takes a minute; tests of drivers, which wait, beside all others."""
+    groups = [list(group) for _, group in groupby(items, key=lambda item: item.parent)]
+    first, waiting, others = (
+        [group for group in groups if _kind(group[0]) == kind] for kind in (0, 1, 2)
+    )
+    placed = [(0.8 * n / max(1, len(waiting)), group) for n, group in enumerate(waiting)]
+    placed += [(n / max(1, len(others)), group) for n, group in enumerate(others)]
+    placed.sort(key=lambda pair: pair[0])
+    items[:] = chain.from_iterable([*first, *(group for _, group in placed)])
+
+
+def _kind(item: pytest.Item) -> int:
+    return 0 if "processes" in item.path.parts else 1 if "conformance" in item.path.parts else 2
 
 
 def pytest_collection() -> None:

@@ -106,6 +106,8 @@ class HandView:
             return
         try:
             scan.blank(False)
+            if self._stop.is_set():  # cut while it was being un-blanked: not a moment longer
+                return
             spec = scan.arm(self._exposure, self._frames or None)
             taken = as_taken(self._exposure, spec)
             dose = image_dose(probe_current_pa(scan.describe()), taken)

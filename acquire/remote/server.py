@@ -227,8 +227,10 @@ class InstrumentServer:
             self._lease.require(token)
             self._under_way += 1
         try:
-            result = self._do(role, instrument, method, values)
-            self._refuse_if_lost(token, role, f"{role}.{method}")
+            try:
+                result = self._do(role, instrument, method, values)
+            finally:  # one that failed may have done half of it
+                self._refuse_if_lost(token, role, f"{role}.{method}")
         finally:
             with self._commanding:
                 self._under_way -= 1

@@ -253,6 +253,7 @@ def test_heater_off_by_either_way_ends_what_is_in_hand(bench: Bench) -> None:
     ):
         client.manual_heat(ME, 400.0, 100.0)
         client.manual_view(ME, FIELD, 0, 60.0)
+        _until(lambda: client.instruments().manual.view_frames > 0)
         _until(lambda: client.status().holder_state == "holding")
         off()
         assert real.holder.read().state == "off"

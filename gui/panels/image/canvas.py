@@ -11,7 +11,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from acquire.instruments import AnyArray
 from gui import theme
 from gui.panels.image.raster import Raster
-from gui.panels.image.shrinking import averaged
+from gui.panels.image.shrinking import summed
 from gui.widgets.keys import Described
 from gui.widgets.plot import paint_alone
 from gui.widgets.scale_bar import ScaleBar, nm_per_pixel
@@ -135,13 +135,14 @@ class Canvas(pg.GraphicsView):  # type: ignore[misc]
         if array is None:
             return
         top, bottom, left, right, step = self._part = self._visible_part(array)
-        part = averaged(array[top:bottom, left:right], step)
+        part, pixels = summed(array[top:bottom, left:right], step)
         pixel, (x_nm, y_nm) = self._pixel_nm, self.origin_nm
         height, width = part.shape
         rect = QtCore.QRectF(
             x_nm + left * pixel, y_nm + top * pixel, width * step * pixel, height * step * pixel
         )
-        self.item.draw(part, self.levels, rect)
+        low, high = self.levels
+        self.item.draw(part, (low * pixels, high * pixels), rect)
 
     def _visible_part(self, array: AnyArray) -> tuple[int, int, int, int, int]:
         """Rows and columns that the view shows, and how many of them one pixel of it stands for.
