@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PySide6 import QtCore, QtGui, QtWidgets
 from pytestqt.qtbot import QtBot
 
@@ -15,6 +16,7 @@ from acquire.engine.status import EngineState, LiveImage
 from gui.app import application_with_theme
 from gui.panels.image import ImagePanel, tints
 from gui.panels.image.contrast import percentiles_of, read_percentiles
+from gui.panels.image.marks import Outlines
 from gui.panels.image.particles import Particles, particles_of
 from gui.panels.image.profile import line_profile
 from gui.panels.image.region import region_numbers
@@ -426,3 +428,38 @@ def test_a_shrunk_image_holds_every_pixel_and_no_fringe_that_is_not_there() -> N
     assert summed(bright, 1) == (bright, 1)
     total, pixels = summed(fringes[:2, :3], 4)
     assert (total.tolist(), pixels) == ([[120000]], 6), "smaller than a block"
+
+
+def test_thousands_of_outlines_are_drawn_where_the_particles_are(qtbot: QtBot) -> None:
+    image = QtGui.QImage(300, 300, QtGui.QImage.Format.Format_ARGB32_Premultiplied)
+    outlines = Outlines()
+    scene = QtWidgets.QGraphicsScene()
+    scene.addItem(outlines)
+    many = 1000
+    x, y = np.full(many, -40.0), np.full(many, 20.0)  # out of sight, but for some
+    radius, cut = np.full(many, 30.0), np.zeros(many, np.bool_)
+    x[:900], y[:900], radius[:900] = 50.0, 60.0, 0.5  # too small for a ring: a dot
+    x[900:990], y[900:990] = 150.0, 100.0
+    x[990:], y[990:], cut[990:] = 150.0, 220.0, True
+    outlines.set_circles(x, y, 2 * radius, cut, np.zeros(many, np.int64), ("#ff0000",))
+
+    def pixels(zoom: float) -> NDArray[np.bool_]:
+        image.fill(0)
+        painter = QtGui.QPainter(image)
+        painter.setTransform(QtGui.QTransform.fromScale(zoom, zoom))
+        outlines.paint(painter, QtWidgets.QStyleOptionGraphicsItem())
+        painter.end()
+        red = np.frombuffer(image.constBits(), np.uint32).reshape(300, 300)
+        assert set(np.unique(red)) <= {0, 0xFFFF0000}
+        return red.copy() != 0
+
+    drawn = pixels(1.0)
+    rows, columns = np.nonzero(drawn[65:150])
+    ring = np.hypot(columns - 150, rows + 65 - 100)
+    assert len(ring) > 150
+    assert np.abs(ring - 30).max() < 1.5, "a ring of one pixel about its centre"
+    assert drawn[55:65, 45:55].sum() == 1, "a dot"
+    assert 0.2 < drawn[180:].sum() / len(ring) < 0.6, "those at the border are dotted"
+    larger = pixels(1.4)
+    rows, columns = np.nonzero(larger[100:200])
+    assert np.abs(np.hypot(columns - 210, rows + 100 - 140) - 42).max() < 1.5
