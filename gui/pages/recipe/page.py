@@ -31,6 +31,7 @@ from gui.session import Session, StatusSnapshot
 from gui.settings import Settings
 from gui.widgets.keys import ALONE, INSIDE, install
 from gui.widgets.panel import Panel, set_text
+from gui.widgets.splitter import split
 from gui.words import tr
 
 Qt = QtCore.Qt
@@ -258,9 +259,9 @@ class RecipePage(Page):
         settings.body.addWidget(self.form, 1)
         text = Panel(tr("Text"))
         text.body.addWidget(self.text, 1)
-        top = _splitter(Qt.Orientation.Horizontal, (self.parts, settings, text), (380, 400, 460))
-        low = _splitter(Qt.Orientation.Horizontal, (self.course, self.objections), (640, 600))
-        whole = _splitter(Qt.Orientation.Vertical, (top, low), (430, 180))
+        top = split(Qt.Orientation.Horizontal, (self.parts, settings, text), (380, 400, 460))
+        low = split(Qt.Orientation.Horizontal, (self.course, self.objections), (640, 600))
+        whole = split(Qt.Orientation.Vertical, (top, low), (430, 180))
         whole.setStretchFactor(0, 3)
         whole.setStretchFactor(1, 1)
         self.splitters = {"top": top, "low": low, "whole": whole}
@@ -312,15 +313,3 @@ class RecipePage(Page):
             context=INSIDE,
             auto_repeat=True,
         )
-
-
-def _splitter(
-    orientation: Qt.Orientation, widgets: tuple[QtWidgets.QWidget, ...], sizes: tuple[int, ...]
-) -> QtWidgets.QSplitter:
-    splitter = QtWidgets.QSplitter(orientation)
-    splitter.setHandleWidth(6)
-    splitter.setChildrenCollapsible(False)
-    for widget in widgets:
-        splitter.addWidget(widget)
-    splitter.setSizes(list(sizes))
-    return splitter
